@@ -1,0 +1,2 @@
+//! srvthreds
+fn main() {}

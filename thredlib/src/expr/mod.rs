@@ -1,0 +1,90 @@
+//! Expressions: what patterns compute, behind one small trait.
+//!
+//! An expression is compiled once, when its pattern is loaded, and shared by all threads. It is
+//! evaluated in a [`Scope`], which lasts for one event and is not shared.
+//!
+//! The result of an expression is data: nothing here evaluates it again.
+
+mod requirement;
+mod scope;
+
+use std::{fmt::Debug, sync::Arc};
+
+use serde_json::Value;
+
+pub use requirement::{Field, Requirement, Scalar};
+pub use scope::{Locals, Scope};
+
+use crate::{ExprLimits, ExpressionLanguage};
+
+/// A compiled expression.
+pub trait Expression: Debug + Send + Sync {
+    /// The language that it is written in.
+    fn language(&self) -> ExpressionLanguage;
+
+    /// The text that it was compiled from.
+    fn source(&self) -> &str;
+
+    /// The value; `None` when it is undefined.
+    ///
+    /// # Errors
+    /// When the evaluation fails or goes over a limit. The scope's locals may have been changed
+    /// in part; the caller throws the scope away.
+    fn evaluate(&self, scope: &mut Scope) -> Result<Option<Value>, ExprError>;
+
+    /// Whether a filter with this expression matches.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    fn test(&self, scope: &mut Scope) -> Result<bool, ExprError>;
+
+    /// What an event must be like for [`test`](Self::test) to be true, as far as the text tells.
+    fn requirement(&self) -> Requirement;
+}
+
+/// Compiles an expression.
+///
+/// # Errors
+/// When the text is not of the language; says where.
+pub fn compile(
+    language: ExpressionLanguage,
+    source: &str,
+    limits: &ExprLimits,
+) -> Result<Arc<dyn Expression>, CompileError> {
+    let _ = (language, source, limits);
+    unreachable!("replaced by the language modules")
+}
+
+/// A text that is no expression of its language.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message} at column {column}: {excerpt}")]
+pub struct CompileError {
+    /// What is wrong.
+    pub message: String,
+    /// Where, in characters from 1.
+    pub column: usize,
+    /// The text around that place.
+    pub excerpt: String,
+}
+
+/// An evaluation that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExprError {
+    /// The expression does not fit the data it was given.
+    #[error("expression `{source_text}` failed: {message}")]
+    Failed {
+        /// The expression, shortened.
+        source_text: String,
+        /// What went wrong.
+        message: String,
+    },
+    /// It went over a limit.
+    #[error("expression `{source_text}` went over its {limit} limit")]
+    Limit {
+        /// The expression, shortened.
+        source_text: String,
+        /// The name of the limit: `time`, `depth`, `sequence` or `size`.
+        limit: &'static str,
+    },
+}

@@ -1,0 +1,39 @@
+//! The vocabulary of thredcore.
+//!
+//! Patterns (JSON state machines) match events; a match starts or moves a thred and sends
+//! messages. This crate holds the words for that, free of any engine, storage or transport:
+//! ids, [`Event`], [`Message`], [`Address`], the [pattern model](PatternModel) with its
+//! validation, [expressions](expr) and [templates](template).
+//!
+//! ```
+//! use thredlib::Event;
+//!
+//! let event = Event::builder("org.example.request", "erp").values(serde_json::json!({ "amount": 10 })).build();
+//! assert_eq!(event.value_named("amount"), Some(&10.into()));
+//! ```
+
+mod id;
+
+mod address;
+mod error;
+mod event;
+mod message;
+
+mod limits;
+mod pattern;
+
+pub mod expr;
+pub mod template;
+
+pub use address::Address;
+pub use error::{ErrorCode, EventError};
+pub use event::{Event, EventBuilder, EventData, Extra, SYSTEM, Source, event_type, value_named};
+pub use expr::{CompileError, ExprError};
+pub use id::{
+    EventId, MessageId, ParticipantId, PatternId, ThredId, Topic, derive_id, new_event_id,
+    stable_hash,
+};
+pub use limits::{EventLimits, ExprLimits};
+pub use message::Message;
+pub use pattern::*;
+pub use template::Template;
