@@ -1,1 +1,3 @@
 //! Engine.
+pub mod port;
+pub mod state;
