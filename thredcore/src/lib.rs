@@ -1,3 +1,5 @@
 //! Engine.
+pub mod pattern;
 pub mod port;
 pub mod state;
+pub mod thred;
