@@ -111,7 +111,7 @@ impl Host {
         let name = name_argument("isResponseFor", args)?;
         let re = self.re.borrow();
         let locals = self.locals.borrow();
-        Ok(JValue::Bool(is_response_for(re.as_ref(), &locals, name)))
+        Ok(JValue::Bool(answers(re.as_ref(), &locals, &format!("out_id_{name}"))))
     }
 
     fn log(&self, args: &[JValue]) -> HostFnResult {
@@ -154,9 +154,9 @@ impl Host {
     }
 }
 
-/// Whether an event that answers `re` answers what was last published under a name.
-pub(super) fn is_response_for(re: Option<&EventId>, locals: &Locals, name: &str) -> bool {
-    let sent = locals.get(&format!("out_id_{name}")).and_then(serde_json::Value::as_str);
+/// Whether an event that answers `re` answers the one whose id a local holds.
+pub(super) fn answers(re: Option<&EventId>, locals: &Locals, local: &str) -> bool {
+    let sent = locals.get(local).and_then(serde_json::Value::as_str);
     matches!((re, sent), (Some(re), Some(sent)) if re.as_str() == sent)
 }
 
