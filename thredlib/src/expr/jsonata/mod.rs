@@ -2,6 +2,7 @@
 //! functions.
 
 mod convert;
+mod guard;
 mod host;
 mod native;
 mod position;
@@ -50,6 +51,10 @@ impl Jsonata {
         }
         let ast = parser::parse(source).map_err(|error| position::locate(source, &error))?;
         let native = Program::compile(&ast);
+        let ast = guard::guard(ast).map_err(|refused| {
+            let at = refused.near.and_then(|near| source.find(&near)).unwrap_or(0);
+            CompileError::at(source, source[..at].chars().count() + 1, refused.message)
+        })?;
         Ok(Self { source: source.into(), native, ast, limits: *limits })
     }
 }
