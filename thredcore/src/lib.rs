@@ -1,3 +1,4 @@
 //! Engine.
+pub mod memory;
 pub mod port;
 pub mod state;
