@@ -1,3 +1,4 @@
 //! Engine.
+pub mod persistence;
 pub mod port;
 pub mod state;
