@@ -129,7 +129,7 @@ async fn patterns(persistence: &Arc<dyn Persistence>) {
         let matcher = json!({ "name": { "$re": pattern } });
         assert_eq!(case.ids(matcher, json!({})).await, expected, "{pattern}");
     }
-    let others = json!({ "name": { "$not": { "$re": "a" } } });
+    let others = json!({ "name": { "$not": { "$re": "å|say" } } });
     assert_eq!(case.ids(others, json!({})).await, ["c", "d"]);
 }
 

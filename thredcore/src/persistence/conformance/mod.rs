@@ -1,10 +1,13 @@
 //! Shows whether a store means by tasks what all others do.
 //!
-//! ```ignore
-//! #[tokio::test]
-//! async fn keeps_the_promises() {
-//!     thredcore::persistence::conformance::persistence(Arc::new(my_store)).await;
-//! }
+//! ```
+//! use std::sync::Arc;
+//! use thredcore::persistence::{MemoryPersistence, conformance};
+//!
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! conformance::persistence(Arc::new(MemoryPersistence::new())).await;
+//! # });
+//! # Ok::<(), std::io::Error>(())
 //! ```
 
 mod changing;
