@@ -25,6 +25,7 @@ mod pattern;
 pub mod expr;
 pub mod task;
 pub mod template;
+pub mod validate;
 
 pub use address::Address;
 pub use error::{ErrorCode, EventError};

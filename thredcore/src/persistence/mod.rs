@@ -1,7 +1,8 @@
 //! Persistence: the store that a persistence agent executes [tasks](thredlib::task) on.
 //!
 //! [`Persistence`] is what a store implements, [`PersistenceAgent`] puts it behind messages,
-//! [`MemoryPersistence`] is one in memory, and `conformance` (a feature) shows whether a store means by tasks what all others do.
+//! [`MemoryPersistence`] is one in memory, and `conformance` (a feature) shows whether a store
+//! means by tasks what all others do.
 
 mod agent;
 #[cfg(any(test, feature = "conformance"))]
