@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 use thredlib::task::{
-    CREATED, Collector, ID, MODIFIED, Matcher, Op, Record, RecordType, Records, Task, Update,
+    CREATED, ID, MODIFIED, Op, Query, Record, RecordType, Records, Target, Task, Update,
     UpdateError,
 };
 
@@ -86,7 +86,7 @@ impl MemoryPersistence {
             .map(|(position, task)| {
                 let new_id = |record| context.record_id(position, record);
                 let result = match &task.op {
-                    Op::Run { procedure, argument } => self.run(procedure, argument),
+                    Op::Run(procedure, argument) => self.run(procedure, argument),
                     op => transaction.apply(op, &new_id),
                 };
                 result.map_err(|message| PersistenceError::Refused { task: position, message })
@@ -165,7 +165,7 @@ impl Drop for Transaction<'_> {
 impl Transaction<'_> {
     fn apply(&mut self, op: &Op, new_id: &dyn Fn(usize) -> String) -> Result<Value, String> {
         Ok(match op {
-            Op::Put { record_type, records } => {
+            Op::Put(record_type, records) => {
                 let ids = records.as_slice().iter().enumerate().map(|(position, record)| {
                     let id = record.id.clone().unwrap_or_else(|| new_id(position));
                     self.put(record_type, &id, record);
@@ -177,105 +177,110 @@ impl Transaction<'_> {
                     Records::Many(_) => Value::Array(ids),
                 }
             }
-            Op::GetOne { record_type, matcher, selector, collector } => {
-                let first = self.arranged(record_type, matcher, collector).into_iter().next();
-                first.map_or(Value::Null, |record| Value::Object(selector.select(record)))
+            Op::GetOne(query) => {
+                let first = self.arranged(query).into_iter().next();
+                first.map_or(Value::Null, |record| Value::Object(query.selector.select(record)))
             }
-            Op::Get { record_type, matcher, selector, collector } => {
-                let records = self.arranged(record_type, matcher, collector);
-                records.into_iter().map(|record| Value::Object(selector.select(record))).collect()
+            Op::Get(query) => {
+                let records = self.arranged(query).into_iter();
+                records.map(|record| Value::Object(query.selector.select(record))).collect()
             }
-            Op::Update { record_type, matcher, update } => {
-                let ids = self.ids(record_type, matcher);
-                ids.iter().try_for_each(|id| self.update(record_type, id, update))?;
+            Op::Update(target, update) => {
+                let ids = self.ids(target);
+                ids.iter().try_for_each(|id| self.update(&target.record_type, id, update))?;
                 ids.len().into()
             }
-            Op::Upsert { record_type, matcher, update } => {
-                let id = match self.first_id(record_type, matcher) {
-                    Some(id) => id,
-                    None => {
-                        let id = matcher.id().map(str::to_owned).or_else(|| update.id.clone());
-                        let id = id.unwrap_or_else(|| new_id(0));
-                        self.refuse_existing(record_type, &id)?;
-                        let fields = matcher.seed().map_err(|error| error.to_string())?;
-                        self.put(record_type, &id, &Record { id: None, fields });
-                        id
-                    }
-                };
-                self.update(record_type, &id, update)?;
-                id.into()
-            }
-            Op::Replace { record_type, matcher, record } => {
-                let id = match (self.first_id(record_type, matcher), &record.id) {
-                    (Some(found), Some(id)) if found != *id => {
-                        return Err(format!(
-                            "the record found is `{found}`, its replacement `{id}`; leave out its id"
-                        ));
-                    }
-                    (Some(found), _) => found,
-                    (None, id) => {
-                        let id = id.clone().or_else(|| matcher.id().map(str::to_owned));
-                        let id = id.unwrap_or_else(|| new_id(0));
-                        self.refuse_existing(record_type, &id)?;
-                        id
-                    }
-                };
-                self.put(record_type, &id, record);
-                id.into()
-            }
-            Op::Delete { record_type, matcher } => {
-                let ids = self.ids(record_type, matcher);
-                ids.iter().for_each(|id| self.write(record_type, id, None));
+            Op::Upsert(target, update) => self.upsert(target, update, new_id)?.into(),
+            Op::Replace(target, record) => self.replace(target, record, new_id)?.into(),
+            Op::Delete(target) => {
+                let ids = self.ids(target);
+                ids.iter().for_each(|id| self.write(&target.record_type, id, None));
                 ids.len().into()
             }
-            Op::Count { record_type, matcher } => {
-                self.matching(record_type, matcher).count().into()
-            }
+            Op::Count(target) => self.matching(target).count().into(),
             op => return Err(format!("`{}` is not supported by this store", op.name())),
         })
     }
 
-    fn matching<'t, 'm>(
+    fn upsert(
+        &mut self,
+        target: &Target,
+        update: &Update,
+        new_id: &dyn Fn(usize) -> String,
+    ) -> Result<String, String> {
+        let id = match self.first_id(target) {
+            Some(id) => id,
+            None => {
+                let id = self.unused_id(target, update.id.as_deref(), new_id)?;
+                let fields = target.matcher.seed().map_err(|error| error.to_string())?;
+                self.put(&target.record_type, &id, &Record { id: None, fields });
+                id
+            }
+        };
+        self.update(&target.record_type, &id, update)?;
+        Ok(id)
+    }
+
+    fn replace(
+        &mut self,
+        target: &Target,
+        record: &Record,
+        new_id: &dyn Fn(usize) -> String,
+    ) -> Result<String, String> {
+        let id = match (self.first_id(target), &record.id) {
+            (Some(found), Some(id)) if found != *id => {
+                return Err(format!(
+                    "the record found is `{found}`, its replacement `{id}`; leave out its id"
+                ));
+            }
+            (Some(found), _) => found,
+            (None, id) => self.unused_id(target, id.as_deref(), new_id)?,
+        };
+        self.put(&target.record_type, &id, record);
+        Ok(id)
+    }
+
+    /// The id of a record to be created. A record may have it without matching otherwise.
+    fn unused_id(
+        &self,
+        target: &Target,
+        wanted: Option<&str>,
+        new_id: &dyn Fn(usize) -> String,
+    ) -> Result<String, String> {
+        let id = wanted.or(target.matcher.id()).map_or_else(|| new_id(0), str::to_owned);
+        match self.get(&target.record_type, &id) {
+            Some(_) => Err(format!("record `{id}` exists but does not match; match it by its id")),
+            None => Ok(id),
+        }
+    }
+
+    fn matching<'t, 'o>(
         &'t self,
-        record_type: &RecordType,
-        matcher: &'m Matcher,
-    ) -> impl Iterator<Item = (&'t String, &'t Fields)> + use<'t, 'm> {
-        let records = self.records.get(record_type);
-        let (one, all) = match matcher.id() {
+        target: &'o Target,
+    ) -> impl Iterator<Item = (&'t String, &'t Fields)> + use<'t, 'o> {
+        let records = self.records.get(&target.record_type);
+        let (one, all) = match target.matcher.id() {
             Some(id) => (records.and_then(|records| records.get_key_value(id)), None),
             None => (None, records),
         };
         let candidates = one.into_iter().chain(all.into_iter().flatten());
-        candidates.filter(|(_, record)| matcher.matches(record))
+        candidates.filter(|(_, record)| target.matcher.matches(record))
     }
 
-    fn arranged(
-        &self,
-        record_type: &RecordType,
-        matcher: &Matcher,
-        collector: &Collector,
-    ) -> Vec<&Fields> {
-        collector.arrange(self.matching(record_type, matcher).map(|(_, record)| record))
+    fn arranged(&self, query: &Query) -> Vec<&Fields> {
+        query.collector.arrange(self.matching(&query.target).map(|(_, record)| record))
     }
 
-    fn ids(&self, record_type: &RecordType, matcher: &Matcher) -> Vec<String> {
-        self.matching(record_type, matcher).map(|(id, _)| id.clone()).collect()
+    fn ids(&self, target: &Target) -> Vec<String> {
+        self.matching(target).map(|(id, _)| id.clone()).collect()
     }
 
-    fn first_id(&self, record_type: &RecordType, matcher: &Matcher) -> Option<String> {
-        self.matching(record_type, matcher).map(|(id, _)| id.clone()).next()
+    fn first_id(&self, target: &Target) -> Option<String> {
+        self.matching(target).map(|(id, _)| id.clone()).next()
     }
 
     fn get(&self, record_type: &RecordType, id: &str) -> Option<&Fields> {
         self.records.get(record_type)?.get(id)
-    }
-
-    /// A record that does not match, but has the id of the one to be created.
-    fn refuse_existing(&self, record_type: &RecordType, id: &str) -> Result<(), String> {
-        match self.get(record_type, id) {
-            Some(_) => Err(format!("record `{id}` exists but does not match; match it by its id")),
-            None => Ok(()),
-        }
     }
 
     fn put(&mut self, record_type: &RecordType, id: &str, record: &Record) {

@@ -34,26 +34,45 @@ pub struct Task {
 
 /// What to do, with what it needs.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, reason = "the fields are named as in JSON")]
 pub enum Op {
     /// Create records, or overwrite those of the same id.
-    Put { record_type: RecordType, records: Records },
+    Put(RecordType, Records),
     /// Find the first record.
-    GetOne { record_type: RecordType, matcher: Matcher, selector: Selector, collector: Collector },
+    GetOne(Query),
     /// Find records.
-    Get { record_type: RecordType, matcher: Matcher, selector: Selector, collector: Collector },
+    Get(Query),
     /// Change every record that matches.
-    Update { record_type: RecordType, matcher: Matcher, update: Update },
+    Update(Target, Update),
     /// Change the first record that matches, or create it.
-    Upsert { record_type: RecordType, matcher: Matcher, update: Update },
+    Upsert(Target, Update),
     /// Replace the first record that matches, or create it.
-    Replace { record_type: RecordType, matcher: Matcher, record: Record },
+    Replace(Target, Record),
     /// Remove every record that matches.
-    Delete { record_type: RecordType, matcher: Matcher },
+    Delete(Target),
     /// Count the records that match.
-    Count { record_type: RecordType, matcher: Matcher },
-    /// Call a procedure that the store knows by name.
-    Run { procedure: String, argument: Value },
+    Count(Target),
+    /// Call a procedure that the store knows by name, with an argument.
+    Run(String, Value),
+}
+
+/// Which records are meant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The set that they are in.
+    pub record_type: RecordType,
+    /// Those of the set.
+    pub matcher: Matcher,
+}
+
+/// Which records are wanted, and what of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Query {
+    /// The records.
+    pub target: Target,
+    /// Their fields.
+    pub selector: Selector,
+    /// Their order, and which part of them.
+    pub collector: Collector,
 }
 
 /// The records of a `put`.
@@ -133,21 +152,21 @@ impl Op {
     /// The operation's name in JSON.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Put { .. } => "put",
-            Self::GetOne { .. } => "getOne",
-            Self::Get { .. } => "get",
-            Self::Update { .. } => "update",
-            Self::Upsert { .. } => "upsert",
-            Self::Replace { .. } => "replace",
-            Self::Delete { .. } => "delete",
-            Self::Count { .. } => "count",
-            Self::Run { .. } => "run",
+            Self::Put(..) => "put",
+            Self::GetOne(..) => "getOne",
+            Self::Get(..) => "get",
+            Self::Update(..) => "update",
+            Self::Upsert(..) => "upsert",
+            Self::Replace(..) => "replace",
+            Self::Delete(..) => "delete",
+            Self::Count(..) => "count",
+            Self::Run(..) => "run",
         }
     }
 
     /// Whether it may change records.
     pub fn writes(&self) -> bool {
-        !matches!(self, Self::GetOne { .. } | Self::Get { .. } | Self::Count { .. })
+        !matches!(self, Self::GetOne(..) | Self::Get(..) | Self::Count(..))
     }
 }
 
@@ -194,7 +213,7 @@ impl Task {
                 })?;
                 let at = params_at.key("values");
                 let argument = present(params, "values").map(|values| reader.data(values, &at));
-                Op::Run { procedure, argument: argument.transpose()?.unwrap_or(Value::Null) }
+                Op::Run(procedure, argument.transpose()?.unwrap_or(Value::Null))
             }
             _ => Params { map: params, at: &params_at, reader }.op(op, &op_at)?,
         };
@@ -224,52 +243,56 @@ struct Params<'a> {
 impl Params<'_> {
     fn op(&self, op: &str, op_at: &At) -> Result<Op, TaskError> {
         Ok(match op {
-            "put" => Op::Put { record_type: self.record_type()?, records: self.records()? },
-            "getOne" => Op::GetOne {
-                record_type: self.record_type()?,
-                matcher: self.matcher()?.unwrap_or_default(),
-                selector: self.selector()?,
-                collector: self.collector()?,
-            },
-            "get" => Op::Get {
-                record_type: self.record_type()?,
-                matcher: self.matcher()?.unwrap_or_default(),
-                selector: self.selector()?,
-                collector: self.collector()?,
-            },
-            "update" => Op::Update {
-                record_type: self.record_type()?,
-                matcher: self.required_matcher(op)?,
-                update: self.update()?,
-            },
-            "upsert" => self.upsert()?,
-            "replace" => self.replace()?,
-            "delete" => {
-                Op::Delete { record_type: self.record_type()?, matcher: self.required_matcher(op)? }
-            }
-            "count" => Op::Count {
-                record_type: self.record_type()?,
-                matcher: self.matcher()?.unwrap_or_default(),
-            },
+            "put" => Op::Put(self.record_type()?, self.records()?),
+            "getOne" => Op::GetOne(self.query()?),
+            "get" => Op::Get(self.query()?),
+            "update" => Op::Update(self.required_target(op)?, self.update()?),
+            "upsert" => self.upsert(self.required_target(op)?)?,
+            "replace" => self.replace(self.required_target(op)?)?,
+            "delete" => Op::Delete(self.required_target(op)?),
+            "count" => Op::Count(self.target()?),
             unknown => {
                 return Err(op_at.error(format!("{} is unknown; write an {OPS}", quoted(unknown))));
             }
         })
     }
 
-    fn upsert(&self) -> Result<Op, TaskError> {
-        let (matcher, update) = (self.required_matcher("upsert")?, self.update()?);
-        self.check_ids(&matcher, update.id.as_deref())?;
-        matcher.seed().map_err(|error| self.at.key("matcher").error(error.to_string()))?;
-        Ok(Op::Upsert { record_type: self.record_type()?, matcher, update })
+    fn upsert(&self, target: Target) -> Result<Op, TaskError> {
+        let update = self.update()?;
+        self.check_ids(&target.matcher, update.id.as_deref())?;
+        target.matcher.seed().map_err(|error| self.at.key("matcher").error(error.to_string()))?;
+        Ok(Op::Upsert(target, update))
     }
 
-    fn replace(&self) -> Result<Op, TaskError> {
+    fn replace(&self, target: Target) -> Result<Op, TaskError> {
         let (values, at) = self.values()?;
         let record = Record::read(values, self.reader, &at)?;
-        let matcher = self.required_matcher("replace")?;
-        self.check_ids(&matcher, record.id.as_deref())?;
-        Ok(Op::Replace { record_type: self.record_type()?, matcher, record })
+        self.check_ids(&target.matcher, record.id.as_deref())?;
+        Ok(Op::Replace(target, record))
+    }
+
+    fn query(&self) -> Result<Query, TaskError> {
+        let (selector, collector) = (self.selector()?, self.collector()?);
+        Ok(Query { target: self.target()?, selector, collector })
+    }
+
+    fn target(&self) -> Result<Target, TaskError> {
+        let matcher = match present(self.map, "matcher") {
+            Some(matcher) => Matcher::read(matcher, self.reader, &self.at.key("matcher"))?,
+            None => Matcher::default(),
+        };
+        Ok(Target { record_type: self.record_type()?, matcher })
+    }
+
+    /// A matcher that was forgotten or misspelt must not stand for all records.
+    fn required_target(&self, op: &str) -> Result<Target, TaskError> {
+        match present(self.map, "matcher") {
+            Some(_) => self.target(),
+            None => Err(self
+                .at
+                .key("matcher")
+                .error(format!("`{op}` needs a `matcher`; {{}} stands for all records"))),
+        }
     }
 
     /// A record that these may create must have one id, and a text.
@@ -294,20 +317,6 @@ impl Params<'_> {
         let name = present(self.map, "type")
             .ok_or_else(|| at.error("a task needs the `type` of its records"))?;
         RecordType::read(name, self.reader, &at)
-    }
-
-    fn matcher(&self) -> Result<Option<Matcher>, TaskError> {
-        let at = self.at.key("matcher");
-        present(self.map, "matcher")
-            .map(|matcher| Matcher::read(matcher, self.reader, &at))
-            .transpose()
-    }
-
-    fn required_matcher(&self, op: &str) -> Result<Matcher, TaskError> {
-        self.matcher()?.ok_or_else(|| {
-            let at = self.at.key("matcher");
-            at.error(format!("`{op}` needs a `matcher`; {{}} stands for all records"))
-        })
     }
 
     fn values(&self) -> Result<(&Value, At<'_>), TaskError> {

@@ -115,7 +115,7 @@ pub use collector::{Collector, SortKey};
 pub use compare::{compare, same};
 pub use error::{TaskError, UpdateError};
 pub use limits::TaskLimits;
-pub use list::{Op, Records, Task, TaskGroup, TaskList};
+pub use list::{Op, Query, Records, Target, Task, TaskGroup, TaskList};
 pub use matcher::{Clause, Matcher, Test, TextPattern};
 pub use path::FieldPath;
 pub use record::{CREATED, ID, MODIFIED, Record, RecordType};

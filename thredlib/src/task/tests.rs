@@ -29,7 +29,7 @@ fn op(tasks: Value) -> Op {
 
 fn matcher(value: Value) -> Matcher {
     match op(get(value)) {
-        Op::Get { matcher, .. } => matcher,
+        Op::Get(query) => query.target.matcher,
         other => panic!("{other:?}"),
     }
 }
@@ -156,7 +156,7 @@ fn only_known_operators_pass() {
 #[test]
 fn texts_with_a_dollar_are_data() {
     let values = json!({ "a": "$b", "c": ["$$ROOT"] });
-    let Op::Put { records, .. } = op(task("put", json!({ "type": "t", "values": values }))) else {
+    let Op::Put(_, records) = op(task("put", json!({ "type": "t", "values": values }))) else {
         panic!()
     };
     assert_eq!(Value::Object(records.as_slice()[0].fields.clone()), values);
@@ -285,7 +285,7 @@ fn limits_hold() {
 fn counts_of_a_collector() {
     let limit = |limit: Value| task("get", json!({ "type": "t", "collector": { "limit": limit } }));
     let limit_of = |value| match op(limit(value)) {
-        Op::Get { collector, .. } => collector.limit,
+        Op::Get(query) => query.collector.limit,
         other => panic!("{other:?}"),
     };
     assert_eq!([limit_of(json!(null)), limit_of(json!(0)), limit_of(json!(7.0))], [1000, 1000, 7]);
@@ -440,11 +440,11 @@ proptest! {
             let params = json!({ "type": "t", "matcher": matcher, "values": values });
             let Ok(list) = TaskList::from_value(&task(op, params)) else { continue };
             match &list.groups()[0].tasks()[0].op {
-                Op::Upsert { matcher, update, .. } | Op::Update { matcher, update, .. } => {
-                    let _ = matcher.matches(&record);
+                Op::Upsert(target, update) | Op::Update(target, update) => {
+                    let _ = target.matcher.matches(&record);
                     let _ = update.apply(&mut record.clone(), 0);
                 }
-                Op::Put { records, .. } => {
+                Op::Put(_, records) => {
                     let stored = records.as_slice().iter().map(|r| Value::Object(r.stored("x", 1, 2)));
                     prop_assert!(stored.flat_map(|r| operators(&r)).next().is_none());
                 }
