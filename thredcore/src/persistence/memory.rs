@@ -78,18 +78,19 @@ impl MemoryPersistence {
         if let Some(results) = state.executed.get(context.key) {
             return Ok(results.clone());
         }
-        let mut transaction =
-            Transaction { records: &mut state.records, undo: Vec::new(), now: context.now };
+        let mut transaction = Transaction {
+            records: &mut state.records,
+            procedures: &self.procedures,
+            undo: Vec::new(),
+            now: context.now,
+        };
         let results = tasks
             .iter()
             .enumerate()
             .map(|(position, task)| {
                 let new_id = |record| context.record_id(position, record);
-                let result = match &task.op {
-                    Op::Run(procedure, argument) => self.run(procedure, argument),
-                    op => transaction.apply(op, &new_id),
-                };
-                result.map_err(|message| PersistenceError::Refused { task: position, message })
+                let refused = |message| PersistenceError::Refused { task: position, message };
+                transaction.apply(&task.op, &new_id).map_err(refused)
             })
             .collect::<Result<Vec<_>, _>>()?;
         transaction.undo.clear();
@@ -98,13 +99,6 @@ impl MemoryPersistence {
             state.remember(context.key, &results, self.window);
         }
         Ok(results)
-    }
-
-    fn run(&self, name: &str, argument: &Value) -> Result<Value, String> {
-        match self.procedures.get(name) {
-            Some(procedure) => procedure(argument),
-            None => Err(format!("there is no procedure `{name}`; register it with the store")),
-        }
     }
 }
 
@@ -145,6 +139,7 @@ impl State {
 /// Changes that are taken back when it is dropped, unless `undo` has been cleared.
 struct Transaction<'s> {
     records: &'s mut HashMap<RecordType, RecordsById>,
+    procedures: &'s HashMap<String, Procedure>,
     /// What was there before each change, in order.
     undo: Vec<(RecordType, String, Option<Fields>)>,
     now: i64,
@@ -198,7 +193,14 @@ impl Transaction<'_> {
                 ids.len().into()
             }
             Op::Count(target) => self.matching(target).count().into(),
-            op => return Err(format!("`{}` is not supported by this store", op.name())),
+            Op::Run(name, argument) => match self.procedures.get(name) {
+                Some(procedure) => procedure(argument)?,
+                None => {
+                    return Err(format!(
+                        "there is no procedure `{name}`; register it with the store"
+                    ));
+                }
+            },
         })
     }
 

@@ -1,5 +1,6 @@
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
+use futures::FutureExt;
 use serde_json::{Value, json};
 use thredlib::{Event, Message, task::TaskList};
 
@@ -141,4 +142,33 @@ async fn the_window_bounds_what_is_remembered() {
         let found = execute(&store, "read", n.clone()).await;
         assert_eq!(found, [json!({ "id": "a", "n": expected })], "{key}");
     }
+}
+
+#[tokio::test]
+async fn a_message_delivered_again_has_no_second_effect() {
+    let agent = PersistenceAgent::new(Arc::new(MemoryPersistence::new()), Arc::new(At(5)));
+    let tasks = json!([
+        { "op": "put", "params": { "type": "t", "values": { "n": 1 } } },
+        { "op": "update", "params": { "type": "t", "matcher": {}, "values": { "$inc": { "n": 1 } } } },
+        { "op": "get", "params": { "type": "t", "selector": { "include": ["n"], "exclude": ["id"] } } }
+    ]);
+    for _ in 0..2 {
+        let answers = agent.process_message(&message(tasks.clone()), &context()).await.unwrap();
+        assert_eq!(answers[0].values().unwrap()[2], json!([{ "n": 2 }]));
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_a_procedure_leaves_nothing_behind() {
+    let store = MemoryPersistence::new().with_procedure("bad", |_| panic!("bad procedure"));
+    let list = json!([[
+        { "op": "put", "params": { "type": "t", "values": { "id": "a" } } },
+        { "op": "run", "name": "bad" }
+    ]]);
+    let list = TaskList::from_value(&list).unwrap();
+    let context = TaskContext { key: "k", now: 1 };
+    let execution = execute_list(&store, &list, &context);
+    assert!(AssertUnwindSafe(execution).catch_unwind().await.is_err());
+    let count = json!([{ "op": "count", "params": { "type": "t" } }]);
+    assert_eq!(execute(&store, "l", count).await, [json!(0)]);
 }
