@@ -3,6 +3,7 @@ pub mod agent;
 mod engine;
 pub mod memory;
 pub mod pattern;
+pub mod persistence;
 pub mod port;
 pub mod state;
 pub mod testing;

@@ -23,6 +23,7 @@ mod limits;
 mod pattern;
 
 pub mod expr;
+pub mod task;
 pub mod template;
 pub mod validate;
 
