@@ -10,6 +10,8 @@ mod requirement;
 mod session;
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

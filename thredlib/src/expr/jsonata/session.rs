@@ -1,6 +1,6 @@
 //! The interpreter as one scope uses it: made when first needed, kept for the next expression.
 
-use std::{cell::RefCell, fmt, rc::Rc, sync::Arc};
+use std::{cell::RefCell, fmt, panic::AssertUnwindSafe, rc::Rc, sync::Arc};
 
 use jsonata_core::{
     evaluator::{Context, Evaluator, EvaluatorError, EvaluatorOptions},
@@ -93,11 +93,17 @@ pub(super) fn run<T>(
         _ => bind(scope, &session.event, limits),
     };
     bound.host.enter(scope);
-    let outcome = bound.evaluator.evaluate(&expression.ast, &input);
+    // A panic in the interpreter fails the event, not the engine. Nothing of the evaluator is used
+    // after one.
+    let evaluation = AssertUnwindSafe(|| bound.evaluator.evaluate(&expression.ast, &input));
+    let outcome = std::panic::catch_unwind(evaluation);
     let (locals_changed, breach) = bound.host.leave(scope);
     if locals_changed {
         session.forget_locals();
     }
+    let Ok(outcome) = outcome else {
+        return Err(ExprError::failed(&expression.source, "fault of the JSONata interpreter"));
+    };
     let outcome = match breach {
         Some(limit) => Err(Fault::Refused(Refused::Limit(limit))),
         None => outcome.map_err(Fault::Failed).and_then(|value| read(&value, limits)),

@@ -163,11 +163,50 @@ fn plain(ast: AstNode) -> AstNode {
     }
 }
 
-/// What a group or sort works on: the tree looks into such nodes, so they stay as they are.
+/// What a step, a group or a sort works on. The interpreter looks into such nodes, and what it
+/// does depends on what it sees there, so only what surely makes no difference is wrapped.
 fn source(ast: AstNode) -> AstNode {
     match ast {
-        AstNode::Path { steps } => AstNode::Path { steps: guarded_steps(steps) },
-        other => plain(other),
+        AstNode::Path { steps } => {
+            let from_variable = matches!(
+                steps.first().map(|step| &step.node),
+                Some(AstNode::Variable(name)) if !name.is_empty()
+            );
+            let is_bare = steps.iter().all(|step| {
+                step.stages.is_empty()
+                    && step.focus.is_none()
+                    && step.index_var.is_none()
+                    && step.ancestor_label.is_none()
+                    && !step.is_tuple
+                    && !step.inner_tuple
+            });
+            let path = AstNode::Path { steps: guarded_steps(steps) };
+            if from_variable && is_bare { kept(path) } else { path }
+        }
+        AstNode::Block(mut nodes) => {
+            let last = nodes.pop().map(source);
+            AstNode::Block(nodes.into_iter().map(plain).chain(last).collect())
+        }
+        AstNode::FunctionApplication(inner) => {
+            AstNode::FunctionApplication(Box::new(source(*inner)))
+        }
+        AstNode::Sort { .. } | AstNode::ObjectTransform { .. } => unwrapped(plain(ast)),
+        AstNode::Variable(name) if name.is_empty() => AstNode::Variable(name),
+        AstNode::Array(_) | AstNode::ArrayGroup(_) | AstNode::Object(_) | AstNode::Name(_) => {
+            plain(ast)
+        }
+        AstNode::Wildcard | AstNode::Descendant | AstNode::Parent(_) => ast,
+        other => tail(other),
+    }
+}
+
+/// Takes the outermost check off again.
+fn unwrapped(ast: AstNode) -> AstNode {
+    match ast {
+        AstNode::Function { name, mut args, .. } if name == name::KEEP && args.len() == 1 => {
+            args.remove(0)
+        }
+        other => other,
     }
 }
 
@@ -225,9 +264,18 @@ fn value(ast: AstNode) -> AstNode {
     if is_small(&ast) { ast } else { kept(ast) }
 }
 
-/// An item of an array: an array written in place stays one, and pays for its own items.
+/// An item of an array: an array written in place, filtered or not, stays one, and its own items
+/// pay.
 fn item(ast: AstNode) -> AstNode {
-    if matches!(ast, AstNode::Array(_)) { plain(ast) } else { value(ast) }
+    match ast {
+        AstNode::Array(_) => plain(ast),
+        AstNode::Path { steps }
+            if matches!(steps.as_slice(), [PathStep { node: AstNode::Array(_), .. }]) =>
+        {
+            AstNode::Path { steps: guarded_steps(steps) }
+        }
+        ast => value(ast),
+    }
 }
 
 /// An argument of a function that the expression defines: paid when it is new.
@@ -255,10 +303,37 @@ fn tail(ast: AstNode) -> AstNode {
             let last = nodes.pop().map(tail);
             AstNode::Block(nodes.into_iter().map(plain).chain(last).collect())
         }
-        AstNode::Function { ref name, .. } if !is_builtin(name) => plain(ast),
+        AstNode::Function { ref name, ref args, .. }
+            if !is_builtin(name) || args.is_empty() || applies_functions(name) =>
+        {
+            plain(ast)
+        }
+        // As the last call of a function these give a sequence, which a check would unwrap.
+        AstNode::Function { name, args, is_builtin: true } if gives_sequence(&name) => {
+            if name == "match" && !has_placeholder(&args) {
+                return match_call(args);
+            }
+            let pays = name != "lookup";
+            match call(name, args, true) {
+                AstNode::Function { name, args, is_builtin } if pays => {
+                    let args = args.into_iter().map(kept).collect();
+                    AstNode::Function { name, args, is_builtin }
+                }
+                other => other,
+            }
+        }
         AstNode::Call { .. } | AstNode::Lambda { .. } => plain(ast),
         ast => value(ast),
     }
+}
+
+/// Whether what it collects was paid for by the functions that it applies.
+fn applies_functions(function: &str) -> bool {
+    matches!(function, "map" | "filter" | "each" | "reduce" | "sift" | "single")
+}
+
+fn gives_sequence(function: &str) -> bool {
+    matches!(function, "keys" | "lookup" | "spread" | "match")
 }
 
 fn path(steps: Vec<PathStep>) -> AstNode {
@@ -287,13 +362,10 @@ fn guarded_steps(steps: Vec<PathStep>) -> Vec<PathStep> {
         step.node = match step.node {
             // The first step decides how the path begins.
             AstNode::Variable(name) if index == 0 || name.is_empty() => AstNode::Variable(name),
-            AstNode::Variable(_) | AstNode::ParentVariable(_) if index > 0 => kept(step.node),
-            AstNode::Path { steps } => AstNode::Path { steps: guarded_steps(steps) },
-            AstNode::Sort { .. } | AstNode::ObjectTransform { .. } => match plain(step.node) {
-                AstNode::Function { mut args, .. } if args.len() == 1 => args.remove(0),
-                other => other,
-            },
-            node => plain(node),
+            AstNode::ParentVariable(name) if index == 0 => AstNode::ParentVariable(name),
+            AstNode::Variable(_) | AstNode::ParentVariable(_) => kept(step.node),
+            node @ (AstNode::Function { .. } | AstNode::Call { .. }) => plain(node),
+            node => source(node),
         };
         for stage in &mut step.stages {
             if let Stage::Filter(filter) = stage {
@@ -315,10 +387,19 @@ fn binary(op: BinaryOp, lhs: AstNode, rhs: AstNode) -> AstNode {
     };
     match op {
         BinaryOp::Concatenate => node(text(lhs), text(rhs)),
-        BinaryOp::Range => kept(node(plain(lhs), plain(rhs))),
+        BinaryOp::Range => kept(node(bound(lhs), bound(rhs))),
         BinaryOp::ColonEqual => node(lhs, value(rhs)),
         BinaryOp::ChainPipe => chain(lhs, rhs),
+        BinaryOp::Equal | BinaryOp::NotEqual => node(argument(lhs), argument(rhs)),
         _ => node(plain(lhs), plain(rhs)),
+    }
+}
+
+/// An end of a range. The interpreter subtracts them as integers.
+fn bound(ast: AstNode) -> AstNode {
+    match ast {
+        AstNode::Number(n) if n.abs() < 1e9 => ast,
+        ast => check(name::BOUND, plain(ast)),
     }
 }
 
@@ -344,7 +425,10 @@ fn chain(lhs: AstNode, rhs: AstNode) -> AstNode {
         rhs => AstNode::Binary {
             op: BinaryOp::ChainPipe,
             lhs: Box::new(value(lhs)),
-            rhs: Box::new(plain(rhs)),
+            rhs: Box::new(match rhs {
+                AstNode::Path { steps } => AstNode::Path { steps: guarded_steps(steps) },
+                rhs => plain(rhs),
+            }),
         },
     }
 }
@@ -443,7 +527,9 @@ fn as_lambda(function: &str, arity: usize) -> AstNode {
     let args = params.iter().map(|param| AstNode::Variable(param.clone())).collect();
     let body =
         Box::new(tail(AstNode::Function { name: function.to_owned(), args, is_builtin: true }));
-    AstNode::Lambda { params, body, signature: None, thunk: false }
+    // `$string` is the one that is often called on the context.
+    let signature = (function == "string").then(|| "<x-:s>".to_owned());
+    AstNode::Lambda { params, body, signature, thunk: false }
 }
 
 fn call(function: String, args: Vec<AstNode>, is_builtin_call: bool) -> AstNode {
@@ -455,11 +541,11 @@ fn call(function: String, args: Vec<AstNode>, is_builtin_call: bool) -> AstNode 
     if has_placeholder(&args) {
         return partial(function, args);
     }
-    let context_first = matches!(
-        (function.as_str(), args.len()),
-        ("string", 0) | ("match" | "split", 1) | ("replace", 2)
-    );
-    let context = context_first.then(|| AstNode::Variable(String::new()));
+    if function == "match" {
+        return check(name::LIST, match_call(args));
+    }
+    let context =
+        (function == "replace" && args.len() == 2).then(|| AstNode::Variable(String::new()));
     let mut args: Vec<AstNode> = context.into_iter().chain(args.into_iter().map(plain)).collect();
     let arabic = matches!(args.get(1), Some(AstNode::String(p)) if !p.contains(['i', 'I']));
     let mut wrap = |index: usize, name: &str| {
@@ -480,13 +566,6 @@ fn call(function: String, args: Vec<AstNode>, is_builtin_call: bool) -> AstNode 
             wrap(2, name::BY);
         }
         "split" => wrap(0, name::CHARS),
-        "match" => {
-            let unlimited = args.len() == 2;
-            args.extend(unlimited.then_some(AstNode::Undefined));
-            if let Some(limit) = args.get_mut(2) {
-                *limit = check(name::AT_MOST, std::mem::replace(limit, AstNode::Null));
-            }
-        }
         "distinct" => wrap(0, name::PAIRS),
         "sort" => wrap(0, name::LIST),
         "pad" => (0..3).for_each(|index| wrap(index, name::WIDTH)),
@@ -497,9 +576,18 @@ fn call(function: String, args: Vec<AstNode>, is_builtin_call: bool) -> AstNode 
         "toMillis" => wrap(1, name::PICTURE),
         _ => (0..3).for_each(|index| wrap(index, name::PICTURE)),
     }
-    let is_match = function == "match";
-    let call = AstNode::Function { name: function, args, is_builtin: true };
-    if is_match { kept(check(name::LIST, call)) } else { call }
+    AstNode::Function { name: function, args, is_builtin: true }
+}
+
+/// `$match`, stopped one match after the largest sequence.
+fn match_call(args: Vec<AstNode>) -> AstNode {
+    let context = (args.len() == 1).then(|| AstNode::Variable(String::new()));
+    let mut args = context.into_iter().chain(args.into_iter().map(plain));
+    let text = check(name::MATCHES, args.next().unwrap_or(AstNode::Undefined));
+    let pattern = args.next().unwrap_or(AstNode::Undefined);
+    let limit = check(name::AT_MOST, args.next().unwrap_or(AstNode::Undefined));
+    let args = [text, pattern, limit].into_iter().chain(args).collect();
+    AstNode::Function { name: "match".to_owned(), args, is_builtin: true }
 }
 
 /// `$f(?, x)` is `function($p) { $f($p, x) }`.
@@ -514,6 +602,6 @@ fn partial(function: String, args: Vec<AstNode>) -> AstNode {
         arg => arg,
     });
     let args = args.collect();
-    let body = Box::new(call(function, args, true));
+    let body = Box::new(tail(AstNode::Function { name: function, args, is_builtin: true }));
     AstNode::Lambda { params, body, signature: None, thunk: false }
 }
