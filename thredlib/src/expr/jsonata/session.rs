@@ -52,9 +52,12 @@ impl Session {
             .clone();
         let thred_id = thred_id.map(|id| ("thredId".to_owned(), JValue::string(id)));
         let context = convert::object(thred_id.into_iter().chain([("locals".to_owned(), locals)]));
-        convert::object(
-            [("event".to_owned(), self.event.clone()), ("context".to_owned(), context)].into_iter(),
-        )
+        self.input_with(context)
+    }
+
+    fn input_with(&self, context: JValue) -> JValue {
+        let entries = [("event", self.event.clone()), ("context", context)];
+        convert::object(entries.into_iter().map(|(key, value)| (key.to_owned(), value)))
     }
 }
 
@@ -87,7 +90,11 @@ pub(super) fn run<T>(
         let event = convert::event_to_interpreter(&scope.event);
         Box::new(Session { event, bound: None, locals: RefCell::default() })
     });
-    let input = session.input(scope.thred_id.as_ref().map(|id| id.as_str()), &scope.locals);
+    let input = if expression.reads_context {
+        session.input(scope.thred_id.as_ref().map(|id| id.as_str()), &scope.locals)
+    } else {
+        session.input_with(JValue::Undefined)
+    };
     let mut bound = match session.bound.take() {
         Some(bound) if bound.limits == *limits => bound,
         _ => bind(scope, &session.event, limits),

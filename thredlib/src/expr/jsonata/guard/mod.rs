@@ -14,9 +14,11 @@
 
 mod budget;
 mod rewrite;
+#[cfg(test)]
+mod tests;
 
 pub(super) use budget::{Budget, CHECKS, check_picture};
-pub(super) use rewrite::guard;
+pub(super) use rewrite::{children, inspect, rewrite};
 
 /// Functions that the rewritten tree calls.
 mod name {

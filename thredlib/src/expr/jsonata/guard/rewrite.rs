@@ -21,21 +21,26 @@ pub(in super::super) struct Unguardable {
     pub(in super::super) near: Option<String>,
 }
 
-/// Rewrites a tree.
-pub(in super::super) fn guard(ast: AstNode) -> Result<AstNode, Unguardable> {
+/// Refuses a tree that cannot be made safe.
+pub(in super::super) fn inspect(ast: &AstNode) -> Result<(), Unguardable> {
     let mut bound = HashSet::new();
-    inspect(&ast, MAX_DEPTH, &mut bound)?;
-    if let Some(name) = bound.iter().find(|name| arity(name).is_some()) {
-        return Err(Unguardable {
+    visit(ast, MAX_DEPTH, &mut bound)?;
+    match bound.into_iter().find(|name| arity(name).is_some()) {
+        None => Ok(()),
+        Some(name) => Err(Unguardable {
             message: format!("`${name}` is a built-in function; bind another name"),
             near: Some(format!("${name}")),
-        });
+        }),
     }
-    Ok(plain(ast))
+}
+
+/// Rewrites a tree that was inspected.
+pub(in super::super) fn rewrite(ast: AstNode) -> AstNode {
+    plain(ast)
 }
 
 /// Finds the names that the expression binds, and what is to be refused.
-fn inspect(ast: &AstNode, depth: usize, bound: &mut HashSet<String>) -> Result<(), Unguardable> {
+fn visit(ast: &AstNode, depth: usize, bound: &mut HashSet<String>) -> Result<(), Unguardable> {
     let Some(depth) = depth.checked_sub(1) else {
         let message = format!("nested deeper than {MAX_DEPTH} levels; split the expression");
         return Err(Unguardable { message, near: None });
@@ -59,7 +64,7 @@ fn inspect(ast: &AstNode, depth: usize, bound: &mut HashSet<String>) -> Result<(
         }
         _ => {}
     }
-    children(ast).into_iter().try_for_each(|child| inspect(child, depth, bound))
+    children(ast).into_iter().try_for_each(|child| visit(child, depth, bound))
 }
 
 fn check_regex(pattern: &str, flags: &str) -> Result<(), Unguardable> {
@@ -79,7 +84,8 @@ fn check_regex(pattern: &str, flags: &str) -> Result<(), Unguardable> {
     })
 }
 
-fn children(ast: &AstNode) -> Vec<&AstNode> {
+/// The nodes right below a node.
+pub(in super::super) fn children(ast: &AstNode) -> Vec<&AstNode> {
     match ast {
         AstNode::Path { steps } => steps
             .iter()

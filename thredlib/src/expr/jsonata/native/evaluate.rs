@@ -1,5 +1,7 @@
 //! Evaluation of the native tree over the event and the locals as they are.
 
+use std::cell::Cell;
+
 use serde_json::{Map, Value};
 
 use super::{
@@ -37,25 +39,22 @@ impl Program {
         &self,
         scope: &mut Scope,
         limits: &ExprLimits,
-        read: impl FnOnce(&Operand<'_>) -> Result<T, Bail>,
+        read: impl FnOnce(Operand<'_>) -> Result<T, Bail>,
     ) -> Result<T, Bail> {
         if !self.sets_locals {
-            let frame = Frame { scope, limits };
+            let frame = Frame::new(scope, limits);
             let mut last = Operand::Undefined;
             for statement in &self.statements {
                 if let Statement::Evaluate(node) = statement {
                     last = frame.evaluate(node)?;
                 }
             }
-            return read(&last);
+            return read(last);
         }
         let before = scope.locals.clone();
-        let result = self.run_setting(scope, limits).and_then(|last| {
-            read(&match last {
-                Some(value) => Operand::Made(value),
-                None => Operand::Undefined,
-            })
-        });
+        let result = self
+            .run_setting(scope, limits)
+            .and_then(|last| read(last.map_or(Operand::Undefined, Operand::Made)));
         if result.is_err() {
             scope.locals = before;
         }
@@ -66,7 +65,7 @@ impl Program {
         let mut last = None;
         for statement in &self.statements {
             let (Statement::Evaluate(node) | Statement::SetLocal(_, node)) = statement;
-            last = Frame { scope, limits }.evaluate(node)?.to_value(limits)?;
+            last = Frame::new(scope, limits).evaluate(node)?.into_value(limits)?;
             if let Statement::SetLocal(name, _) = statement {
                 scope.set_local(name, last.clone());
             }
@@ -78,9 +77,23 @@ impl Program {
 struct Frame<'a> {
     scope: &'a Scope,
     limits: &'a ExprLimits,
+    /// Bytes that may still be copied into arrays and objects.
+    room: Cell<usize>,
 }
 
 impl<'a> Frame<'a> {
+    fn new(scope: &'a Scope, limits: &'a ExprLimits) -> Self {
+        Self { scope, limits, room: Cell::new(limits.result_bytes) }
+    }
+
+    /// A part of what is being made.
+    fn part(&self, node: &'a Node) -> Result<Option<Value>, Bail> {
+        let mut copy = Copy { bytes: self.room.get() };
+        let value = copy.operand(self.evaluate(node)?, self.limits.depth)?;
+        self.room.set(copy.bytes);
+        Ok(value)
+    }
+
     fn evaluate(&self, node: &'a Node) -> Evaluated<'a> {
         Ok(match node {
             Node::Foreign => return Err(Bail),
@@ -137,7 +150,7 @@ impl<'a> Frame<'a> {
             Node::Object(entries) => {
                 let mut map = Map::with_capacity(entries.len());
                 for (key, node) in entries {
-                    if let Some(value) = self.evaluate(node)?.to_value(self.limits)? {
+                    if let Some(value) = self.part(node)? {
                         map.insert(String::from(&**key), value);
                     }
                 }
@@ -158,8 +171,7 @@ impl<'a> Frame<'a> {
     fn array(&self, items: &'a [Node]) -> Evaluated<'a> {
         let mut array = Vec::with_capacity(items.len());
         for node in items {
-            let value = self.evaluate(node)?.to_value(self.limits)?;
-            match value {
+            match self.part(node)? {
                 None => {}
                 // Only an array that is written as one stays one; others are spliced in.
                 Some(Value::Array(_)) if !matches!(node, Node::Array(_)) => return Err(Bail),
@@ -271,19 +283,8 @@ impl<'a> Operand<'a> {
     }
 
     /// The value as the result of an expression; bails when that goes over a limit.
-    pub(in super::super) fn to_value(&self, limits: &ExprLimits) -> Result<Option<Value>, Bail> {
-        let mut copy = Copy { bytes: limits.result_bytes };
-        Ok(Some(match self {
-            Self::Undefined => return Ok(None),
-            Self::Null => Value::Null,
-            Self::Bool(b) => Value::Bool(*b),
-            Self::Number(n) => convert::number(*n),
-            Self::Text(s) => copy.text(s)?,
-            Self::List(items) => copy.list(items, limits.depth)?,
-            Self::Map(map) => copy.map(map, limits.depth)?,
-            Self::Made(value) => copy.value(value, limits.depth)?,
-            Self::Event(_) | Self::Source(_) => return Err(Bail),
-        }))
+    pub(in super::super) fn into_value(self, limits: &ExprLimits) -> Result<Option<Value>, Bail> {
+        Copy { bytes: limits.result_bytes }.operand(self, limits.depth)
     }
 
     /// Appends the text that `&` makes of it.
@@ -395,6 +396,43 @@ struct Copy {
 }
 
 impl Copy {
+    fn operand(&mut self, operand: Operand<'_>, depth: usize) -> Result<Option<Value>, Bail> {
+        Ok(Some(match operand {
+            Operand::Undefined => return Ok(None),
+            Operand::Null => Value::Null,
+            Operand::Bool(b) => Value::Bool(b),
+            Operand::Number(n) => convert::number(n),
+            Operand::Text(s) => self.text(s)?,
+            Operand::List(items) => self.list(items, depth)?,
+            Operand::Map(map) => self.map(map, depth)?,
+            Operand::Made(value) => {
+                self.weigh(&value, depth)?;
+                value
+            }
+            Operand::Event(_) | Operand::Source(_) => return Err(Bail),
+        }))
+    }
+
+    /// Counts a value that needs no copy.
+    fn weigh(&mut self, value: &Value, depth: usize) -> Result<(), Bail> {
+        self.take(8)?;
+        match value {
+            Value::String(s) => self.take(s.len()),
+            Value::Array(items) => {
+                let depth = depth.checked_sub(1).ok_or(Bail)?;
+                items.iter().try_for_each(|item| self.weigh(item, depth))
+            }
+            Value::Object(map) => {
+                let depth = depth.checked_sub(1).ok_or(Bail)?;
+                map.iter().try_for_each(|(key, item)| {
+                    self.take(key.len())?;
+                    self.weigh(item, depth)
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn value(&mut self, value: &Value, depth: usize) -> Result<Value, Bail> {
         self.take(8)?;
         Ok(match value {
