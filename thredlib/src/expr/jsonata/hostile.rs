@@ -12,85 +12,17 @@ use super::super::{Scope, compile};
 use crate::{Event, ExprLimits, ExpressionLanguage};
 
 /// Debug builds, and machines that do other things too.
-const PATIENCE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_secs(1);
 
+#[rustfmt::skip]
 const TOKENS: &[&str] = &[
-    "$event",
-    "$values",
-    "$data",
-    "$x",
-    "$",
-    "$$",
-    "event",
-    "a",
-    "b",
-    "`c d`",
-    "'s'",
-    "\"t\"",
-    "1",
-    "0",
-    "2.5",
-    "1e9",
-    "-",
-    "+",
-    "*",
-    "**",
-    "/",
-    "%",
-    "=",
-    "!=",
-    "<",
-    ">=",
-    "and",
-    "or",
-    "in",
-    "&",
-    ".",
-    "..",
-    "?",
-    ":",
-    "?:",
-    "??",
-    ":=",
-    "~>",
-    "(",
-    ")",
-    "[",
-    "]",
-    "{",
-    "}",
-    ",",
-    ";",
-    "^",
-    "|",
-    "#$i",
-    "@$v",
-    "true",
-    "null",
-    "function($x){",
-    "function($x, $y){",
-    "$map(",
-    "$reduce(",
-    "$string(",
-    "$pad(",
-    "$join(",
-    "$split(",
-    "$replace(",
-    "$match(",
-    "$sort(",
-    "$local('l')",
-    "$setLocal('l', ",
-    "$valueNamed('a')",
-    "$now()",
-    "$string",
-    "$sum",
-    "/x+/",
-    "/[a-z]/i",
-    "[1..9]",
-    "(",
-    ")",
-    "(",
-    ")",
+    "$event", "$values", "$data", "$x", "$", "$$", "event", "a", "b", "`c d`", "'s'", "\"t\"",
+    "1", "0", "2.5", "1e9", "-", "+", "*", "**", "/", "%", "=", "!=", "<", ">=", "and", "or",
+    "in", "&", ".", "..", "?", ":", "?:", "??", ":=", "~>", "(", ")", "[", "]", "{", "}", ",",
+    ";", "^", "|", "#$i", "@$v", "true", "null", "function($x){", "function($x, $y){", "$map(",
+    "$reduce(", "$string(", "$pad(", "$join(", "$split(", "$replace(", "$match(", "$sort(",
+    "$local('l')", "$setLocal('l', ", "$valueNamed('a')", "$now()", "$string", "$sum", "/x+/",
+    "/[a-z]/i", "[1..9]", "(", ")", "(", ")",
 ];
 
 fn event() -> Arc<Event> {
@@ -106,6 +38,8 @@ fn survives(source: &str) {
         let _ = expression.test(&mut scope);
         let _ = expression.requirement();
     }
+    let shown: String = source.chars().take(200).collect();
+    assert!(start.elapsed() < PATIENCE, "{:?} for {shown}", start.elapsed());
 }
 
 proptest! {

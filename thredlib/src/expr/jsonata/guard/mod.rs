@@ -13,12 +13,15 @@
 //! expression can write.
 
 mod budget;
+mod calls;
+mod inspect;
 mod rewrite;
 #[cfg(test)]
 mod tests;
 
 pub(super) use budget::{Budget, CHECKS, check_picture};
-pub(super) use rewrite::{children, inspect, rewrite};
+pub(super) use inspect::{children, inspect};
+pub(super) use rewrite::rewrite;
 
 /// Functions that the rewritten tree calls.
 mod name {
