@@ -61,7 +61,7 @@ pub fn validate_text(text: &str) -> Report {
         Err(error) => {
             let mut findings = Findings { pattern: None, list: Vec::new() };
             let message = syntax_message(&error);
-            let spot = Spot::Text { line: error.line(), column: error.column().max(1) };
+            let spot = syntax_spot(text, &error);
             findings
                 .error("json-syntax", &JsonPath::root(), message, "mend the JSON at this place")
                 .at(spot);
@@ -170,6 +170,14 @@ fn nests_too_deep(document: &Value) -> bool {
         }
     }
     false
+}
+
+fn syntax_spot(text: &str, error: &serde_json::Error) -> Spot {
+    // The parser counts bytes.
+    let line = text.split('\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let before = error.column().saturating_sub(1);
+    let column = 1 + line.char_indices().take_while(|(at, _)| *at < before).count();
+    Spot::Text { line: error.line().max(1), column }
 }
 
 /// The message without its position, which the finding has as numbers.

@@ -117,6 +117,8 @@ fn what_is_no_pattern() {
     let report = validate_text("{\n  \"name\": 'p'\n}");
     assert_eq!(report.findings()[0].code, "json-syntax");
     assert_eq!(report.findings()[0].spot, Spot::Text { line: 2, column: 11 });
+    let report = validate_text("{ \"é\": x }");
+    assert_eq!(report.findings()[0].spot, Spot::Text { line: 1, column: 8 });
 }
 
 #[test]
@@ -303,14 +305,14 @@ fn sources_and_recipients() {
     finds(
         &pattern,
         &[
-            "warning empty-address $.reactions[0].allowedSources[0]",
-            "error bad-regex $.reactions[0].allowedSources[1]",
-            "warning unfinished-regex $.reactions[0].allowedSources[2]",
             "warning empty-name $.reactions[0].condition.publish.name",
             "warning empty-address $.reactions[0].condition.publish.to[1]",
             "error bad-address $.reactions[0].condition.publish.to[2]",
             "error bad-address $.reactions[0].condition.publish.to[3][1]",
             "error bad-address $.reactions[0].condition.publish.to[4]",
+            "warning empty-address $.reactions[0].allowedSources[0]",
+            "error bad-regex $.reactions[0].allowedSources[1]",
+            "warning unfinished-regex $.reactions[0].allowedSources[2]",
         ],
     );
 }
