@@ -11,20 +11,29 @@ use crate::PatternModel;
 /// The schema of a pattern file, generated from [`PatternModel`].
 pub fn pattern_schema() -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
-    let mut schema = generator.into_root_schema_for::<PatternModel>();
-    schema.insert("$id".to_owned(), "urn:thredlib:pattern".into());
-    schema.insert("title".to_owned(), "Pattern".into());
-    schema.insert("examples".to_owned(), json!([example_pattern()]));
-    let mut schema = schema.to_value();
+    let generated = generator.into_root_schema_for::<PatternModel>().to_value();
+    let mut schema = json!({
+        "$schema": DRAFT,
+        "$id": "urn:thredlib:pattern",
+        "title": "Pattern",
+        "description": generated["description"],
+        "examples": [example_pattern()],
+    });
+    for (key, value) in generated.as_object().into_iter().flatten() {
+        if schema.get(key).is_none() {
+            schema[key] = value.clone();
+        }
+    }
     needed_fields(&mut schema["$defs"]["ConditionModel"]);
     schema
 }
 
 /// The schema of an event.
 pub fn event_schema() -> Value {
-    let mut schema = event();
-    schema["$schema"] = DRAFT.into();
-    schema["$id"] = "urn:thredlib:event".into();
+    let mut schema = json!({ "$schema": DRAFT, "$id": "urn:thredlib:event" });
+    for (key, value) in event().as_object().into_iter().flatten() {
+        schema[key] = value.clone();
+    }
     schema["examples"] = json!([example_event()]);
     schema
 }

@@ -63,6 +63,11 @@ fn finds(document: &Value, expected: &[&str]) {
         .collect();
     assert_eq!(found, expected, "{report}");
     assert_eq!(report.is_valid(), report.model().is_some());
+    let documented = |code| {
+        include_str!("mod.rs").contains(&format!("//! | `{code}`"))
+            || include_str!("mod.rs").contains(&format!("` `{code}`"))
+    };
+    assert!(report.findings().iter().all(|finding| documented(finding.code)), "{report}");
 }
 
 #[test]
@@ -270,6 +275,33 @@ fn expressions_that_do_not_compile() {
     );
     let report = validate(&pattern);
     assert_eq!(report.findings()[1].spot, Spot::Char(9), "{}", report.findings()[1]);
+}
+
+#[test]
+fn expressions_that_are_literal_text() {
+    finds(
+        &filter(json!({
+            "transform": { "eventDataTemplate": { "title": "Hello $xpr($event.id)", "x": "$xpr(1) " } },
+            "publish": { "to": "a" }
+        })),
+        &[
+            "warning literal-xpr $.reactions[0].condition.transform.eventDataTemplate.title",
+            "warning literal-xpr $.reactions[0].condition.transform.eventDataTemplate.x",
+        ],
+    );
+}
+
+#[test]
+fn misplaced_fields_have_a_remedy() {
+    let mut pattern = filter(json!({ "expiry": { "interval": 1 } }));
+    pattern["reactions"][0]["transition"] = json!("$terminate");
+    let report = validate(&pattern);
+    let help: Vec<&str> = report.findings().iter().map(|finding| finding.help.as_str()).collect();
+    let expected = [
+        "move it out of the condition, into the reaction",
+        "move it into the reaction's `condition`",
+    ];
+    assert_eq!(help, expected);
 }
 
 #[test]
