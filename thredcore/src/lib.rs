@@ -1,3 +1,4 @@
 //! Engine.
 pub mod port;
 pub mod state;
+pub mod testing;

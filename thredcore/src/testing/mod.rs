@@ -1,0 +1,3 @@
+//! Tests of patterns: scenarios, on a virtual clock.
+
+pub mod scenario;
