@@ -1,4 +1,6 @@
 //! Engine.
+pub mod pattern;
 pub mod port;
 pub mod state;
 pub mod testing;
+pub mod thred;

@@ -37,6 +37,17 @@ pub struct Directory {
     /// In the order of their opening.
     online: Vec<ParticipantId>,
     nodes: HashMap<ParticipantId, Vec<Topic>>,
+    away: Away,
+}
+
+/// The node of whoever has no session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Away([Topic; 1]);
+
+impl Default for Away {
+    fn default() -> Self {
+        Self([Directory::DEFAULT_NODE.into()])
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,9 +156,10 @@ impl Directory {
         &self.online
     }
 
-    /// The session nodes that hold a participant's sessions; empty when there are none.
+    /// The session nodes that hold a participant's sessions; the
+    /// [default node](Self::DEFAULT_NODE) when there are none.
     pub fn session_nodes(&self, participant: &ParticipantId) -> &[Topic] {
-        self.nodes.get(participant).map_or(&[], |nodes| &**nodes)
+        self.nodes.get(participant).map_or(&self.away.0, |nodes| &**nodes)
     }
 }
 

@@ -311,6 +311,8 @@ pub enum LogType {
     Expired,
     /// A thred was spawned.
     Spawned,
+    /// The thred was started by another one.
+    Started,
     /// The pattern has no room for another thred, or started one too short a time ago.
     Constrained,
     /// The thred ended.

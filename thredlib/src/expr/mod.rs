@@ -5,6 +5,8 @@
 //!
 //! The result of an expression is data: nothing here evaluates it again.
 
+mod jsonata;
+mod jsonpath;
 mod requirement;
 mod scope;
 
@@ -51,8 +53,10 @@ pub fn compile(
     source: &str,
     limits: &ExprLimits,
 ) -> Result<Arc<dyn Expression>, CompileError> {
-    let _ = (language, source, limits);
-    unreachable!("replaced by the language modules")
+    match language {
+        ExpressionLanguage::Jsonata => jsonata::compile(source, limits),
+        ExpressionLanguage::Jsonpath => jsonpath::compile(source, limits),
+    }
 }
 
 /// A text that is no expression of its language.
@@ -65,6 +69,16 @@ pub struct CompileError {
     pub column: usize,
     /// The text around that place.
     pub excerpt: String,
+}
+
+impl CompileError {
+    /// An error at a column of a text.
+    pub(crate) fn at(source: &str, column: usize, message: impl Into<String>) -> Self {
+        const AROUND: usize = 20;
+        let from = column.saturating_sub(AROUND + 1);
+        let excerpt = source.chars().skip(from).take(2 * AROUND).collect();
+        Self { message: message.into(), column, excerpt }
+    }
 }
 
 /// An evaluation that failed.
@@ -87,4 +101,22 @@ pub enum ExprError {
         /// The name of the limit: `time`, `depth`, `sequence` or `size`.
         limit: &'static str,
     },
+}
+
+impl ExprError {
+    pub(crate) fn failed(source: &str, message: impl Into<String>) -> Self {
+        Self::Failed { source_text: shortened(source), message: message.into() }
+    }
+
+    pub(crate) fn limit(source: &str, limit: &'static str) -> Self {
+        Self::Limit { source_text: shortened(source), limit }
+    }
+}
+
+fn shortened(source: &str) -> String {
+    const SHOWN: usize = 80;
+    match source.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", &source[..end]),
+        None => source.to_owned(),
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::jsonata::Session;
 use crate::{Event, ThredId};
 
 /// The locals of a thred; shared until changed.
@@ -20,20 +21,32 @@ pub struct Scope {
     pub(super) locals: Locals,
     pub(super) outbound: Option<Arc<Event>>,
     pub(super) now: i64,
-    pub(super) seed: u64,
+    pub(super) random: u64,
+    pub(super) logs: Vec<String>,
+    pub(super) session: Option<Box<Session>>,
 }
 
 impl Scope {
     /// A scope for an event, at a time (milliseconds since the Unix epoch), with a seed for
     /// `$random()`. Equal arguments give equal evaluations.
     pub fn new(event: Arc<Event>, now: i64, seed: u64) -> Self {
-        Self { event, thred_id: None, locals: Locals::default(), outbound: None, now, seed }
+        Self {
+            event,
+            thred_id: None,
+            locals: Locals::default(),
+            outbound: None,
+            now,
+            random: seed,
+            logs: Vec::new(),
+            session: None,
+        }
     }
 
     /// Evaluates for a running thred from here on.
     pub fn enter_thred(&mut self, id: ThredId, locals: Locals) {
         self.thred_id = Some(id);
         self.locals = locals;
+        self.unbind();
     }
 
     /// The event that expressions see as `$event`.
@@ -44,11 +57,13 @@ impl Scope {
     /// Shows another event to the expressions from here on.
     pub fn set_event(&mut self, event: Arc<Event>) {
         self.event = event;
+        self.session = None;
     }
 
     /// Binds `$outboundEvent`, or unbinds it.
     pub fn set_outbound(&mut self, event: Option<Arc<Event>>) {
         self.outbound = event;
+        self.unbind();
     }
 
     /// The locals as they are now.
@@ -63,5 +78,21 @@ impl Scope {
             Some(value) => locals.insert(name.to_owned(), value),
             None => locals.shift_remove(name),
         };
+        if let Some(session) = &self.session {
+            session.forget_locals();
+        }
+    }
+
+    /// What expressions have logged with `$log` since the last call, oldest first; no more than
+    /// 100 lines of 1,000 characters are kept.
+    pub fn take_logs(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.logs)
+    }
+
+    /// Lets the session go, but not the converted event.
+    fn unbind(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.unbind();
+        }
     }
 }

@@ -1,0 +1,202 @@
+//! The functions that the engine adds to JSONata, and those that it replaces.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use jsonata_core::{
+    ast::AstNode,
+    evaluator::{Evaluator, EvaluatorError, HostFnResult},
+    value::JValue,
+};
+
+use super::{
+    super::{Locals, Scope},
+    convert::{self, Refused},
+    session::set_local,
+};
+use crate::{EventId, ExprLimits};
+
+const MAX_LOGS: usize = 100;
+const MAX_LOG_CHARS: usize = 1_000;
+
+/// What the host functions see and change while an expression runs.
+pub(super) struct Host {
+    pub(super) limits: ExprLimits,
+    values: JValue,
+    now: Cell<i64>,
+    random: Cell<u64>,
+    re: RefCell<Option<EventId>>,
+    locals: RefCell<Locals>,
+    locals_changed: Cell<bool>,
+    logs: RefCell<Vec<String>>,
+    breach: Cell<Option<&'static str>>,
+}
+
+impl Host {
+    pub(super) fn new(values: JValue, limits: ExprLimits) -> Self {
+        Self {
+            limits,
+            values,
+            now: Cell::default(),
+            random: Cell::default(),
+            re: RefCell::default(),
+            locals: RefCell::default(),
+            locals_changed: Cell::default(),
+            logs: RefCell::default(),
+            breach: Cell::default(),
+        }
+    }
+
+    /// Takes over from the scope what an evaluation may change.
+    pub(super) fn enter(&self, scope: &mut Scope) {
+        self.now.set(scope.now);
+        self.random.set(scope.random);
+        self.re.replace(scope.event.re.clone());
+        self.locals.replace(std::mem::take(&mut scope.locals));
+        self.locals_changed.set(false);
+        self.logs.replace(std::mem::take(&mut scope.logs));
+        self.breach.set(None);
+    }
+
+    /// Gives it back; says whether the locals were changed, and the limit that was gone over.
+    pub(super) fn leave(&self, scope: &mut Scope) -> (bool, Option<&'static str>) {
+        scope.random = self.random.get();
+        scope.locals = self.locals.take();
+        scope.logs = self.logs.take();
+        (self.locals_changed.get(), self.breach.get())
+    }
+
+    /// Fails the evaluation for going over a limit.
+    pub(super) fn breach(&self, limit: &'static str) -> EvaluatorError {
+        self.breach.set(Some(limit));
+        EvaluatorError::EvaluationError(format!("over the {limit} limit"))
+    }
+
+    fn value_named(&self, args: &[JValue]) -> HostFnResult {
+        let name = name_argument("valueNamed", args)?;
+        let found = match args.get(1) {
+            None => value_named(&self.values, name),
+            Some(event) => ["data", "content", "values"]
+                .into_iter()
+                .try_fold(event, |value, key| value.get(key))
+                .and_then(|values| value_named(values, name)),
+        };
+        Ok(found.cloned().unwrap_or(JValue::Undefined))
+    }
+
+    fn local(&self, args: &[JValue]) -> HostFnResult {
+        let name = name_argument("local", args)?;
+        let locals = self.locals.borrow();
+        Ok(locals.get(name).map_or(JValue::Undefined, convert::to_interpreter))
+    }
+
+    fn set_local(&self, args: &[JValue]) -> HostFnResult {
+        let name = name_argument("setLocal", args)?;
+        let value = args.get(1).unwrap_or(&JValue::Undefined);
+        let data =
+            convert::from_interpreter(value, &self.limits).map_err(|refused| match refused {
+                Refused::Limit(limit) => self.breach(limit),
+                Refused::Function => {
+                    failed("a local cannot hold a function; set it to the function's result")
+                }
+            })?;
+        set_local(&mut self.locals.borrow_mut(), name, data);
+        self.locals_changed.set(true);
+        Ok(value.clone())
+    }
+
+    fn is_response_for(&self, args: &[JValue]) -> HostFnResult {
+        let name = name_argument("isResponseFor", args)?;
+        let re = self.re.borrow();
+        let locals = self.locals.borrow();
+        Ok(JValue::Bool(is_response_for(re.as_ref(), &locals, name)))
+    }
+
+    fn log(&self, args: &[JValue]) -> HostFnResult {
+        let mut logs = self.logs.borrow_mut();
+        if logs.len() < MAX_LOGS {
+            let line = match args.first().unwrap_or(&JValue::Undefined) {
+                JValue::String(s) => s.chars().take(MAX_LOG_CHARS).collect(),
+                value => match convert::from_interpreter(value, &self.limits) {
+                    Ok(Some(data)) => data.to_string().chars().take(MAX_LOG_CHARS).collect(),
+                    Ok(None) => "undefined".to_owned(),
+                    Err(_) => "(no data, or too much of it)".to_owned(),
+                },
+            };
+            logs.push(line);
+        }
+        Ok(JValue::Undefined)
+    }
+
+    fn now(&self, args: &[JValue]) -> HostFnResult {
+        let mut arguments = vec![AstNode::Number(self.now.get() as f64)];
+        for arg in args {
+            arguments.push(match arg {
+                JValue::String(s) => AstNode::String(s.to_string()),
+                JValue::Undefined => AstNode::Undefined,
+                _ => return Err(failed("`$now` takes a picture and a time zone, both texts")),
+            });
+        }
+        let call =
+            AstNode::Function { name: "fromMillis".into(), args: arguments, is_builtin: true };
+        Evaluator::new().evaluate(&call, &JValue::Null)
+    }
+
+    /// SplitMix64 (Steele, Lea, Flood 2014): the seed alone decides the whole sequence.
+    fn random(&self) -> f64 {
+        let state = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.random.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// Whether an event that answers `re` answers what was last published under a name.
+pub(super) fn is_response_for(re: Option<&EventId>, locals: &Locals, name: &str) -> bool {
+    let sent = locals.get(&format!("out_id_{name}")).and_then(serde_json::Value::as_str);
+    matches!((re, sent), (Some(re), Some(sent)) if re.as_str() == sent)
+}
+
+/// [`crate::value_named`] over the interpreter's values.
+fn value_named<'v>(values: &'v JValue, name: &str) -> Option<&'v JValue> {
+    match values {
+        JValue::Object(map) => match map.get(name) {
+            Some(found) if !found.is_null() && !found.is_undefined() => Some(found),
+            _ => map.values().find_map(|child| value_named(child, name)),
+        },
+        JValue::Array(items) => items.iter().find_map(|item| value_named(item, name)),
+        _ => None,
+    }
+}
+
+pub(super) fn failed(message: impl Into<String>) -> EvaluatorError {
+    EvaluatorError::EvaluationError(message.into())
+}
+
+fn name_argument<'a>(function: &str, args: &'a [JValue]) -> Result<&'a str, EvaluatorError> {
+    args.first()
+        .and_then(JValue::as_str)
+        .ok_or_else(|| failed(format!("`${function}` takes a name, a text, as first argument")))
+}
+
+/// Puts the functions into an evaluator.
+pub(super) fn register(evaluator: &mut Evaluator, host: &Rc<Host>) {
+    let mut add = |name: &str, call: fn(&Host, &[JValue]) -> HostFnResult| {
+        let host = Rc::clone(host);
+        // Refused for names that the compiler of jsonata-core inlines; none of these is.
+        let added = evaluator.register_fn_override(name, move |args: &[JValue]| call(&host, args));
+        debug_assert!(added.is_ok(), "`{name}` cannot be replaced");
+    };
+    add("valueNamed", Host::value_named);
+    add("local", Host::local);
+    add("setLocal", Host::set_local);
+    add("isResponseFor", Host::is_response_for);
+    add("log", Host::log);
+    add("now", Host::now);
+    add("millis", |host, _| Ok(JValue::Number(host.now.get() as f64)));
+    add("random", |host, _| Ok(JValue::Number(host.random())));
+    add("eval", |_, _| Err(failed("`$eval` is not available; data is never evaluated")));
+}

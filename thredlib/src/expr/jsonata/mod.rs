@@ -1,0 +1,81 @@
+//! JSONata: compiled by jsonata-core, fenced in by limits that also reach inside its built-in
+//! functions.
+
+mod convert;
+mod host;
+mod position;
+mod session;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use jsonata_core::{ast::AstNode, parser};
+use serde_json::Value;
+
+pub(super) use session::Session;
+
+use super::{CompileError, ExprError, Expression, Requirement, Scope};
+use crate::{ExprLimits, ExpressionLanguage};
+
+/// The longest text that is taken for an expression, in bytes.
+const MAX_SOURCE: usize = 16 * 1024;
+
+/// Compiles a JSONata expression.
+pub(super) fn compile(
+    source: &str,
+    limits: &ExprLimits,
+) -> Result<Arc<dyn Expression>, CompileError> {
+    if source.len() > MAX_SOURCE {
+        let message = format!("the expression is longer than {MAX_SOURCE} bytes; split it");
+        return Err(CompileError::at(source, 1, message));
+    }
+    let ast = parser::parse(source).map_err(|error| position::locate(source, &error))?;
+    Ok(Arc::new(Jsonata { source: source.into(), ast, limits: *limits }))
+}
+
+/// A compiled JSONata expression.
+#[derive(Debug)]
+struct Jsonata {
+    source: Box<str>,
+    ast: AstNode,
+    limits: ExprLimits,
+}
+
+impl Expression for Jsonata {
+    fn language(&self) -> ExpressionLanguage {
+        ExpressionLanguage::Jsonata
+    }
+
+    fn source(&self) -> &str {
+        &self.source
+    }
+
+    fn evaluate(&self, scope: &mut Scope) -> Result<Option<Value>, ExprError> {
+        session::run(self, scope, |value, limits| {
+            convert::from_interpreter(value, limits).map_err(Into::into)
+        })
+    }
+
+    fn test(&self, scope: &mut Scope) -> Result<bool, ExprError> {
+        session::run(self, scope, |value, _| Ok(truthy(value)))
+    }
+
+    fn requirement(&self) -> Requirement {
+        Requirement::Anything
+    }
+}
+
+/// JSONata's boolean cast.
+fn truthy(value: &jsonata_core::value::JValue) -> bool {
+    use jsonata_core::value::JValue;
+    match value {
+        JValue::Bool(b) => *b,
+        JValue::Number(n) => *n != 0.0 && !n.is_nan(),
+        JValue::String(s) => !s.is_empty(),
+        JValue::Array(items) => items.iter().any(truthy),
+        JValue::Object(map) => !map.is_empty(),
+        _ => false,
+    }
+}

@@ -1,0 +1,158 @@
+//! The interpreter as one scope uses it: made when first needed, kept for the next expression.
+
+use std::{cell::RefCell, fmt, rc::Rc, sync::Arc};
+
+use jsonata_core::{
+    evaluator::{Context, Evaluator, EvaluatorError, EvaluatorOptions},
+    value::JValue,
+};
+use serde_json::Value;
+
+use super::{
+    super::{ExprError, Locals, Scope},
+    Jsonata,
+    convert::{self, Refused},
+    host::{self, Host},
+};
+use crate::ExprLimits;
+
+/// Levels of evaluation that a nested call takes, about.
+const LEVELS_PER_CALL: usize = 4;
+
+/// The event converted, and an evaluator with everything bound.
+pub(in super::super) struct Session {
+    event: JValue,
+    bound: Option<Bound>,
+    locals: RefCell<Option<JValue>>,
+}
+
+struct Bound {
+    evaluator: Evaluator,
+    host: Rc<Host>,
+    limits: ExprLimits,
+}
+
+impl Session {
+    /// Lets go what depends on more than the event.
+    pub(in super::super) fn unbind(&mut self) {
+        self.bound = None;
+        self.forget_locals();
+    }
+
+    /// Lets go the converted locals.
+    pub(in super::super) fn forget_locals(&self) {
+        self.locals.take();
+    }
+
+    fn input(&self, thred_id: Option<&str>, locals: &Locals) -> JValue {
+        let locals = self
+            .locals
+            .borrow_mut()
+            .get_or_insert_with(|| convert::map_to_interpreter(locals))
+            .clone();
+        let thred_id = thred_id.map(|id| ("thredId".to_owned(), JValue::string(id)));
+        let context = convert::object(thred_id.into_iter().chain([("locals".to_owned(), locals)]));
+        convert::object(
+            [("event".to_owned(), self.event.clone()), ("context".to_owned(), context)].into_iter(),
+        )
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
+/// Why an evaluation has no result.
+pub(super) enum Fault {
+    Refused(Refused),
+    Failed(EvaluatorError),
+}
+
+impl From<Refused> for Fault {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+/// Evaluates in the scope's session and reads the result off with `read`.
+pub(super) fn run<T>(
+    expression: &Jsonata,
+    scope: &mut Scope,
+    read: impl FnOnce(&JValue, &ExprLimits) -> Result<T, Fault>,
+) -> Result<T, ExprError> {
+    let limits = &expression.limits;
+    let mut session = scope.session.take().unwrap_or_else(|| {
+        let event = convert::event_to_interpreter(&scope.event);
+        Box::new(Session { event, bound: None, locals: RefCell::default() })
+    });
+    let input = session.input(scope.thred_id.as_ref().map(|id| id.as_str()), &scope.locals);
+    let mut bound = match session.bound.take() {
+        Some(bound) if bound.limits == *limits => bound,
+        _ => bind(scope, &session.event, limits),
+    };
+    bound.host.enter(scope);
+    let outcome = bound.evaluator.evaluate(&expression.ast, &input);
+    let (locals_changed, breach) = bound.host.leave(scope);
+    if locals_changed {
+        session.forget_locals();
+    }
+    let outcome = match breach {
+        Some(limit) => Err(Fault::Refused(Refused::Limit(limit))),
+        None => outcome.map_err(Fault::Failed).and_then(|value| read(&value, limits)),
+    };
+    session.bound = Some(bound);
+    scope.session = Some(session);
+    outcome.map_err(|fault| explain(&expression.source, &fault))
+}
+
+fn bind(scope: &Scope, event: &JValue, limits: &ExprLimits) -> Bound {
+    let part = |of: &JValue, key: &str| of.get(key).cloned().unwrap_or(JValue::Undefined);
+    let data = part(event, "data");
+    let content = part(&data, "content");
+    let mut context = Context::new();
+    context.bind("values".into(), part(&content, "values"));
+    context.bind("advice".into(), part(&data, "advice"));
+    context.bind("event".into(), event.clone());
+    context.bind("data".into(), data);
+    context.bind("content".into(), content.clone());
+    let thred_id = scope.thred_id.as_ref().map(|id| JValue::string(id.as_str()));
+    context.bind("thredId".into(), thred_id.unwrap_or(JValue::Undefined));
+    let outbound = scope.outbound.as_deref().map(convert::event_to_interpreter);
+    context.bind("outboundEvent".into(), outbound.unwrap_or(JValue::Undefined));
+    let options = EvaluatorOptions {
+        timeout_ms: Some(limits.time.as_millis() as u64),
+        max_stack_depth: Some(limits.depth * LEVELS_PER_CALL),
+        max_sequence_length: Some(limits.sequence),
+        ..EvaluatorOptions::default()
+    };
+    let mut evaluator = Evaluator::with_options(context, options);
+    let host = Rc::new(Host::new(part(&content, "values"), *limits));
+    host::register(&mut evaluator, &host);
+    Bound { evaluator, host, limits: *limits }
+}
+
+fn explain(source: &str, fault: &Fault) -> ExprError {
+    match fault {
+        Fault::Refused(Refused::Limit(limit)) => ExprError::limit(source, limit),
+        Fault::Refused(Refused::Function) => {
+            ExprError::failed(source, "the result holds a function, which is no data; call it")
+        }
+        Fault::Failed(error) => match error.code() {
+            Some("D1012") => ExprError::limit(source, "time"),
+            Some("D1011" | "U1001") => ExprError::limit(source, "depth"),
+            Some("D2014" | "D2015") => ExprError::limit(source, "sequence"),
+            _ => ExprError::failed(source, error.message()),
+        },
+    }
+}
+
+/// Only for its type: locals are shared until an expression changes them.
+pub(super) fn set_local(locals: &mut Locals, name: &str, value: Option<Value>) {
+    let locals = Arc::make_mut(locals);
+    match value {
+        Some(value) => locals.insert(name.to_owned(), value),
+        None => locals.shift_remove(name),
+    };
+}

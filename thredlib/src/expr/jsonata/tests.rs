@@ -1,0 +1,110 @@
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::super::{Scope, compile};
+use crate::{Event, ExprError, ExprLimits, ExpressionLanguage};
+
+fn event() -> Arc<Event> {
+    let values =
+        json!({ "x": 5, "name": "Ada", "list": [1, 2, 3], "deep": { "y": "in" }, "nil": null });
+    Arc::new(Event::builder("a.b", "erp").id("e1").re("m1").timestamp(1_000).values(values).build())
+}
+
+fn scope() -> Scope {
+    Scope::new(event(), 1_700_000_000_000, 42)
+}
+
+fn run(source: &str) -> Result<Option<Value>, ExprError> {
+    run_in(&mut scope(), source)
+}
+
+fn run_in(scope: &mut Scope, source: &str) -> Result<Option<Value>, ExprError> {
+    compile(ExpressionLanguage::Jsonata, source, &ExprLimits::default()).unwrap().evaluate(scope)
+}
+
+#[track_caller]
+fn gives(source: &str, expected: Value) {
+    assert_eq!(run(source).unwrap(), Some(expected), "{source}");
+}
+
+#[test]
+fn event_and_its_parts_are_bound() {
+    gives("$event.type", json!("a.b"));
+    gives("event.source.id", json!("erp"));
+    gives("$data.content.values.x", json!(5));
+    gives("$content.values.name & '!'", json!("Ada!"));
+    gives("$values.list[1] * 2", json!(4));
+    gives("$event.time = $event.timestamp", json!(true));
+    gives("$valueNamed('y')", json!("in"));
+    gives("$valueNamed('y', $event)", json!("in"));
+    assert_eq!(run("$valueNamed('nil')").unwrap(), None);
+    assert_eq!(run("$outboundEvent").unwrap(), None);
+}
+
+#[test]
+fn locals_change_in_the_scope() {
+    let mut scope = scope();
+    run_in(&mut scope, "$setLocal('n', $valueNamed('x') + 1)").unwrap();
+    assert_eq!(scope.locals().get("n"), Some(&json!(6)));
+    assert_eq!(run_in(&mut scope, "$local('n') & context.locals.n").unwrap(), Some(json!("66")));
+    scope.set_local("n", None);
+    assert_eq!(run_in(&mut scope, "[$local('n'), context.locals.n]").unwrap(), Some(json!([])));
+    let error = run_in(&mut scope, "$setLocal('f', function($x){$x})").unwrap_err().to_string();
+    assert!(error.contains("cannot hold a function"), "{error}");
+}
+
+#[test]
+fn responses_are_known_by_the_published_id() {
+    let mut scope = scope();
+    assert_eq!(run_in(&mut scope, "$isResponseFor('ask')").unwrap(), Some(json!(false)));
+    scope.set_local("out_id_ask", Some(json!("m1")));
+    assert_eq!(run_in(&mut scope, "$isResponseFor('ask')").unwrap(), Some(json!(true)));
+}
+
+#[test]
+fn clock_and_chance_are_the_scopes() {
+    gives("$millis()", json!(1_700_000_000_000_i64));
+    gives("$now()", json!("2023-11-14T22:13:20.000Z"));
+    gives("$now('[Y0001]')", json!("2023"));
+    let draw = || run("[$random(), $random()]").unwrap();
+    assert_eq!(draw(), draw());
+    gives("$random() != $random()", json!(true));
+}
+
+#[test]
+fn the_session_follows_the_scope() {
+    let mut scope = scope();
+    assert_eq!(run_in(&mut scope, "[$thredId, $event.type]").unwrap(), Some(json!(["a.b"])));
+    scope.enter_thred("t1".into(), Arc::default());
+    scope.set_outbound(Some(event()));
+    scope.set_event(Arc::new(Event::builder("c", "erp").build()));
+    let seen = run_in(&mut scope, "[$thredId, $event.type, $outboundEvent.type]").unwrap();
+    assert_eq!(seen, Some(json!(["t1", "c", "a.b"])));
+}
+
+#[test]
+fn logs_are_kept_for_the_caller() {
+    let mut scope = scope();
+    run_in(&mut scope, "($log('a'); $log({'b': 1}))").unwrap();
+    assert_eq!(scope.take_logs(), ["a", r#"{"b":1}"#]);
+    assert!(scope.take_logs().is_empty());
+}
+
+#[track_caller]
+fn wrong_at(source: &str, column: usize) {
+    let error = compile(ExpressionLanguage::Jsonata, source, &ExprLimits::default()).unwrap_err();
+    assert_eq!(error.column, column, "{source}: {error}");
+}
+
+#[test]
+fn compile_errors_say_where() {
+    wrong_at("$event.type = = 'x'", 15);
+    wrong_at("(1 + 2", 7);
+    wrong_at("1 + 'abc", 5);
+    wrong_at("'a' & 'b", 7);
+    wrong_at("1 2", 3);
+    wrong_at("é = 'ü' )", 9);
+    wrong_at("foo bar", 5);
+    wrong_at("", 1);
+}
