@@ -24,6 +24,7 @@ mod pattern;
 
 pub mod expr;
 pub mod template;
+pub mod validate;
 
 pub use address::Address;
 pub use error::{ErrorCode, EventError};

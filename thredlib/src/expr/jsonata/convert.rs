@@ -82,8 +82,8 @@ pub(super) fn from_interpreter(
 
 /// A number as a result has it: whole ones as integers.
 pub(super) fn number(n: f64) -> Value {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    if n.fract() == 0.0 && n.abs() <= EXACT {
+    const I64_END: f64 = 9_223_372_036_854_775_808.0;
+    if n.fract() == 0.0 && n.abs() < I64_END {
         Value::Number(Number::from(n as i64))
     } else {
         Number::from_f64(n).map_or(Value::Null, Value::Number)

@@ -14,6 +14,7 @@ use jsonata_core::{
 use super::{
     super::{Locals, Scope},
     convert::{self, Refused},
+    guard::{Budget, CHECKS},
     session::set_local,
 };
 use crate::{EventId, ExprLimits};
@@ -32,6 +33,7 @@ pub(super) struct Host {
     locals_changed: Cell<bool>,
     logs: RefCell<Vec<String>>,
     breach: Cell<Option<&'static str>>,
+    budget: Budget,
 }
 
 impl Host {
@@ -46,6 +48,7 @@ impl Host {
             locals_changed: Cell::default(),
             logs: RefCell::default(),
             breach: Cell::default(),
+            budget: Budget::new(limits),
         }
     }
 
@@ -58,6 +61,7 @@ impl Host {
         self.locals_changed.set(false);
         self.logs.replace(std::mem::take(&mut scope.logs));
         self.breach.set(None);
+        self.budget.refill();
     }
 
     /// Gives it back; says whether the locals were changed, and the limit that was gone over.
@@ -83,13 +87,17 @@ impl Host {
                 .try_fold(event, |value, key| value.get(key))
                 .and_then(|values| value_named(values, name)),
         };
-        Ok(found.cloned().unwrap_or(JValue::Undefined))
+        let found = found.unwrap_or(&JValue::Undefined);
+        self.budget.keep(found).map_err(|limit| self.breach(limit))?;
+        Ok(found.clone())
     }
 
     fn local(&self, args: &[JValue]) -> HostFnResult {
         let name = name_argument("local", args)?;
         let locals = self.locals.borrow();
-        Ok(locals.get(name).map_or(JValue::Undefined, convert::to_interpreter))
+        let value = locals.get(name).map_or(JValue::Undefined, convert::to_interpreter);
+        self.budget.keep(&value).map_err(|limit| self.breach(limit))?;
+        Ok(value)
     }
 
     fn set_local(&self, args: &[JValue]) -> HostFnResult {
@@ -111,7 +119,7 @@ impl Host {
         let name = name_argument("isResponseFor", args)?;
         let re = self.re.borrow();
         let locals = self.locals.borrow();
-        Ok(JValue::Bool(is_response_for(re.as_ref(), &locals, name)))
+        Ok(JValue::Bool(answers(re.as_ref(), &locals, &format!("out_id_{name}"))))
     }
 
     fn log(&self, args: &[JValue]) -> HostFnResult {
@@ -131,6 +139,9 @@ impl Host {
     }
 
     fn now(&self, args: &[JValue]) -> HostFnResult {
+        if args.iter().filter_map(JValue::as_str).any(|picture| picture.len() > 256) {
+            return Err(self.breach("size"));
+        }
         let mut arguments = vec![AstNode::Number(self.now.get() as f64)];
         for arg in args {
             arguments.push(match arg {
@@ -144,6 +155,20 @@ impl Host {
         Evaluator::new().evaluate(&call, &JValue::Null)
     }
 
+    /// Fisher-Yates, from the scope's seed.
+    fn shuffle(&self, args: &[JValue]) -> HostFnResult {
+        let mut items = match args {
+            [JValue::Array(items)] => items.to_vec(),
+            [JValue::Undefined] => return Ok(JValue::Undefined),
+            [one] => vec![one.clone()],
+            _ => return Err(failed("`$shuffle` takes one list")),
+        };
+        for last in (1..items.len()).rev() {
+            items.swap(last, (self.random() * (last + 1) as f64) as usize);
+        }
+        Ok(JValue::array(items))
+    }
+
     /// SplitMix64 (Steele, Lea, Flood 2014): the seed alone decides the whole sequence.
     fn random(&self) -> f64 {
         let state = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -154,9 +179,9 @@ impl Host {
     }
 }
 
-/// Whether an event that answers `re` answers what was last published under a name.
-pub(super) fn is_response_for(re: Option<&EventId>, locals: &Locals, name: &str) -> bool {
-    let sent = locals.get(&format!("out_id_{name}")).and_then(serde_json::Value::as_str);
+/// Whether an event that answers `re` answers the one whose id a local holds.
+pub(super) fn answers(re: Option<&EventId>, locals: &Locals, local: &str) -> bool {
+    let sent = locals.get(local).and_then(serde_json::Value::as_str);
     matches!((re, sent), (Some(re), Some(sent)) if re.as_str() == sent)
 }
 
@@ -198,5 +223,18 @@ pub(super) fn register(evaluator: &mut Evaluator, host: &Rc<Host>) {
     add("now", Host::now);
     add("millis", |host, _| Ok(JValue::Number(host.now.get() as f64)));
     add("random", |host, _| Ok(JValue::Number(host.random())));
+    add("shuffle", Host::shuffle);
     add("eval", |_, _| Err(failed("`$eval` is not available; data is never evaluated")));
+    for (name, check) in CHECKS {
+        let host = Rc::clone(host);
+        let check = move |args: &[JValue]| {
+            let value = args.first().unwrap_or(&JValue::Undefined);
+            match check(&host.budget, value) {
+                Ok(other) => Ok(other.unwrap_or_else(|| value.clone())),
+                Err(limit) => Err(host.breach(limit)),
+            }
+        };
+        let added = evaluator.register_fn(*name, check);
+        debug_assert!(added.is_ok(), "`{name}` is a built-in function");
+    }
 }

@@ -2,8 +2,11 @@
 //! functions.
 
 mod convert;
+mod guard;
 mod host;
+mod native;
 mod position;
+mod requirement;
 mod session;
 
 #[cfg(test)]
@@ -14,6 +17,7 @@ use std::sync::Arc;
 use jsonata_core::{ast::AstNode, parser};
 use serde_json::Value;
 
+use native::Program;
 pub(super) use session::Session;
 
 use super::{CompileError, ExprError, Expression, Requirement, Scope};
@@ -27,20 +31,32 @@ pub(super) fn compile(
     source: &str,
     limits: &ExprLimits,
 ) -> Result<Arc<dyn Expression>, CompileError> {
-    if source.len() > MAX_SOURCE {
-        let message = format!("the expression is longer than {MAX_SOURCE} bytes; split it");
-        return Err(CompileError::at(source, 1, message));
-    }
-    let ast = parser::parse(source).map_err(|error| position::locate(source, &error))?;
-    Ok(Arc::new(Jsonata { source: source.into(), ast, limits: *limits }))
+    Ok(Arc::new(Jsonata::compile(source, limits)?))
 }
 
 /// A compiled JSONata expression.
 #[derive(Debug)]
 struct Jsonata {
     source: Box<str>,
+    native: Option<Program>,
     ast: AstNode,
     limits: ExprLimits,
+}
+
+impl Jsonata {
+    fn compile(source: &str, limits: &ExprLimits) -> Result<Self, CompileError> {
+        if source.len() > MAX_SOURCE {
+            let message = format!("the expression is longer than {MAX_SOURCE} bytes; split it");
+            return Err(CompileError::at(source, 1, message));
+        }
+        let ast = parser::parse(source).map_err(|error| position::locate(source, &error))?;
+        let native = Program::compile(&ast);
+        let ast = guard::guard(ast).map_err(|refused| {
+            let at = refused.near.and_then(|near| source.find(&near)).unwrap_or(0);
+            CompileError::at(source, source[..at].chars().count() + 1, refused.message)
+        })?;
+        Ok(Self { source: source.into(), native, ast, limits: *limits })
+    }
 }
 
 impl Expression for Jsonata {
@@ -53,17 +69,28 @@ impl Expression for Jsonata {
     }
 
     fn evaluate(&self, scope: &mut Scope) -> Result<Option<Value>, ExprError> {
+        if let Some(program) = &self.native
+            && let Ok(value) =
+                program.run(scope, &self.limits, |value| value.to_value(&self.limits))
+        {
+            return Ok(value);
+        }
         session::run(self, scope, |value, limits| {
             convert::from_interpreter(value, limits).map_err(Into::into)
         })
     }
 
     fn test(&self, scope: &mut Scope) -> Result<bool, ExprError> {
+        if let Some(program) = &self.native
+            && let Ok(value) = program.run(scope, &self.limits, |value| value.truthy())
+        {
+            return Ok(value);
+        }
         session::run(self, scope, |value, _| Ok(truthy(value)))
     }
 
     fn requirement(&self) -> Requirement {
-        Requirement::Anything
+        self.native.as_ref().map_or(Requirement::Anything, Program::requirement)
     }
 }
 
@@ -72,7 +99,7 @@ fn truthy(value: &jsonata_core::value::JValue) -> bool {
     use jsonata_core::value::JValue;
     match value {
         JValue::Bool(b) => *b,
-        JValue::Number(n) => *n != 0.0 && !n.is_nan(),
+        JValue::Number(n) => *n != 0.0,
         JValue::String(s) => !s.is_empty(),
         JValue::Array(items) => items.iter().any(truthy),
         JValue::Object(map) => !map.is_empty(),

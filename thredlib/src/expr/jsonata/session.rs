@@ -17,7 +17,7 @@ use super::{
 use crate::ExprLimits;
 
 /// Levels of evaluation that a nested call takes, about.
-const LEVELS_PER_CALL: usize = 4;
+const LEVELS_PER_CALL: usize = 6;
 
 /// The event converted, and an evaluator with everything bound.
 pub(in super::super) struct Session {
@@ -143,7 +143,7 @@ fn explain(source: &str, fault: &Fault) -> ExprError {
             Some("D1012") => ExprError::limit(source, "time"),
             Some("D1011" | "U1001") => ExprError::limit(source, "depth"),
             Some("D2014" | "D2015") => ExprError::limit(source, "sequence"),
-            _ => ExprError::failed(source, error.message()),
+            _ => ExprError::failed(source, error.message().chars().take(500).collect::<String>()),
         },
     }
 }

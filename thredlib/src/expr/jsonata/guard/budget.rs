@@ -1,0 +1,176 @@
+//! The budget of an evaluation and the checks that are paid from it.
+
+use std::cell::{Cell, RefCell};
+
+use jsonata_core::value::JValue;
+
+use super::name;
+use crate::ExprLimits;
+
+/// The budget, in results of the largest size.
+const RESULTS: usize = 128;
+
+/// What a value costs beside its text.
+const NODE: usize = 16;
+
+/// How much deeper than a result a value on its way may nest.
+const DEPTH_FACTOR: usize = 8;
+
+/// Items made of one character each take about this much.
+const PER_CHARACTER: usize = 48;
+
+const MAX_PICTURE: usize = 256;
+const MAX_PICTURE_DIGITS: usize = 4;
+const MAX_NUMERAL: f64 = 100_000.0;
+
+/// The name of a limit that was gone over.
+type Breach = &'static str;
+
+type Check = fn(&Budget, &JValue) -> Result<Option<JValue>, Breach>;
+
+/// The checks by name. Each gives another value in place of its argument, or `None` to let it be.
+pub(in super::super) const CHECKS: &[(&str, Check)] = &[
+    (name::KEEP, |budget, value| budget.pay_for(value, usize::MAX)),
+    (name::TEXT, |budget, value| budget.pay_for(value, budget.limits.result_bytes)),
+    (name::TIMES, Budget::times),
+    (name::BY, Budget::by),
+    (name::WIDTH, Budget::width),
+    (name::PICTURE, |_, value| picture(value)),
+    (name::NUMERAL, |_, value| match value {
+        JValue::Number(n) if n.abs() > MAX_NUMERAL => Err("size"),
+        value => picture(value),
+    }),
+    (name::LIST, |budget, value| budget.list(value).map(|_| None)),
+    (name::PAIRS, |budget, value| {
+        let items = budget.list(value)?;
+        budget.pay(items.saturating_mul(items).saturating_mul(2))
+    }),
+    (name::CHARS, |budget, value| match value {
+        JValue::String(s) => budget.pay(s.len().saturating_mul(PER_CHARACTER)),
+        _ => Ok(None),
+    }),
+    (name::AT_MOST, |budget, value| {
+        let most = (budget.limits.sequence + 1) as f64;
+        Ok(match value {
+            JValue::Number(n) if *n <= most => None,
+            JValue::Number(_) | JValue::Undefined => Some(JValue::Number(most)),
+            _ => None,
+        })
+    }),
+];
+
+/// What an evaluation may still spend.
+#[derive(Debug)]
+pub(in super::super) struct Budget {
+    limits: ExprLimits,
+    left: Cell<usize>,
+    /// Lengths noted by `TIMES`, for calls within calls.
+    noted: RefCell<Vec<usize>>,
+}
+
+impl Budget {
+    pub(in super::super) fn new(limits: ExprLimits) -> Self {
+        Self { limits, left: Cell::default(), noted: RefCell::default() }
+    }
+
+    /// Fills it for the next evaluation.
+    pub(in super::super) fn refill(&self) {
+        self.left.set(self.limits.result_bytes.saturating_mul(RESULTS));
+        self.noted.borrow_mut().clear();
+    }
+
+    /// Pays for a copy of a value, shared parts counted each time they occur.
+    pub(in super::super) fn keep(&self, value: &JValue) -> Result<(), Breach> {
+        self.pay_for(value, usize::MAX).map(|_| ())
+    }
+
+    fn pay(&self, bytes: usize) -> Result<Option<JValue>, Breach> {
+        self.left.set(self.left.get().checked_sub(bytes).ok_or("size")?);
+        Ok(None)
+    }
+
+    /// The walk ends as soon as the money does.
+    fn pay_for(&self, value: &JValue, at_most: usize) -> Result<Option<JValue>, Breach> {
+        let left = self.left.get();
+        let purse = left.min(at_most.saturating_mul(2));
+        let rest = match value {
+            JValue::String(s) if s.len() > at_most => return Err("size"),
+            JValue::String(s) => purse.checked_sub(NODE + s.len()).ok_or("size")?,
+            JValue::Array(_) | JValue::Object(_) => self.walk(value, purse)?,
+            _ => purse.checked_sub(NODE).ok_or("size")?,
+        };
+        self.left.set(left - (purse - rest));
+        Ok(None)
+    }
+
+    fn walk(&self, value: &JValue, mut left: usize) -> Result<usize, Breach> {
+        let deepest = self.limits.depth.saturating_mul(DEPTH_FACTOR);
+        let mut open = vec![(value, 0_usize)];
+        while let Some((value, depth)) = open.pop() {
+            if depth > deepest {
+                return Err("depth");
+            }
+            let own = match value {
+                JValue::String(s) => s.len(),
+                JValue::Array(items) => {
+                    // Paid before they are noted down, so that the list of open ones stays short.
+                    let room = items.len().saturating_mul(NODE);
+                    open.extend(items.iter().map(|item| (item, depth + 1)));
+                    room
+                }
+                JValue::Object(map) => {
+                    open.extend(map.values().map(|item| (item, depth + 1)));
+                    map.keys().fold(0, |sum: usize, key| sum.saturating_add(key.len() + NODE))
+                }
+                _ => 0,
+            };
+            left = left.checked_sub(own.saturating_add(NODE)).ok_or("size")?;
+        }
+        Ok(left)
+    }
+
+    fn times(&self, value: &JValue) -> Result<Option<JValue>, Breach> {
+        let length = match value {
+            JValue::String(s) => s.len() + 1,
+            JValue::Array(items) => items.len(),
+            _ => 1,
+        };
+        self.noted.borrow_mut().push(length);
+        self.pay_for(value, usize::MAX)
+    }
+
+    fn by(&self, value: &JValue) -> Result<Option<JValue>, Breach> {
+        let times = self.noted.borrow_mut().pop().unwrap_or(1);
+        match value {
+            JValue::String(s) => self.pay(s.len().saturating_mul(times)),
+            _ => Ok(None),
+        }
+    }
+
+    fn width(&self, value: &JValue) -> Result<Option<JValue>, Breach> {
+        match value {
+            JValue::Number(n) if n.abs() > self.limits.result_bytes as f64 => Err("size"),
+            _ => Ok(None),
+        }
+    }
+
+    fn list(&self, value: &JValue) -> Result<usize, Breach> {
+        match value {
+            JValue::Array(items) if items.len() > self.limits.sequence => Err("sequence"),
+            JValue::Array(items) => Ok(items.len()),
+            _ => Ok(1),
+        }
+    }
+}
+
+fn picture(value: &JValue) -> Result<Option<JValue>, Breach> {
+    match value {
+        JValue::String(s) if s.len() > MAX_PICTURE => Err("size"),
+        JValue::String(s) if longest_number(s) > MAX_PICTURE_DIGITS => Err("size"),
+        _ => Ok(None),
+    }
+}
+
+fn longest_number(text: &str) -> usize {
+    text.split(|c: char| !c.is_ascii_digit()).map(str::len).max().unwrap_or(0)
+}

@@ -1,0 +1,45 @@
+//! Limits inside of built-in functions and operators.
+//!
+//! jsonata-core looks at its limits between the nodes of the tree, so one node may still take all
+//! memory: `$pad('x', 1e9)`, `$a & $a` again and again, `[$a, $a]` that shares its parts until a
+//! walk over it never ends. Therefore each evaluation has a *budget* in bytes, and the tree is
+//! rewritten so that whatever copies, multiplies or keeps a value pays for it first:
+//!
+//! - what goes into an array, an object, a variable or a collected result pays its full size, shared
+//!   parts counted each time, so the sum of all values kept is within the budget;
+//! - operators and functions whose result may be larger than their arguments have those checked.
+//!
+//! The checks are functions that return their argument. Their names hold a space, which no
+//! expression can write.
+
+mod budget;
+mod rewrite;
+
+pub(super) use budget::{Budget, CHECKS};
+pub(super) use rewrite::guard;
+
+/// Functions that the rewritten tree calls.
+mod name {
+    /// Pays for the argument.
+    pub(super) const KEEP: &str = "guard keep";
+    /// Pays for the argument, which becomes text; it may not be longer than a result.
+    pub(super) const TEXT: &str = "guard text";
+    /// Pays for the argument and notes its length for the next `BY`.
+    pub(super) const TIMES: &str = "guard times";
+    /// Pays for the argument as many times as was noted.
+    pub(super) const BY: &str = "guard by";
+    /// A number may not be larger than a result is long.
+    pub(super) const WIDTH: &str = "guard width";
+    /// Texts must be short and number runs in them too; for pictures of numbers and dates.
+    pub(super) const PICTURE: &str = "guard picture";
+    /// As `PICTURE`; numbers must be small too.
+    pub(super) const NUMERAL: &str = "guard numeral";
+    /// A list may not be longer than a sequence.
+    pub(super) const LIST: &str = "guard list";
+    /// As `LIST`; pays for comparing each item with each other.
+    pub(super) const PAIRS: &str = "guard pairs";
+    /// Pays for a text of which each character may become an item.
+    pub(super) const CHARS: &str = "guard chars";
+    /// The number, or one more than a sequence may have items when that is less.
+    pub(super) const AT_MOST: &str = "guard at most";
+}

@@ -1,0 +1,179 @@
+//! The expressions of a pattern: where they stand and whether they compile.
+
+use super::{
+    JsonPath, Spot,
+    finding::Findings,
+    tree::{Node, Pattern},
+    words::quoted,
+};
+use crate::{CompileError, ExprLimits, ExpressionLanguage, Template, expr};
+
+/// An expression in its place.
+#[derive(Debug)]
+pub(super) struct Usage<'v> {
+    pub(super) path: JsonPath,
+    pub(super) language: ExpressionLanguage,
+    pub(super) text: &'v str,
+    /// Characters of the JSON string before the expression, as of `$xpr(`.
+    pub(super) offset: usize,
+    pub(super) place: Place,
+}
+
+/// When an expression runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Place {
+    /// In a filter of the entry reaction: also to test whether an event starts a thred.
+    EntryFilter,
+    /// Before the message leaves.
+    OnPublish,
+    /// At any other time.
+    Step,
+}
+
+impl Usage<'_> {
+    /// The place in the JSON string of a column in the expression; both count from 1.
+    pub(super) fn spot(&self, column: usize) -> Spot {
+        Spot::Char(self.offset + column)
+    }
+}
+
+/// All expressions of a pattern, those in templates too, and all templates.
+#[derive(Debug, Default)]
+pub(super) struct Expressions<'v> {
+    pub(super) usages: Vec<Usage<'v>>,
+    templates: Vec<Node<'v>>,
+}
+
+impl<'v> Expressions<'v> {
+    pub(super) fn of(pattern: &Pattern<'v>) -> Self {
+        let mut collector = Collector { language: pattern.language, found: Self::default() };
+        for (reaction, condition) in pattern.conditions() {
+            let filter = if reaction.index == 0 { Place::EntryFilter } else { Place::Step };
+            collector.expression(condition.node.get("xpr"), filter);
+            collector.consequent(condition.node.get("onTrue"), Place::Step);
+            if let Some(transform) = &condition.transform {
+                collector.template(transform.get("eventDataTemplate"), Place::Step);
+                collector.expression(transform.get("templateXpr"), Place::Step);
+                let re = transform.get("meta").and_then(|meta| meta.get("reXpr"));
+                collector.expression(re, Place::Step);
+            }
+            if let Some(publish) = &condition.publish {
+                collector.template(publish.get("to"), Place::Step);
+                collector.consequent(publish.get("onPublish"), Place::OnPublish);
+            }
+        }
+        collector.found
+    }
+
+    /// Compiles each expression and each template.
+    pub(super) fn check(&self, language: ExpressionLanguage, findings: &mut Findings) {
+        let limits = ExprLimits::default();
+        for usage in &self.usages {
+            if let Err(error) = expr::compile(usage.language, usage.text, &limits) {
+                let spot = usage.spot(error.column);
+                report(&usage.path, spot, &error, usage.language, findings);
+            }
+        }
+        for template in &self.templates {
+            let Err(errors) = Template::compile(template.value, language, &limits) else {
+                continue;
+            };
+            for (rest, error) in errors {
+                let path = template.path.below(&rest);
+                // The expressions among them have been reported just now, to the character.
+                if !findings
+                    .list
+                    .iter()
+                    .any(|finding| finding.path.as_str().starts_with(path.as_str()))
+                {
+                    report(&path, Spot::Value, &error, language, findings);
+                }
+            }
+        }
+    }
+}
+
+fn report(
+    path: &JsonPath,
+    spot: Spot,
+    error: &CompileError,
+    language: ExpressionLanguage,
+    findings: &mut Findings,
+) {
+    let name = match language {
+        ExpressionLanguage::Jsonata => "JSONata",
+        ExpressionLanguage::Jsonpath => "JSONPath",
+    };
+    let message = format!("this is no {name}: {}", error.message);
+    let place = format!("column {} of the expression, at {}", error.column, quoted(&error.excerpt));
+    findings.error("expression-syntax", path, message, format!("mend {place}")).at(spot);
+}
+
+struct Collector<'v> {
+    language: ExpressionLanguage,
+    found: Expressions<'v>,
+}
+
+impl<'v> Collector<'v> {
+    fn expression(&mut self, node: Option<Node<'v>>, place: Place) {
+        let Some(node) = node else { return };
+        if let Some(text) = node.value.as_str() {
+            self.usage(node.path, self.language, text, 0, place);
+            return;
+        }
+        let named =
+            [("jsonpath", ExpressionLanguage::Jsonpath), ("jsonata", ExpressionLanguage::Jsonata)];
+        for (key, language) in named {
+            if let Some(text) = node.text(key) {
+                self.usage(node.path.key(key), language, text, 0, place);
+                return;
+            }
+        }
+    }
+
+    fn consequent(&mut self, node: Option<Node<'v>>, place: Place) {
+        let Some(node) = node else { return };
+        self.expression(node.get("xpr"), place);
+        for (_, template) in node.get("setLocal").iter().flat_map(Node::fields) {
+            self.template(Some(template), place);
+        }
+    }
+
+    fn template(&mut self, node: Option<Node<'v>>, place: Place) {
+        if let Some(node) = node {
+            self.embedded(&node, place);
+            self.found.templates.push(node);
+        }
+    }
+
+    /// The expressions in a template.
+    fn embedded(&mut self, node: &Node<'v>, place: Place) {
+        const OPEN: &str = "$xpr(";
+        if let Some(text) = node.value.as_str() {
+            let inner = text.strip_prefix(OPEN).and_then(|rest| rest.strip_suffix(')'));
+            if let Some(inner) = inner {
+                self.usage(node.path.clone(), self.language, inner, OPEN.len(), place);
+            }
+            return;
+        }
+        node.items().for_each(|item| self.embedded(&item, place));
+        for (key, child) in node.fields() {
+            if key == "$xpr" {
+                self.expression(Some(child), place);
+            } else {
+                self.embedded(&child, place);
+            }
+        }
+    }
+
+    fn usage(
+        &mut self,
+        path: JsonPath,
+        language: ExpressionLanguage,
+        text: &'v str,
+        offset: usize,
+        place: Place,
+    ) {
+        self.found.usages.push(Usage { path, language, text, offset, place });
+    }
+}
