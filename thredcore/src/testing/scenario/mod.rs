@@ -16,13 +16,17 @@
 //!
 //! Time is virtual: nothing sleeps, and the same file always gives the same run.
 
+mod check;
 mod duration;
 mod instant;
+mod load;
 mod matcher;
 mod model;
 mod parse;
 mod reader;
 mod reference;
+mod report;
+mod run;
 
 pub use duration::parse_duration;
 pub use instant::{format_instant, parse_instant};
@@ -32,3 +36,5 @@ pub use model::{
     ThredName,
 };
 pub use reference::{ReferenceError, References};
+pub use report::{Failure, ScenarioOutcome};
+pub use run::run_scenario;

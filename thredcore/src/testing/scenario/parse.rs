@@ -164,7 +164,11 @@ fn action(
         "expectThred" => Action::ExpectThred(thred(value, at)?.into()),
         "expectThreds" => threds(value, at)?,
         "expectLog" => Action::ExpectLog(log_record(value, at)?),
-        _ => Action::ExpectDeadLetter(record(value, at, &["event", "reason", "attempts", "at"])?),
+        _ => Action::ExpectDeadLetter(record(
+            value,
+            at,
+            &["event", "command", "reason", "attempts", "at"],
+        )?),
     })
 }
 
