@@ -7,7 +7,7 @@ use std::{
 
 use jsonata_core::{
     ast::AstNode,
-    evaluator::{Evaluator, EvaluatorError, HostFnResult},
+    evaluator::{Context, Evaluator, EvaluatorError, HostFnResult},
     value::JValue,
 };
 
@@ -155,6 +155,21 @@ impl Host {
         Evaluator::new().evaluate(&call, &JValue::Null)
     }
 
+    /// `$zip`, which makes an array for each item, over no more than a sequence of them.
+    fn zip(&self, args: &[JValue]) -> HostFnResult {
+        let mut context = Context::new();
+        let mut call = Vec::with_capacity(args.len());
+        for (index, arg) in args.iter().enumerate() {
+            if arg.as_array().is_some_and(|items| items.len() > self.limits.sequence) {
+                return Err(self.breach("sequence"));
+            }
+            context.bind(format!("a{index}"), arg.clone());
+            call.push(AstNode::Variable(format!("a{index}")));
+        }
+        let call = AstNode::Function { name: "zip".into(), args: call, is_builtin: true };
+        Evaluator::with_context(context).evaluate(&call, &JValue::Null)
+    }
+
     /// Fisher-Yates, from the scope's seed.
     fn shuffle(&self, args: &[JValue]) -> HostFnResult {
         let mut items = match args {
@@ -224,6 +239,7 @@ pub(super) fn register(evaluator: &mut Evaluator, host: &Rc<Host>) {
     add("millis", |host, _| Ok(JValue::Number(host.now.get() as f64)));
     add("random", |host, _| Ok(JValue::Number(host.random())));
     add("shuffle", Host::shuffle);
+    add("zip", Host::zip);
     add("eval", |_, _| Err(failed("`$eval` is not available; data is never evaluated")));
     for (name, check) in CHECKS {
         let host = Rc::clone(host);

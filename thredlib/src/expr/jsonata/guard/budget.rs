@@ -13,6 +13,9 @@ const RESULTS: usize = 128;
 /// What a value costs beside its text.
 const NODE: usize = 16;
 
+/// And an object beside its entries.
+const OBJECT: usize = 192;
+
 /// How much deeper than a result a value on its way may nest.
 const DEPTH_FACTOR: usize = 8;
 
@@ -132,7 +135,7 @@ impl Budget {
                 }
                 JValue::Object(map) => {
                     open.extend(map.values().map(|item| (item, depth + 1)));
-                    map.keys().fold(0, |sum: usize, key| sum.saturating_add(key.len() + NODE))
+                    map.keys().fold(OBJECT, |sum: usize, key| sum.saturating_add(key.len() + NODE))
                 }
                 _ => 0,
             };

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use jsonata_core::ast::{AstNode, BinaryOp, Stage};
 use regex::RegexBuilder;
 
-use super::calls::arity;
+use super::calls::callback_arity;
 
 /// Trees may not nest deeper.
 const MAX_DEPTH: usize = 200;
@@ -25,7 +25,7 @@ pub(in super::super) struct Unguardable {
 pub(in super::super) fn inspect(ast: &AstNode) -> Result<(), Unguardable> {
     let mut bound = HashSet::new();
     visit(ast, MAX_DEPTH, &mut bound)?;
-    match bound.into_iter().find(|name| arity(name).is_some()) {
+    match bound.into_iter().find(|name| callback_arity(name).is_some()) {
         None => Ok(()),
         Some(name) => Err(Unguardable {
             message: format!("`${name}` is a built-in function; bind another name"),

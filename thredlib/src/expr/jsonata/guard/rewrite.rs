@@ -4,8 +4,8 @@ use jsonata_core::ast::{AstNode, BinaryOp, PathStep, Stage};
 
 use super::{
     calls::{
-        applies_functions, arity, as_lambda, call, gives_sequence, has_placeholder, is_builtin,
-        match_call,
+        applies_functions, arity, as_lambda, call, callback_arity, gives_sequence, has_placeholder,
+        is_builtin, match_call,
     },
     name,
 };
@@ -18,7 +18,7 @@ pub(in super::super) fn rewrite(ast: AstNode) -> AstNode {
 pub(super) fn plain(ast: AstNode) -> AstNode {
     let boxed = |node: Box<AstNode>| Box::new(plain(*node));
     match ast {
-        AstNode::Variable(name) => match arity(&name) {
+        AstNode::Variable(name) => match callback_arity(&name) {
             Some(arity) => as_lambda(&name, arity),
             None => AstNode::Variable(name),
         },
@@ -34,7 +34,7 @@ pub(super) fn plain(ast: AstNode) -> AstNode {
             AstNode::Lambda { params, body: Box::new(tail(*body)), signature, thunk }
         }
         AstNode::Array(items) => AstNode::Array(items.into_iter().map(item).collect()),
-        AstNode::ArrayGroup(items) => AstNode::ArrayGroup(items.into_iter().map(item).collect()),
+        AstNode::ArrayGroup(items) => AstNode::ArrayGroup(items.into_iter().map(made).collect()),
         AstNode::Object(pairs) => AstNode::Object(entries(pairs)),
         AstNode::ObjectTransform { input, pattern } => kept(AstNode::ObjectTransform {
             input: Box::new(source(*input)),
@@ -89,9 +89,8 @@ fn source(ast: AstNode) -> AstNode {
         }
         AstNode::Sort { .. } | AstNode::ObjectTransform { .. } => unwrapped(plain(ast)),
         AstNode::Variable(name) if name.is_empty() => AstNode::Variable(name),
-        AstNode::Array(_) | AstNode::ArrayGroup(_) | AstNode::Object(_) | AstNode::Name(_) => {
-            plain(ast)
-        }
+        AstNode::Array(items) => AstNode::Array(items.into_iter().map(made).collect()),
+        AstNode::ArrayGroup(_) | AstNode::Object(_) | AstNode::Name(_) => plain(ast),
         AstNode::Wildcard | AstNode::Descendant | AstNode::Parent(_) => ast,
         other => tail(other),
     }
@@ -172,6 +171,16 @@ fn item(ast: AstNode) -> AstNode {
             AstNode::Path { steps: guarded_steps(steps) }
         }
         ast => value(ast),
+    }
+}
+
+/// An item of an array that a step makes for each of its items: literals pay too, else the
+/// interpreter would make all of them without a look at the clock.
+fn made(ast: AstNode) -> AstNode {
+    match ast {
+        AstNode::Array(items) => AstNode::Array(items.into_iter().map(made).collect()),
+        ast if is_small(&ast) => kept(plain(ast)),
+        ast => item(ast),
     }
 }
 
