@@ -12,10 +12,9 @@ use jsonata_core::{
 };
 
 use super::{
-    super::{Locals, Scope},
+    super::{Locals, Scope, scope::put},
     convert::{self, Refused},
     guard::{Budget, CHECKS, check_picture},
-    session::set_local,
 };
 use crate::{EventId, ExprLimits};
 
@@ -110,7 +109,7 @@ impl Host {
                     failed("a local cannot hold a function; set it to the function's result")
                 }
             })?;
-        set_local(&mut self.locals.borrow_mut(), name, data);
+        put(&mut self.locals.borrow_mut(), name, data);
         self.locals_changed.set(true);
         Ok(value.clone())
     }

@@ -1,12 +1,6 @@
 //! The interpreter as one scope uses it: made when first needed, kept for the next expression.
 
-use std::{cell::RefCell, fmt, panic::AssertUnwindSafe, rc::Rc, sync::Arc};
-
-use jsonata_core::{
-    evaluator::{Context, Evaluator, EvaluatorError, EvaluatorOptions},
-    value::JValue,
-};
-use serde_json::Value;
+use std::{cell::RefCell, fmt, panic::AssertUnwindSafe, rc::Rc};
 
 use super::{
     super::{ExprError, Locals, Scope},
@@ -15,6 +9,10 @@ use super::{
     host::{self, Host},
 };
 use crate::ExprLimits;
+use jsonata_core::{
+    evaluator::{Context, Evaluator, EvaluatorError, EvaluatorOptions},
+    value::JValue,
+};
 
 /// Levels of evaluation that a nested call takes, about.
 const LEVELS_PER_CALL: usize = 6;
@@ -159,13 +157,4 @@ fn explain(source: &str, fault: &Fault) -> ExprError {
             _ => ExprError::failed(source, error.message().chars().take(500).collect::<String>()),
         },
     }
-}
-
-/// Only for its type: locals are shared until an expression changes them.
-pub(super) fn set_local(locals: &mut Locals, name: &str, value: Option<Value>) {
-    let locals = Arc::make_mut(locals);
-    match value {
-        Some(value) => locals.insert(name.to_owned(), value),
-        None => locals.shift_remove(name),
-    };
 }
