@@ -2,6 +2,12 @@
 
 use std::{cell::RefCell, fmt, panic::AssertUnwindSafe, rc::Rc};
 
+use jsonata_core::{
+    evaluator::{Context, Evaluator, EvaluatorError, EvaluatorOptions},
+    value::JValue,
+};
+use serde_json::Value;
+
 use super::{
     super::{ExprError, Locals, Scope},
     Jsonata,
@@ -9,10 +15,6 @@ use super::{
     host::{self, Host},
 };
 use crate::ExprLimits;
-use jsonata_core::{
-    evaluator::{Context, Evaluator, EvaluatorError, EvaluatorOptions},
-    value::JValue,
-};
 
 /// Levels of evaluation that a nested call takes, about.
 const LEVELS_PER_CALL: usize = 6;
@@ -84,6 +86,9 @@ pub(super) fn run<T>(
     read: impl FnOnce(&JValue, &ExprLimits) -> Result<T, Fault>,
 ) -> Result<T, ExprError> {
     let limits = &expression.limits;
+    if expression.binds_items && holds_long_list(scope, limits.sequence) {
+        return Err(ExprError::limit(&expression.source, "sequence"));
+    }
     let mut session = scope.session.take().unwrap_or_else(|| {
         let event = convert::event_to_interpreter(&scope.event);
         Box::new(Session { event, bound: None, locals: RefCell::default() })
@@ -157,4 +162,22 @@ fn explain(source: &str, fault: &Fault) -> ExprError {
             _ => ExprError::failed(source, error.message().chars().take(500).collect::<String>()),
         },
     }
+}
+
+/// Whether a list in the event or the locals has more items than a sequence may have.
+fn holds_long_list(scope: &Scope, most: usize) -> bool {
+    fn is_long(value: &Value, most: usize) -> bool {
+        match value {
+            Value::Array(items) => {
+                items.len() > most || items.iter().any(|item| is_long(item, most))
+            }
+            Value::Object(map) => map.values().any(|item| is_long(item, most)),
+            _ => false,
+        }
+    }
+    let events = [Some(&scope.event), scope.outbound.as_ref()];
+    let data = events.into_iter().flatten().filter_map(|event| event.data.as_ref());
+    data.flat_map(|data| data.as_map().values())
+        .chain(scope.locals.values())
+        .any(|value| is_long(value, most))
 }

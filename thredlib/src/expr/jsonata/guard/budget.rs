@@ -38,6 +38,10 @@ type Check = fn(&Budget, &JValue) -> Result<Option<JValue>, Breach>;
 /// The checks by name. Each gives another value in place of its argument, or `None` to let it be.
 pub(in super::super) const CHECKS: &[(&str, Check)] = &[
     (name::KEEP, |budget, value| budget.pay_for(value, usize::MAX)),
+    (name::FIRST, |budget, value| {
+        budget.pay(2 * OBJECT)?;
+        budget.pay_for(value, usize::MAX)
+    }),
     (name::TEXT, |budget, value| budget.pay_for(value, budget.limits.result_bytes)),
     (name::TIMES, Budget::times),
     (name::BY, Budget::by),

@@ -34,6 +34,22 @@ pub(in super::super) fn inspect(ast: &AstNode) -> Result<(), Unguardable> {
     }
 }
 
+/// Whether a path binds variables to its items (`@$v`, `#$i`, `%`): the interpreter makes an object
+/// for each of them before it looks at its limits.
+pub(in super::super) fn binds_items(ast: &AstNode) -> bool {
+    let own = match ast {
+        AstNode::Path { steps } => steps.iter().any(|step| {
+            step.is_tuple
+                || step.inner_tuple
+                || step.focus.is_some()
+                || step.index_var.is_some()
+                || step.ancestor_label.is_some()
+        }),
+        _ => false,
+    };
+    own || children(ast).into_iter().any(binds_items)
+}
+
 /// Finds the names that the expression binds, and what is to be refused.
 fn visit(ast: &AstNode, depth: usize, bound: &mut HashSet<String>) -> Result<(), Unguardable> {
     let Some(depth) = depth.checked_sub(1) else {

@@ -193,7 +193,16 @@ pub(super) fn argument(ast: AstNode) -> AstNode {
 }
 
 fn entries(pairs: Vec<(AstNode, AstNode)>) -> Vec<(AstNode, AstNode)> {
-    pairs.into_iter().map(|(key, content)| (value(key), value(content))).collect()
+    let mut is_paid = false;
+    let entry = |(key, content): (AstNode, AstNode)| {
+        let key = value(key);
+        if is_paid || matches!(content, AstNode::Lambda { .. }) {
+            return (key, value(content));
+        }
+        is_paid = true;
+        (key, check(name::FIRST, plain(content)))
+    };
+    pairs.into_iter().map(entry).collect()
 }
 
 /// A node that a function ends with: kept by the caller, except that a call to another function
