@@ -79,11 +79,7 @@ impl Scope {
 
     /// Sets one local; `None` removes it.
     pub fn set_local(&mut self, name: &str, value: Option<Value>) {
-        let locals = Arc::make_mut(&mut self.locals);
-        match value {
-            Some(value) => locals.insert(name.to_owned(), value),
-            None => locals.shift_remove(name),
-        };
+        put(&mut self.locals, name, value);
         if let Some(session) = &self.session {
             session.forget_locals();
         }
@@ -121,4 +117,13 @@ impl Origin {
         let thred = self.thred.as_ref().map_or("", |id| id.as_str());
         crate::stable_hash(format!("{}/{}/{thred}", self.seed, self.event).as_bytes())
     }
+}
+
+/// Sets or removes one local, in a copy when the locals are shared.
+pub(super) fn put(locals: &mut Locals, name: &str, value: Option<Value>) {
+    let locals = Arc::make_mut(locals);
+    match value {
+        Some(value) => locals.insert(name.to_owned(), value),
+        None => locals.shift_remove(name),
+    };
 }

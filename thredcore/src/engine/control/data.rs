@@ -93,7 +93,8 @@ impl Engine {
                 Ok(count.into())
             }
             op => {
-                let text = "patterns take put and delete; event records and thred logs are read-only";
+                let text =
+                    "patterns take put and delete; event records and thred logs are read-only";
                 Err(invalid(format!("`{}` is not possible here: {text}", op.name())))
             }
         }
@@ -128,8 +129,7 @@ impl Engine {
             }
             EVENT_RECORD => {
                 let thred = thred_of(&target.matcher);
-                let past =
-                    self.insist(|| self.storage().history(thred.as_ref(), RECORDS)).await?;
+                let past = self.insist(|| self.storage().history(thred.as_ref(), RECORDS)).await?;
                 Ok(past.iter().flat_map(event_records).collect())
             }
             THRED_LOG => {

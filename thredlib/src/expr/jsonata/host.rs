@@ -7,15 +7,17 @@ use std::{
 
 use jsonata_core::{
     ast::AstNode,
-    evaluator::{Evaluator, EvaluatorError, HostFnResult},
+    evaluator::{Context, Evaluator, EvaluatorError, HostFnResult},
     value::JValue,
 };
 
 use super::{
-    super::{Locals, Scope, scope::Origin},
+    super::{
+        Locals, Scope,
+        scope::{Origin, put},
+    },
     convert::{self, Refused},
     guard::{Budget, CHECKS, check_picture},
-    session::set_local,
 };
 use crate::{EventId, ExprLimits};
 
@@ -113,7 +115,7 @@ impl Host {
                     failed("a local cannot hold a function; set it to the function's result")
                 }
             })?;
-        set_local(&mut self.locals.borrow_mut(), name, data);
+        put(&mut self.locals.borrow_mut(), name, data);
         self.locals_changed.set(true);
         Ok(value.clone())
     }
@@ -156,6 +158,21 @@ impl Host {
         let call =
             AstNode::Function { name: "fromMillis".into(), args: arguments, is_builtin: true };
         Evaluator::new().evaluate(&call, &JValue::Null)
+    }
+
+    /// `$zip`, which makes an array for each item, over no more than a sequence of them.
+    fn zip(&self, args: &[JValue]) -> HostFnResult {
+        let mut context = Context::new();
+        let mut call = Vec::with_capacity(args.len());
+        for (index, arg) in args.iter().enumerate() {
+            if arg.as_array().is_some_and(|items| items.len() > self.limits.sequence) {
+                return Err(self.breach("sequence"));
+            }
+            context.bind(format!("a{index}"), arg.clone());
+            call.push(AstNode::Variable(format!("a{index}")));
+        }
+        let call = AstNode::Function { name: "zip".into(), args: call, is_builtin: true };
+        Evaluator::with_context(context).evaluate(&call, &JValue::Null)
     }
 
     /// Fisher-Yates, from the scope's seed.
@@ -229,6 +246,7 @@ pub(super) fn register(evaluator: &mut Evaluator, host: &Rc<Host>) {
     add("millis", |host, _| Ok(JValue::Number(host.now.get() as f64)));
     add("random", |host, _| Ok(JValue::Number(host.random())));
     add("shuffle", Host::shuffle);
+    add("zip", Host::zip);
     add("eval", |_, _| Err(failed("`$eval` is not available; data is never evaluated")));
     for (name, check) in CHECKS {
         let host = Rc::clone(host);
