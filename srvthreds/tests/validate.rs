@@ -160,9 +160,9 @@ fn what_is_no_text() {
 #[test]
 fn help_shows_examples() {
     let directory = tempfile::tempdir().unwrap();
-    for command in ["validate", "schema"] {
-        let output = srvthreds(directory.path(), &[command, "--help"]);
-        assert!(text(&output.stdout).contains("Examples:\n"), "{command}");
+    for args in [&["--help"][..], &["validate", "--help"], &["schema", "--help"]] {
+        let output = srvthreds(directory.path(), args);
+        assert!(text(&output.stdout).contains("Examples:\n"), "{args:?}");
     }
     let version = srvthreds(directory.path(), &["--version"]);
     assert_eq!(text(&version.stdout).trim(), concat!("srvthreds ", env!("CARGO_PKG_VERSION")));

@@ -4,9 +4,12 @@ use std::{io::IsTerminal, path::PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Runs thredcore patterns: JSON state machines that match events and send messages.
+/// Works with thredcore patterns: JSON state machines that match events and send messages.
 #[derive(Debug, Parser)]
-#[command(name = "srvthreds", version, about, propagate_version = true)]
+#[command(name = "srvthreds", version, propagate_version = true)]
+#[command(after_help = "Examples:
+  srvthreds validate patterns/
+  srvthreds schema > pattern.schema.json")]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -43,7 +46,7 @@ pub(crate) struct ValidateArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Take warnings for errors.
+    /// Exit with 1 for warnings too.
     #[arg(long)]
     pub(crate) deny_warnings: bool,
 }
