@@ -1,0 +1,220 @@
+//! The queue of what comes into the engine.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use thredlib::{Event, EventId, ParticipantId, PatternId, ThredId, derive_id, expr::Locals};
+
+use super::{
+    error::PortError,
+    queue::{DeadLetter, DeadLetterFilter, Delivery, DeliveryTag},
+};
+
+/// Brings events and commands to the engine.
+///
+/// The queue has a fixed number of partitions. Items with equal
+/// [partition keys](Inbound::partition_key) are delivered in the order of their publishing, and a
+/// partition is delivered to one consumer at a time.
+#[async_trait]
+pub trait EventQ: Send + Sync {
+    /// How many partitions there are; at least 1, the same for every process.
+    fn partitions(&self) -> u16;
+
+    /// Adds items at the end of their partitions. When it returns without an error, all of them
+    /// are as durable as the queue ever makes them.
+    ///
+    /// Waits while the queue is full; [commands](Inbound::Command) are taken even then, since the
+    /// engine that would make room is the one who publishes them.
+    ///
+    /// # Errors
+    /// Some or all items may not be in the queue; publishing them again may double them, which
+    /// their ids make harmless.
+    async fn publish(&self, items: Vec<Inbound>) -> Result<(), PortError>;
+
+    /// Hands out up to `max` items of a partition, in order; waits until there is one. Dropping
+    /// the future loses nothing.
+    ///
+    /// # Errors
+    /// [`PortErrorKind::Closed`](super::PortErrorKind::Closed) when there will be no more items.
+    async fn receive(
+        &self,
+        partition: u16,
+        max: usize,
+    ) -> Result<Vec<Delivery<Inbound>>, PortError>;
+
+    /// Removes items for good. A tag that is not out (any more) is ignored.
+    ///
+    /// # Errors
+    /// Items may be delivered again.
+    async fn ack(&self, tags: &[DeliveryTag]) -> Result<(), PortError>;
+
+    /// Gives items back, to be delivered again in their old order before all others.
+    ///
+    /// # Errors
+    /// They are delivered again at the latest when this consumer is gone.
+    async fn nack(&self, tags: &[DeliveryTag]) -> Result<(), PortError>;
+
+    /// Moves an item to the dead letters, with the reason.
+    ///
+    /// # Errors
+    /// The item may be delivered again.
+    async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError>;
+
+    /// The dead letters that are meant, oldest first.
+    ///
+    /// # Errors
+    /// When the queue cannot be reached.
+    async fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<DeadLetter<Inbound>>, PortError>;
+
+    /// Publishes dead letters again and removes them from the dead letters; says how many.
+    ///
+    /// # Errors
+    /// Some may be in both places.
+    async fn redrive(&self, filter: &DeadLetterFilter) -> Result<usize, PortError>;
+
+    /// Removes dead letters for good; says how many.
+    ///
+    /// # Errors
+    /// Some may still be there.
+    async fn discard(&self, filter: &DeadLetterFilter) -> Result<usize, PortError>;
+
+    /// How many items wait, those handed out included.
+    ///
+    /// # Errors
+    /// When the queue cannot be reached.
+    async fn depth(&self) -> Result<usize, PortError>;
+}
+
+/// What comes into the engine.
+///
+/// Events come from outside, commands from the engine itself: no event can pass for a command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Inbound {
+    /// Something happened.
+    Event(Arc<Event>),
+    /// The engine tells a thred what to do.
+    Command(Arc<Command>),
+}
+
+impl Inbound {
+    /// What is ordered together: the thred of a bound event or a command, the source of an unbound
+    /// event.
+    pub fn partition_key(&self) -> &str {
+        match self {
+            Self::Event(event) => match &event.thred_id {
+                Some(thred) => thred.as_str(),
+                None => event.source.id.as_str(),
+            },
+            Self::Command(command) => command.thred_id().as_str(),
+        }
+    }
+
+    /// The id under which it has one effect.
+    pub fn id(&self) -> EventId {
+        match self {
+            Self::Event(event) => event.id.clone(),
+            Self::Command(command) => command.id(),
+        }
+    }
+}
+
+/// What one part of the engine tells a thred. Idempotent: the id is derived from what caused it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Command {
+    /// Start as a spawned thred.
+    Start(Start),
+    /// The expiry of a reaction is due.
+    Expire {
+        /// The thred.
+        thred_id: ThredId,
+        /// The version at which the reaction was entered; not the current one: nothing happens.
+        entry: u64,
+    },
+    /// Take a transition, by order of an administrator.
+    Transition {
+        /// The thred.
+        thred_id: ThredId,
+        /// The name of a reaction, or a reserved name.
+        to: String,
+        /// The event that ordered it.
+        cause: EventId,
+    },
+    /// End.
+    Terminate {
+        /// The thred.
+        thred_id: ThredId,
+        /// What ended it: the event that ended its parent, or an administrator's.
+        cause: EventId,
+    },
+    /// A child has ended or could not start.
+    Disown(Adopt),
+}
+
+/// Names a parent and a child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Adopt {
+    /// The parent.
+    pub thred_id: ThredId,
+    /// The child.
+    pub child: ThredId,
+}
+
+/// What a spawned thred starts from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Start {
+    /// The id of the new thred.
+    pub thred_id: ThredId,
+    /// Its pattern.
+    pub pattern_id: PatternId,
+    /// The thred that spawned it, if it is to end with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ThredId>,
+    /// The event that the spawning thred reacted to.
+    pub cause: Arc<Event>,
+    /// The event that the new thred is given at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Arc<Event>>,
+    /// The locals that it starts with.
+    #[serde(default, skip_serializing_if = "map_is_empty")]
+    pub locals: Locals,
+    /// The participants that it starts with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub participants: Vec<ParticipantId>,
+}
+
+fn map_is_empty(locals: &Locals) -> bool {
+    locals.is_empty()
+}
+
+impl Command {
+    /// The thred that is told.
+    pub fn thred_id(&self) -> &ThredId {
+        match self {
+            Self::Start(start) => &start.thred_id,
+            Self::Expire { thred_id, .. }
+            | Self::Transition { thred_id, .. }
+            | Self::Terminate { thred_id, .. } => thred_id,
+            Self::Disown(adopt) => &adopt.thred_id,
+        }
+    }
+
+    /// The id under which the command has one effect.
+    pub fn id(&self) -> EventId {
+        let thred = self.thred_id().as_str();
+        EventId::new(match self {
+            Self::Start(_) => derive_id("start", &[thred]),
+            Self::Expire { entry, .. } => derive_id("expire", &[thred, &entry.to_string()]),
+            Self::Transition { cause, .. } => derive_id("transition", &[thred, cause.as_str()]),
+            Self::Terminate { cause, .. } => derive_id("terminate", &[thred, cause.as_str()]),
+            Self::Disown(adopt) => derive_id("disown", &[thred, adopt.child.as_str()]),
+        })
+    }
+}

@@ -1,0 +1,158 @@
+//! What an event does to a thred: pure, synchronous, total.
+//!
+//! Nothing here performs I/O, reads a clock or knows async. All that a decision depends on comes
+//! in as arguments, and all that follows from it goes out as one [`Commit`]: equal arguments give
+//! an equal outcome, so a run can be computed again from its history.
+
+mod react;
+mod recipients;
+mod relay;
+mod step;
+mod view;
+
+use std::sync::Arc;
+
+use thredlib::{ErrorCode, Event, EventError, EventId, ExprError, ParticipantId};
+
+pub use react::{react, spawn, start, started_id};
+pub use view::summary;
+
+use crate::{
+    pattern::Library,
+    port::{Command, Commit, Directory},
+};
+
+/// All that a decision depends on beside the thred, its pattern and the event.
+#[derive(Clone, Copy, Debug)]
+pub struct World<'a> {
+    /// The time, milliseconds since the Unix epoch.
+    pub now: i64,
+    /// Seeds `$random()`, together with the ids of the thred and the event.
+    pub seed: u64,
+    /// Who is behind an address.
+    pub directory: &'a Directory,
+    /// The patterns that may be spawned.
+    pub library: &'a Library,
+    /// Bounds.
+    pub limits: &'a ReactLimits,
+    /// Who wants to hear of each change of a thred.
+    pub watchers: &'a [ParticipantId],
+}
+
+/// What one step may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReactLimits {
+    /// Events that a thred remembers having consumed: its dedupe window. Default 64.
+    pub inbox: usize,
+    /// Reactions that one event may pass through by `forward` and `local`. Default 100.
+    pub chain: usize,
+    /// Recipients of one publish. Default 10,000.
+    pub recipients: usize,
+    /// Participants of a thred. Default 100,000.
+    pub participants: usize,
+    /// Live children of a thred. Default 1,000.
+    pub children: usize,
+    /// Size of a thred's locals as JSON, in bytes. Default 1 MiB.
+    pub locals_bytes: usize,
+}
+
+impl Default for ReactLimits {
+    fn default() -> Self {
+        Self {
+            inbox: 64,
+            chain: 100,
+            recipients: 10_000,
+            participants: 100_000,
+            children: 1_000,
+            locals_bytes: 1024 * 1024,
+        }
+    }
+}
+
+/// What a thred is given.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// An event that is bound to it.
+    Bound(&'a Arc<Event>),
+    /// An unbound event that it waits for.
+    Offered(&'a Arc<Event>),
+    /// A command of the engine.
+    Command(&'a Command),
+}
+
+impl Input<'_> {
+    /// The id under which it has one effect.
+    pub fn id(&self) -> EventId {
+        match self {
+            Self::Bound(event) | Self::Offered(event) => event.id.clone(),
+            Self::Command(command) => command.id(),
+        }
+    }
+}
+
+/// What follows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// This is to be committed.
+    Commit(Commit),
+    /// The reaction's time is up: this is to be committed first, and then the input given again.
+    ExpireFirst(Commit),
+    /// Nothing: it does not concern the thred, or came too late.
+    Nothing,
+    /// Nothing: the thred has consumed it already.
+    Duplicate,
+    /// Nothing: the thred has ended.
+    Ended,
+}
+
+/// A step that failed; the thred keeps its state.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// An expression failed.
+    #[error("reaction `{reaction}`: {source}")]
+    Expression {
+        /// The reaction.
+        reaction: Arc<str>,
+        /// What failed.
+        source: ExprError,
+    },
+    /// A result has the wrong shape.
+    #[error("reaction `{reaction}`: {what}")]
+    Shape {
+        /// The reaction.
+        reaction: Arc<str>,
+        /// What is wrong.
+        what: String,
+    },
+    /// A chain of `forward` and `local` inputs did not end.
+    #[error("reaction `{reaction}`: the event passed through more than {limit} reactions")]
+    Cycle {
+        /// The reaction where it was cut.
+        reaction: Arc<str>,
+        /// The bound.
+        limit: usize,
+    },
+    /// A bound was passed.
+    #[error("reaction `{reaction}`: more than {limit} {what}")]
+    Limit {
+        /// The reaction.
+        reaction: Arc<str>,
+        /// The bound.
+        limit: usize,
+        /// Of what.
+        what: &'static str,
+    },
+}
+
+impl StepError {
+    /// The error as an event tells it.
+    pub fn to_event_error(&self) -> EventError {
+        let code = match self {
+            Self::Cycle { .. } => ErrorCode::TransitionCycle,
+            _ => ErrorCode::StepFailed,
+        };
+        EventError::new(code, self.to_string())
+    }
+}

@@ -1,0 +1,133 @@
+//! From addresses to messages.
+
+use std::{collections::HashSet, sync::Arc};
+
+use serde_json::Value;
+use thredlib::{Address, Event, Message, MessageId, ParticipantId, Topic};
+
+use super::{StepError, step::Step};
+use crate::port::{LogType, OutboxEntry, Outgoing};
+
+/// Who gets an event, in order, nobody twice.
+pub(super) type Recipients = Vec<ParticipantId>;
+
+/// The addresses that a rendered `publish.to` holds, flattened.
+pub(super) fn addresses(to: Value) -> Result<Vec<Address>, String> {
+    let mut found = Vec::new();
+    flatten(&to, &mut found)?;
+    Ok(found)
+}
+
+fn flatten(to: &Value, found: &mut Vec<Address>) -> Result<(), String> {
+    match to {
+        Value::String(text) if !text.is_empty() => found.push(Address::parse(text)),
+        Value::String(_) | Value::Null => {}
+        Value::Array(items) => items.iter().try_for_each(|item| flatten(item, found))?,
+        other => return Err(format!("`publish.to` gives {other}, which is no address")),
+    }
+    Ok(())
+}
+
+/// A list without repetitions; linear while it is short.
+struct Unique {
+    list: Vec<ParticipantId>,
+    seen: HashSet<ParticipantId>,
+}
+
+impl Unique {
+    const SHORT: usize = 16;
+
+    fn new(list: Vec<ParticipantId>) -> Self {
+        let seen = match list.len() > Self::SHORT {
+            true => list.iter().cloned().collect(),
+            false => HashSet::new(),
+        };
+        Self { list, seen }
+    }
+
+    fn add(&mut self, id: ParticipantId) {
+        let known = match self.seen.is_empty() {
+            true => self.list.contains(&id),
+            false => self.seen.contains(&id),
+        };
+        if known {
+            return;
+        }
+        if !self.seen.is_empty() {
+            self.seen.insert(id.clone());
+        }
+        self.list.push(id);
+        if self.seen.is_empty() && self.list.len() > Self::SHORT {
+            self.seen = self.list.iter().cloned().collect();
+        }
+    }
+}
+
+impl Step<'_> {
+    /// The participants and services behind addresses. Names that stand for nobody are recorded.
+    pub(super) fn resolve(&mut self, addresses: &[Address]) -> Result<Recipients, StepError> {
+        let directory = self.world.directory;
+        let mut found = Unique::new(Vec::new());
+        for address in addresses {
+            let before = found.list.len();
+            let members: &[ParticipantId] = match address {
+                Address::Direct(id) => std::slice::from_ref(id),
+                Address::Group(name) => directory.group(name).unwrap_or_default(),
+                Address::RoleOrGroup(name) => match directory.role(name) {
+                    Some(holders) => holders,
+                    None => directory.group(name).unwrap_or_default(),
+                },
+                Address::Thred => &self.state.participants,
+                Address::Everyone => directory.everyone(),
+            };
+            let persons = *address == Address::Thred;
+            members
+                .iter()
+                .filter(|id| !(persons && directory.is_service(id)))
+                .for_each(|id| found.add(id.clone()));
+            if members.is_empty() && found.list.len() == before {
+                self.record(LogType::NoRecipient, None, Some(&address.to_string()));
+            }
+        }
+        self.check("recipients", found.list.len(), self.world.limits.recipients)?;
+        Ok(found.list)
+    }
+
+    /// Makes participants of the thred.
+    pub(super) fn join(
+        &mut self,
+        newcomers: impl IntoIterator<Item = ParticipantId>,
+    ) -> Result<(), StepError> {
+        let mut participants = Unique::new(std::mem::take(&mut self.state.participants));
+        newcomers.into_iter().for_each(|id| participants.add(id));
+        self.state.participants = participants.list;
+        let count = self.state.participants.len();
+        self.check("participants", count, self.world.limits.participants)
+    }
+
+    /// Puts out one message to each service, and one to each session node for the participants
+    /// that it holds.
+    pub(super) fn send(&mut self, event: Arc<Event>, recipients: Recipients) {
+        let directory = self.world.directory;
+        let mut routes: Vec<(Topic, Vec<ParticipantId>)> = Vec::new();
+        for id in recipients {
+            if directory.is_service(&id) {
+                routes.push((Topic::new(id.as_arc().clone()), vec![id]));
+                continue;
+            }
+            for node in directory.session_nodes(&id) {
+                match routes.iter_mut().find(|(topic, _)| topic == node) {
+                    Some((_, held)) => held.push(id.clone()),
+                    None => routes.push((node.clone(), vec![id.clone()])),
+                }
+            }
+        }
+        for (number, (topic, to)) in routes.into_iter().enumerate() {
+            let id = MessageId::new(format!("{}.{number}", event.id));
+            let timestamp = self.world.now;
+            let message = Message { id: id.clone(), event: event.clone(), to, timestamp };
+            let outgoing = Outgoing::Message { topic, message };
+            self.outbox.push(OutboxEntry { id, at: timestamp, outgoing });
+        }
+    }
+}

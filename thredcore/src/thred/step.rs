@@ -1,0 +1,462 @@
+//! One step of a thred: a working copy of its state, and what it puts out.
+
+use std::sync::{Arc, LazyLock};
+
+use serde_json::Value;
+use thredlib::{
+    Event, EventData, EventId, ExprError, MessageId, ParticipantId, SYSTEM, Source, SpawnType,
+    ThredId, derive_id, event_type,
+    expr::{Locals, Scope},
+    transition_name,
+};
+
+use super::{StepError, World, recipients::Recipients};
+use crate::{
+    pattern::{
+        Consequent, Directives, NextInput, Pattern, Publish, Reaction, Spawn, Target, Transform,
+        Transition, Verdict,
+    },
+    port::{Adopt, Command, Commit, LogRecord, LogType, OutboxEntry, Outgoing, Start},
+    state::{Status, ThredState},
+};
+
+pub(super) static TELL: LazyLock<Arc<str>> = LazyLock::new(|| event_type::TELL.into());
+pub(super) static SYSTEM_ID: LazyLock<ParticipantId> = LazyLock::new(|| SYSTEM.into());
+
+/// A step under way. Dropping it leaves no trace.
+pub(super) struct Step<'a> {
+    pub(super) pattern: &'a Pattern,
+    pub(super) world: &'a World<'a>,
+    pub(super) state: ThredState,
+    /// The event or command that is consumed.
+    consumed: EventId,
+    event: Option<Arc<Event>>,
+    pub(super) outbox: Vec<OutboxEntry>,
+    log: Vec<LogRecord>,
+    /// How many events have been made so far; part of their ids.
+    made: usize,
+}
+
+impl<'a> Step<'a> {
+    pub(super) fn new(
+        pattern: &'a Pattern,
+        world: &'a World<'a>,
+        state: ThredState,
+        consumed: EventId,
+        event: Option<Arc<Event>>,
+    ) -> Self {
+        let (outbox, log) = (Vec::new(), Vec::new());
+        Self { pattern, world, state, consumed, event, outbox, log, made: 0 }
+    }
+
+    /// A thred that has just entered the first reaction of its pattern, not committed yet.
+    pub(super) fn fresh(pattern: &Pattern, world: &World<'_>, id: ThredId) -> ThredState {
+        let entry = pattern.entry();
+        ThredState {
+            id,
+            pattern: pattern.key.clone(),
+            version: 0,
+            status: Status::Active,
+            reaction: entry.name.clone(),
+            listening: entry.allow_unbound,
+            entry: 1,
+            entered_at: world.now,
+            expires_at: entry.expiry.as_ref().map(|e| world.now.saturating_add(e.interval)),
+            started_at: world.now,
+            modified_at: world.now,
+            locals: Locals::default(),
+            participants: Vec::new(),
+            matched: Vec::new(),
+            inbox: Vec::new(),
+            label: None,
+            description: None,
+            display: None,
+            parent: None,
+            children: Vec::new(),
+        }
+    }
+
+    /// Offers an event to the current reaction, and on through `forward` and `local` inputs; says
+    /// whether anything about the thred has changed.
+    pub(super) fn run(&mut self, scope: &mut Scope) -> Result<bool, StepError> {
+        let mut moved = false;
+        for _ in 0..self.world.limits.chain {
+            let reaction = self.reaction()?;
+            if !reaction.allows(&scope.event().source.id, self.world.directory) {
+                let source = scope.event().source.id.clone();
+                self.record(LogType::Unauthorized, None, Some(source.as_str()));
+                return Ok(moved);
+            }
+            let mut ran = Vec::new();
+            let verdict = reaction
+                .condition
+                .offer(scope, &mut self.state.matched, &mut ran)
+                .map_err(|error| self.failed(error))?;
+            self.run_consequents(&ran, scope)?;
+            match verdict {
+                Verdict::No => {
+                    self.record(LogType::NoMatch, None, None);
+                    return Ok(moved);
+                }
+                Verdict::Partial => {
+                    self.record(LogType::PartialMatch, None, None);
+                    return Ok(true);
+                }
+                Verdict::Match(directives) => {
+                    moved = true;
+                    match self.follow(directives, scope)? {
+                        Some(next) => scope.set_event(next),
+                        None => return Ok(true),
+                    }
+                }
+            }
+        }
+        let limit = self.world.limits.chain;
+        Err(StepError::Cycle { reaction: self.state.reaction.clone(), limit })
+    }
+
+    /// What follows from a match; gives the event for the next reaction, if it is not to wait.
+    fn follow(
+        &mut self,
+        directives: &Directives,
+        scope: &mut Scope,
+    ) -> Result<Option<Arc<Event>>, StepError> {
+        let event = scope.event().clone();
+        let outbound = match (&directives.transform, &directives.publish) {
+            (Some(transform), Some(publish)) => Some(self.build(transform, publish, scope)?),
+            _ => None,
+        };
+        if self.pattern.echo_responses {
+            self.echo(&event)?;
+        }
+        let transition = directives.transition.clone().unwrap_or_default();
+        self.go(&transition, LogType::Match);
+        if let Some((outbound, recipients)) = outbound {
+            self.join(recipients.iter().cloned())?;
+            self.send(outbound, recipients);
+        }
+        if event.source.id != SYSTEM {
+            self.join([event.source.id.clone()])?;
+        }
+        self.label(&event);
+        if let Some(spawn) = &directives.spawn {
+            self.spawn(spawn, &event, scope)?;
+        }
+        self.next_event(&transition.input, Some(event), scope.locals())
+    }
+
+    /// Builds the outbound event and finds its recipients.
+    fn build(
+        &mut self,
+        transform: &Transform,
+        publish: &Publish,
+        scope: &mut Scope,
+    ) -> Result<(Arc<Event>, Recipients), StepError> {
+        let data = transform.data.build(scope).map_err(|error| match error {
+            Some(error) => self.failed(error),
+            None => self.misshapen("the transform gives no object"),
+        })?;
+        let re = match &transform.re {
+            Some(xpr) => match xpr.evaluate(scope).map_err(|error| self.failed(error))? {
+                Some(Value::String(re)) => Some(EventId::from(re)),
+                None | Some(Value::Null) => None,
+                Some(_) => return Err(self.misshapen("`reXpr` gives no text")),
+            },
+            None => None,
+        };
+        let trace = scope.event().trace.clone();
+        let outbound = self.make_event(TELL.clone(), Some(EventData::from(data)), re, trace);
+        let to = publish.to.render(scope).map_err(|error| self.failed(error))?;
+        let addresses = super::recipients::addresses(to.unwrap_or_default())
+            .map_err(|what| self.misshapen(what))?;
+        if let Some(local) = &publish.remember {
+            scope.set_local(local, Some(outbound.id.as_str().into()));
+        }
+        if let Some(on_publish) = &publish.on_publish {
+            scope.set_outbound(Some(outbound.clone()));
+            let result = on_publish.run(scope).map_err(|error| self.failed(error));
+            scope.set_outbound(None);
+            result?;
+        }
+        let recipients = self.resolve(&addresses)?;
+        Ok((outbound, recipients))
+    }
+
+    /// Makes an event from the engine to the thred's participants.
+    pub(super) fn make_event(
+        &mut self,
+        event_type: Arc<str>,
+        data: Option<EventData>,
+        re: Option<EventId>,
+        trace: Option<Arc<Value>>,
+    ) -> Arc<Event> {
+        let number = self.made;
+        self.made += 1;
+        let mut digits = [0; 20];
+        let parts = [self.state.id.as_str(), self.consumed.as_str(), decimal(number, &mut digits)];
+        Arc::new(Event {
+            id: EventId::new(derive_id("out", &parts)),
+            event_type,
+            thred_id: Some(self.state.id.clone()),
+            re,
+            source: Source::new(SYSTEM_ID.clone()),
+            timestamp: Some(self.world.now),
+            data,
+            trace,
+            extra: Default::default(),
+        })
+    }
+
+    /// Takes a transition.
+    pub(super) fn go(&mut self, transition: &Transition, why: LogType) {
+        let from = self.state.reaction.clone();
+        let here = self.pattern.position(&from);
+        let next = match transition.target {
+            Target::Stay => {
+                self.record(why, Some(transition_name::NO_TRANSITION.into()), None);
+                return;
+            }
+            Target::Terminate => None,
+            Target::To(index) => Some(index),
+            Target::Next => here.map(|index| index + 1),
+        };
+        match next.and_then(|index| self.pattern.reactions.get(index)) {
+            Some(reaction) => {
+                self.record(why, Some(reaction.name.clone()), None);
+                self.enter(reaction);
+            }
+            None if transition.target == Target::Next && self.pattern.broadcast_allowed => {
+                self.record(why, Some("$finished".into()), None);
+                self.leave(Status::Finished);
+            }
+            None => {
+                self.record(why, Some(transition_name::TERMINATE.into()), None);
+                self.terminate();
+            }
+        }
+    }
+
+    fn enter(&mut self, reaction: &Reaction) {
+        let state = &mut self.state;
+        state.reaction = reaction.name.clone();
+        state.listening = reaction.allow_unbound;
+        state.entry = state.version + 1;
+        state.entered_at = self.world.now;
+        state.expires_at =
+            reaction.expiry.as_ref().map(|e| self.world.now.saturating_add(e.interval));
+        state.matched = Vec::new();
+    }
+
+    fn leave(&mut self, status: Status) {
+        let state = &mut self.state;
+        state.status = status;
+        state.listening = false;
+        state.expires_at = None;
+        state.matched = Vec::new();
+    }
+
+    /// Ends the thred.
+    pub(super) fn terminate(&mut self) {
+        self.record(LogType::Terminated, None, None);
+        self.leave(Status::Terminated);
+    }
+
+    /// The event that the next reaction is given at once.
+    pub(super) fn next_event(
+        &self,
+        input: &NextInput,
+        event: Option<Arc<Event>>,
+        locals: &Locals,
+    ) -> Result<Option<Arc<Event>>, StepError> {
+        if self.state.status != Status::Active {
+            return Ok(None);
+        }
+        match input {
+            NextInput::Wait => Ok(None),
+            NextInput::Forward => Ok(event),
+            NextInput::Local(name) => self.stored_event(name, locals).map(Some),
+        }
+    }
+
+    fn stored_event(&self, name: &str, locals: &Locals) -> Result<Arc<Event>, StepError> {
+        let Some(value) = locals.get(name) else {
+            return Err(self.misshapen(format!("there is no local `{name}` to take as input")));
+        };
+        serde::Deserialize::deserialize(value)
+            .map(Arc::new)
+            .map_err(|error| self.misshapen(format!("the local `{name}` holds no event: {error}")))
+    }
+
+    fn spawn(&mut self, spawn: &Spawn, event: &Arc<Event>, scope: &Scope) -> Result<(), StepError> {
+        let input = match &spawn.input {
+            NextInput::Wait => None,
+            NextInput::Forward => Some(event.clone()),
+            NextInput::Local(name) => Some(self.stored_event(name, scope.locals())?),
+        };
+        for name in &spawn.names {
+            let Some(pattern) = self.world.library.find(name) else {
+                self.record(LogType::NoPattern, None, Some(name));
+                continue;
+            };
+            let number = self.made.to_string();
+            self.made += 1;
+            let id = self.state.id.as_str();
+            let child = derive_id("child", &[id, self.consumed.as_str(), &number]);
+            let child = ThredId::new(child);
+            let is_child = spawn.spawn_type == SpawnType::Child;
+            let (locals, participants) = match spawn.context {
+                true => (scope.locals().clone(), self.state.participants.clone()),
+                false => Default::default(),
+            };
+            self.record(
+                LogType::Spawned,
+                Some(pattern.key.id.as_arc().clone()),
+                Some(child.as_str()),
+            );
+            if is_child {
+                self.state.children.push(child.clone());
+            }
+            self.command(Command::Start(Start {
+                thred_id: child,
+                pattern_id: pattern.key.id.clone(),
+                parent: is_child.then(|| self.state.id.clone()),
+                cause: event.clone(),
+                input: input.clone(),
+                locals,
+                participants,
+            }));
+        }
+        self.check("children", self.state.children.len(), self.world.limits.children)
+    }
+
+    /// Tells another thred something, once this step is committed.
+    pub(super) fn command(&mut self, command: Command) {
+        let id = MessageId::new(command.id().as_arc().clone());
+        let outgoing = Outgoing::Command(Arc::new(command));
+        self.outbox.push(OutboxEntry { id, at: self.world.now, outgoing });
+    }
+
+    fn label(&mut self, event: &Event) {
+        let state = &mut self.state;
+        state.label = Some(event.title().map_or_else(|| self.pattern.name.clone(), Into::into));
+        state.description =
+            Some(event.description().map_or_else(|| event.event_type.clone(), Into::into));
+        if let Some(uri) = event.display_uri() {
+            state.display = Some(uri.into());
+        }
+    }
+
+    /// The reaction that the thred is in.
+    pub(super) fn reaction(&self) -> Result<&'a Reaction, StepError> {
+        let index = self.pattern.position(&self.state.reaction);
+        index.map(|index| &self.pattern.reactions[index]).ok_or_else(|| {
+            self.misshapen("the pattern has no such reaction; it was changed under one revision")
+        })
+    }
+
+    fn run_consequents(
+        &self,
+        consequents: &[&Consequent],
+        scope: &mut Scope,
+    ) -> Result<(), StepError> {
+        let mut consequents = consequents.iter();
+        consequents.try_for_each(|it| it.run(scope)).map_err(|error| self.failed(error))
+    }
+
+    /// Notes a decision.
+    pub(super) fn record(&mut self, log_type: LogType, to: Option<Arc<str>>, detail: Option<&str>) {
+        self.log.push(LogRecord {
+            log_type,
+            event: self.consumed.clone(),
+            thred_id: Some(self.state.id.clone()),
+            pattern_id: Some(self.state.pattern.id.clone()),
+            from: Some(self.state.reaction.clone()),
+            to,
+            timestamp: self.world.now,
+            detail: detail.map(Into::into),
+        });
+    }
+
+    pub(super) fn check(
+        &self,
+        what: &'static str,
+        count: usize,
+        limit: usize,
+    ) -> Result<(), StepError> {
+        match count <= limit {
+            true => Ok(()),
+            false => Err(StepError::Limit { reaction: self.state.reaction.clone(), limit, what }),
+        }
+    }
+
+    pub(super) fn failed(&self, source: ExprError) -> StepError {
+        StepError::Expression { reaction: self.state.reaction.clone(), source }
+    }
+
+    fn misshapen(&self, what: impl Into<String>) -> StepError {
+        StepError::Shape { reaction: self.state.reaction.clone(), what: what.into() }
+    }
+
+    /// The whole change as one value.
+    pub(super) fn finish(mut self, locals: Option<&Locals>) -> Result<Commit, StepError> {
+        if let Some(locals) = locals
+            && !Arc::ptr_eq(locals, &self.state.locals)
+        {
+            let size = super::view::json_size(locals);
+            self.check("bytes of locals", size, self.world.limits.locals_bytes)?;
+            self.state.locals = locals.clone();
+        }
+        if self.state.status == Status::Terminated {
+            self.end();
+        }
+        self.tell_watchers();
+        let expected = self.state.version;
+        let state = &mut self.state;
+        state.version += 1;
+        state.modified_at = self.world.now;
+        let surplus = (state.inbox.len() + 1).saturating_sub(self.world.limits.inbox.max(1));
+        state.inbox.drain(..surplus);
+        state.inbox.push(self.consumed.clone());
+        Ok(Commit {
+            expected,
+            consumed: self.consumed,
+            state: Arc::new(self.state),
+            outbox: self.outbox,
+            log: self.log,
+            event: self.event,
+        })
+    }
+
+    /// What the end of a thred entails: its children end, its parent forgets it, its place among
+    /// the pattern's instances is free.
+    fn end(&mut self) {
+        for child in std::mem::take(&mut self.state.children) {
+            self.command(Command::Terminate { thred_id: child, cause: self.consumed.clone() });
+        }
+        if let Some(parent) = self.state.parent.clone() {
+            self.command(Command::Disown(Adopt { thred_id: parent, child: self.state.id.clone() }));
+        }
+        if self.pattern.is_limited() {
+            self.outbox.push(OutboxEntry {
+                id: MessageId::new(derive_id("release", &[self.state.id.as_str()])),
+                at: self.world.now,
+                outgoing: Outgoing::Release(self.pattern.key.id.clone()),
+            });
+        }
+    }
+}
+
+/// A small number as text, without an allocation.
+fn decimal(number: usize, buffer: &mut [u8; 20]) -> &str {
+    let mut rest = number;
+    let mut at = buffer.len();
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    std::str::from_utf8(&buffer[at..]).unwrap_or("0")
+}
