@@ -5,9 +5,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::{
-    Report, check_document,
+    JsonPath, Report, check_document,
     finding::Findings,
-    names::own_name,
     pattern_id,
     tree::{Node, Pattern},
     words::{did_you_mean, listed, quoted},
@@ -127,4 +126,10 @@ fn spawned(document: &Value) -> Vec<(Node<'_>, Node<'_>)> {
         }
     }
     spawned
+}
+
+/// Where to point for a pattern as a whole.
+fn own_name(pattern: &Pattern) -> JsonPath {
+    let named = ["id", "name"].into_iter().find_map(|key| pattern.node.get(key));
+    named.map_or_else(JsonPath::root, |node| node.path)
 }
