@@ -183,12 +183,7 @@ impl AgentRunner {
     }
 
     /// Publishes answers under ids derived from the message's.
-    async fn publish(
-        &self,
-        to: &Routed,
-        answers: Vec<Event>,
-        what: &str,
-    ) -> Result<(), PortError> {
+    async fn publish(&self, to: &Routed, answers: Vec<Event>, what: &str) -> Result<(), PortError> {
         let message = to.message.id.as_str();
         let node_type = self.context.node_type.as_str();
         let items = answers.into_iter().enumerate().map(|(number, mut event)| {

@@ -30,9 +30,8 @@ impl Engine {
         let mut next: Option<i64> = None;
         for partition in 0..self.storage().partitions() {
             let now = self.now();
-            let due = self
-                .insist(|| self.storage().due(partition, now, FiredTimers::AT_ONCE))
-                .await?;
+            let due =
+                self.insist(|| self.storage().due(partition, now, FiredTimers::AT_ONCE)).await?;
             next = next.into_iter().chain(due.next).min();
             let known = fired.0.entry(partition).or_default();
             if due.timers.is_empty() && known.is_empty() {

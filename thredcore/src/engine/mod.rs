@@ -20,7 +20,10 @@ mod run;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, RwLock, atomic::{AtomicBool, AtomicI64}},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, AtomicI64},
+    },
 };
 
 use thredlib::ParticipantId;

@@ -70,9 +70,9 @@ impl Engine {
         let old = self.library();
         let mut current = Vec::new();
         for stored in self.storage().patterns().await? {
-            current.extend(self.compile(&old, &stored).or_else(|| {
-                old.current(&stored.key.id).cloned()
-            }));
+            current.extend(
+                self.compile(&old, &stored).or_else(|| old.current(&stored.key.id).cloned()),
+            );
         }
         let mut older: Vec<_> = old.revisions().cloned().collect();
         for key in self.storage().listening_patterns().await? {

@@ -42,7 +42,9 @@ impl Engine {
             for entry in entries {
                 ids.push(entry.id);
                 match entry.outgoing {
-                    Outgoing::Message { topic, message } => messages.push(Routed { topic, message }),
+                    Outgoing::Message { topic, message } => {
+                        messages.push(Routed { topic, message })
+                    }
                     Outgoing::Command(command) => commands.push(Inbound::Command(command)),
                     Outgoing::Release(pattern) => places.push((pattern, thred.clone())),
                 }

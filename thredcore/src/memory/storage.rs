@@ -237,11 +237,11 @@ impl ThredStore for MemoryStorage {
         Ok(ids.iter().map(load).collect())
     }
 
-    async fn commit(&self, commits: Vec<Commit>) -> Vec<Result<Committed, PortError>> {
+    async fn commit(&self, commits: &[Arc<Commit>]) -> Vec<Result<Committed, PortError>> {
         let mut answers = Vec::with_capacity(commits.len());
         let mut ended = Vec::new();
         for commit in commits {
-            let applied = self.apply(commit);
+            let applied = self.apply(Commit::clone(commit));
             answers.push(Ok(applied.answer));
             ended.extend(applied.ended);
         }

@@ -132,9 +132,7 @@ impl Bed {
     ///
     /// # Errors
     /// When a pattern cannot run.
-    pub async fn new(
-        patterns: impl IntoIterator<Item = PatternModel>,
-    ) -> Result<Self, BedError> {
+    pub async fn new(patterns: impl IntoIterator<Item = PatternModel>) -> Result<Self, BedError> {
         let mut builder = Self::builder();
         builder.patterns.extend(patterns);
         builder.build().await

@@ -126,7 +126,7 @@ impl Matcher {
                 },
                 operator if operator.starts_with('$') => {
                     return Err(at.error(match is_test(operator) {
-                        true => format!("`{operator}` stands below a field, as {{\"field\": {{\"{operator}\": …}}}}"),
+                        true => format!("`{operator}` tests a field; write it below one"),
                         false => unknown(operator),
                     }));
                 }

@@ -21,11 +21,6 @@ impl FieldPath {
     pub fn segments(&self) -> impl Iterator<Item = &str> {
         self.0.split('.')
     }
-
-    /// Whether one of the two leads through the other's field, or both to the same.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.segments().zip(other.segments()).all(|(a, b)| a == b)
-    }
 }
 
 impl fmt::Debug for FieldPath {

@@ -207,6 +207,10 @@ fn errors_tell_the_remedy() {
             "tasks[0].params.values.$inc.a: `a` and `a.b` change the same field; make two tasks of them",
         ),
         (
+            update(json!({ "a": 1, "$inc": { "a.b": 1 } })),
+            "tasks[0].params.values.$inc[\"a.b\"]: `a.b` and `a` change the same field; make two tasks of them",
+        ),
+        (
             task("put", json!({ "type": "t", "values": { "id": 5 } })),
             "tasks[0].params.values.id: a record's `id` is a text, not a number",
         ),

@@ -1,5 +1,7 @@
 //! Updates: what to change in a record.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Number, Value};
 
 use super::{
@@ -55,6 +57,7 @@ pub enum Removal {
 impl Update {
     pub(super) fn read(value: &Value, reader: &Reader, at: &At) -> Result<Self, TaskError> {
         let mut update = Self::default();
+        let mut taken = Taken::default();
         for (name, value) in object(value, "the `values` of an update", at)? {
             let at = at.key(name);
             match name.as_str() {
@@ -66,40 +69,49 @@ impl Update {
                     for (field, operand) in object(value, "an operator's operand", &at)? {
                         let at = at.key(field);
                         let change = change_of(operand, reader, &at)?;
-                        update.push(field, change, reader, &at)?;
+                        update.changes.push((taken.path(field, reader, &at)?, change));
                     }
                 }
                 _ => {
                     let change = Change::Set(reader.data(value, &at)?);
-                    update.push(name, change, reader, &at)?;
+                    update.changes.push((taken.path(name, reader, &at)?, change));
                 }
             }
         }
         Ok(update)
     }
+}
 
-    fn push(
-        &mut self,
-        field: &str,
-        change: Change,
-        reader: &Reader,
-        at: &At,
-    ) -> Result<(), TaskError> {
+/// The fields that an update touches, and those around them, each with the path that leads there.
+#[derive(Default)]
+struct Taken {
+    paths: HashMap<String, FieldPath>,
+    count: usize,
+}
+
+impl Taken {
+    /// Reads the path of a change that must not touch what another one does.
+    fn path(&mut self, field: &str, reader: &Reader, at: &At) -> Result<FieldPath, TaskError> {
         let path = reader.path(field, at)?;
         if let Some(own @ (ID | CREATED | MODIFIED)) = path.segments().next() {
             return Err(at.error(format!("`{own}` is kept by the store and cannot be changed")));
         }
-        if self.changes.len() == reader.limits.items {
+        self.count += 1;
+        if self.count > reader.limits.items {
             let most = reader.limits.items;
             return Err(at.error(format!("an update may have {most} changes; make two tasks")));
         }
-        if let Some((other, _)) = self.changes.iter().find(|(other, _)| other.overlaps(&path)) {
+        let around = field.match_indices('.').map(|(end, _)| &field[..end]);
+        let mut others = around
+            .clone()
+            .filter_map(|prefix| self.paths.get(prefix).filter(|other| other.as_str() == prefix));
+        if let Some(other) = others.next().or_else(|| self.paths.get(field)) {
             return Err(at.error(format!(
                 "`{path}` and `{other}` change the same field; make two tasks of them"
             )));
         }
-        self.changes.push((path, change));
-        Ok(())
+        self.paths.extend(around.chain([field]).map(|taken| (taken.to_owned(), path.clone())));
+        Ok(path)
     }
 }
 

@@ -91,10 +91,7 @@ impl Engine {
     }
 
     /// All threds that a query means, page after page.
-    pub(super) async fn all(
-        &self,
-        mut query: ThredQuery,
-    ) -> Result<Vec<Arc<ThredState>>, Refusal> {
+    pub(super) async fn all(&self, mut query: ThredQuery) -> Result<Vec<Arc<ThredState>>, Refusal> {
         let mut found = Vec::new();
         loop {
             let page = self.insist(|| self.storage().threds(&query)).await?;
