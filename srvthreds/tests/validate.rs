@@ -138,6 +138,23 @@ fn files_of_one_call_are_one_set() {
 }
 
 #[test]
+fn spawned_patterns_are_looked_for_in_a_set_only() {
+    let spawning = GOOD
+        .replace("\"good\"", "\"spawning\"")
+        .replace("\"true\"", "\"true\", \"spawn\": { \"names\": [\"god\"] }");
+    let directory = files(&[("a.json", &spawning), ("b.json", GOOD)]);
+    let alone = srvthreds(directory.path(), &["validate", "a.json"]);
+    assert_eq!(text(&alone.stdout), "1 pattern, 0 errors, 0 warnings\n");
+    let together = srvthreds(directory.path(), &["validate", "a.json", "b.json"]);
+    let stdout = text(&together.stdout);
+    assert!(
+        stdout.contains("warning[unknown-spawn]: no pattern has the id or name `god`"),
+        "{stdout}"
+    );
+    assert!(stdout.contains("help: did you mean `good`?"), "{stdout}");
+}
+
+#[test]
 fn repeated_keys_are_seen() {
     let repeated = GOOD.replacen("\"name\": \"good\"", "\"name\": \"x\", \"name\": \"good\"", 1);
     let directory = files(&[("a.json", &repeated)]);

@@ -28,7 +28,7 @@ pub(crate) enum Command {
 /// Says everything that is wrong with patterns, where, and how to mend it.
 ///
 /// A directory stands for all pattern files below it: `*.pattern.json`, and other `.json` files
-/// that have `reactions`. All patterns of one call are taken as one set: their ids must differ, and
+/// that have `reactions`. Several patterns are taken as one set: their ids must differ, and
 /// they can spawn each other.
 ///
 /// Exit code: 0 when the patterns can run, 1 when one of them cannot, 2 when a file is unreadable.
