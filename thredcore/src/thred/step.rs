@@ -93,6 +93,9 @@ impl<'a> Step<'a> {
                 .offer(scope, &mut self.state.matched, &mut ran)
                 .map_err(|error| self.failed(error))?;
             self.run_consequents(&ran, scope)?;
+            for line in scope.take_logs() {
+                tracing::info!(thred = %self.state.id, "{line}");
+            }
             match verdict {
                 Verdict::No => {
                     self.record(LogType::NoMatch, None, None);

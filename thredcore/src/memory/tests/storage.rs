@@ -54,7 +54,8 @@ fn with_outbox(mut commit: Commit) -> Commit {
 }
 
 async fn apply(storage: &MemoryStorage, commits: Vec<Commit>) {
-    for answer in storage.commit(commits).await {
+    let commits: Vec<_> = commits.into_iter().map(std::sync::Arc::new).collect();
+    for answer in storage.commit(&commits).await {
         assert_eq!(answer.unwrap(), Committed::Applied);
     }
 }

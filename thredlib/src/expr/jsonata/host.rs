@@ -12,7 +12,7 @@ use jsonata_core::{
 };
 
 use super::{
-    super::{Locals, Scope},
+    super::{Locals, Scope, scope::Origin},
     convert::{self, Refused},
     guard::{Budget, CHECKS, check_picture},
     session::set_local,
@@ -27,7 +27,8 @@ pub(super) struct Host {
     pub(super) limits: ExprLimits,
     values: JValue,
     now: Cell<i64>,
-    random: Cell<u64>,
+    random: Cell<Option<u64>>,
+    origin: RefCell<Option<Origin>>,
     re: RefCell<Option<EventId>>,
     locals: RefCell<Locals>,
     locals_changed: Cell<bool>,
@@ -43,6 +44,7 @@ impl Host {
             values,
             now: Cell::default(),
             random: Cell::default(),
+            origin: RefCell::default(),
             re: RefCell::default(),
             locals: RefCell::default(),
             locals_changed: Cell::default(),
@@ -56,6 +58,7 @@ impl Host {
     pub(super) fn enter(&self, scope: &mut Scope) {
         self.now.set(scope.now);
         self.random.set(scope.random);
+        self.origin.replace(Some(scope.origin()));
         self.re.replace(scope.event.re.clone());
         self.locals.replace(std::mem::take(&mut scope.locals));
         self.locals_changed.set(false);
@@ -171,8 +174,10 @@ impl Host {
 
     /// SplitMix64 (Steele, Lea, Flood 2014): the seed alone decides the whole sequence.
     fn random(&self) -> f64 {
-        let state = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
-        self.random.set(state);
+        let before = self.random.get();
+        let before = before.or_else(|| self.origin.borrow().as_ref().map(Origin::start));
+        let state = before.unwrap_or(0).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.random.set(Some(state));
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
