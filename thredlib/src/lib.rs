@@ -25,6 +25,7 @@ mod pattern;
 pub mod expr;
 #[cfg(feature = "schema")]
 pub mod schema;
+pub mod task;
 pub mod template;
 pub mod validate;
 
