@@ -23,6 +23,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Validate(ValidateArgs),
     Schema(SchemaArgs),
+    Test(TestArgs),
 }
 
 /// Says everything that is wrong with patterns, where, and how to mend it.
@@ -74,6 +75,27 @@ pub(crate) enum Described {
     Event,
     /// A message: an event with its recipients.
     Message,
+}
+
+/// Runs scenarios: tests of patterns, in JSON, on a virtual clock.
+///
+/// A directory stands for all scenario files below it: `*.scenario.json`, and other `.json` files
+/// that have `steps`. A scenario that fails prints the step, the difference and the run up to
+/// there.
+///
+/// Exit code: 0 when all scenarios passed, 1 when one failed, 2 when a file is unreadable.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  srvthreds test scenarios/
+  srvthreds test approval.scenario.json --json")]
+pub(crate) struct TestArgs {
+    /// Scenario files, or directories of them.
+    #[arg(required = true, value_name = "SCENARIO|DIR")]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// Print one JSON document instead of text; the summary goes to standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
