@@ -1,2 +1,7 @@
-//! srvthreds
-fn main() {}
+//! Runs thredcore patterns as a program.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -1,1 +1,3 @@
-//! tests
+//! What the tests of this package share.
+
+pub mod arbitrary;

@@ -1,5 +1,11 @@
 //! Engine.
+pub mod agent;
+mod engine;
+pub mod memory;
 pub mod pattern;
+pub mod persistence;
 pub mod port;
 pub mod state;
+pub mod testing;
 pub mod thred;
+pub use engine::*;

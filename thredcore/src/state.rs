@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use thredlib::{EventId, ParticipantId, PatternId, ThredId, expr::Locals, stable_hash};
+use thredlib::{EventId, ParticipantId, PatternId, ThredId, expr::Locals};
 
 /// Names one revision of a pattern. A thred keeps the revision that it started with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -129,8 +129,8 @@ impl ThredState {
     }
 }
 
-/// The partition of a key, of so many: stable across processes and releases.
+/// The partition of a key, of so many: the same in every process and release (XXH3, 64 bits).
 pub fn partition_of(key: &str, partitions: u16) -> u16 {
     let partitions = u64::from(partitions.max(1));
-    u16::try_from(stable_hash(key.as_bytes()) % partitions).unwrap_or(0)
+    u16::try_from(xxhash_rust::xxh3::xxh3_64(key.as_bytes()) % partitions).unwrap_or(0)
 }

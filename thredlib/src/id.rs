@@ -170,7 +170,7 @@ pub fn new_event_id() -> EventId {
 
 /// A stable 64-bit hash of a text, the same in every process and release of this library.
 ///
-/// Used to spread threds over partitions and to tell versions of a pattern apart.
+/// Used to tell revisions of a pattern apart.
 pub fn stable_hash(text: &[u8]) -> u64 {
     let hash = blake3::hash(text);
     let mut bytes = [0; 8];

@@ -23,6 +23,9 @@ mod limits;
 mod pattern;
 
 pub mod expr;
+#[cfg(feature = "schema")]
+pub mod schema;
+pub mod task;
 pub mod template;
 pub mod validate;
 

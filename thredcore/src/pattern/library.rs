@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use thredlib::PatternId;
+use thredlib::{Event, PatternId};
 
-use super::Pattern;
+use super::{Pattern, index::Index};
 use crate::state::PatternKey;
 
 /// The patterns that the engine knows, as one immutable value: replaced whole when a pattern
@@ -18,8 +18,10 @@ pub struct Library {
     revisions: HashMap<PatternKey, Arc<Pattern>>,
     /// The current, active patterns, sorted by id: the order in which an event starts threds.
     entries: Vec<Arc<Pattern>>,
+    entry_index: Index,
     /// The revisions and reactions that may hold threds which wait for unbound events.
     listening: Vec<(Arc<Pattern>, usize)>,
+    listening_index: Index,
 }
 
 impl Library {
@@ -45,7 +47,10 @@ impl Library {
             .collect();
         listening.sort_by(|(a, i), (b, j)| (&a.key, i).cmp(&(&b.key, j)));
         let by_name = current.values().map(|p| (p.name.clone(), p.key.id.clone())).collect();
-        Self { current, by_name, revisions, entries, listening }
+        let entry_index = Index::new(entries.iter().map(|pattern| pattern.entry()));
+        let waiting = listening.iter().map(|(pattern, index)| &pattern.reactions[*index]);
+        let listening_index = Index::new(waiting);
+        Self { current, by_name, revisions, entries, entry_index, listening, listening_index }
     }
 
     /// The current revision of a pattern.
@@ -78,8 +83,18 @@ impl Library {
         &self.entries
     }
 
-    /// The reactions in which threds may wait for unbound events.
-    pub fn listening(&self) -> &[(Arc<Pattern>, usize)] {
-        &self.listening
+    /// The patterns that this unbound event may start a thred of, in order.
+    pub fn candidates(&self, event: &Event) -> impl Iterator<Item = &Arc<Pattern>> {
+        let numbers = self.entry_index.candidates(event).into_iter();
+        numbers.filter_map(|number| self.entries.get(number as usize))
+    }
+
+    /// The reactions in which threds may wait for this unbound event.
+    pub fn listening(&self, event: &Event) -> impl Iterator<Item = &(Arc<Pattern>, usize)> {
+        let numbers = match self.listening.is_empty() {
+            true => Vec::new(),
+            false => self.listening_index.candidates(event),
+        };
+        numbers.into_iter().filter_map(|number| self.listening.get(number as usize))
     }
 }

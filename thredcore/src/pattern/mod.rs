@@ -3,6 +3,7 @@
 mod compile;
 mod condition;
 mod directive;
+mod index;
 mod library;
 mod source;
 
@@ -15,6 +16,7 @@ pub use condition::{Condition, Kind, Verdict};
 pub use directive::{
     Consequent, DataSource, Directives, NextInput, Publish, Spawn, Target, Transform, Transition,
 };
+pub use index::Index;
 pub use library::Library;
 pub use source::SourceRule;
 

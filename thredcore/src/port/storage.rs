@@ -41,7 +41,7 @@ pub trait ThredStore: Send + Sync {
     /// # Errors
     /// [`PortErrorKind::Unknown`](super::PortErrorKind::Unknown): it may have been applied; sending
     /// the identical commit again is safe and tells.
-    async fn commit(&self, commits: Vec<Commit>) -> Vec<Result<Committed, PortError>>;
+    async fn commit(&self, commits: &[Arc<Commit>]) -> Vec<Result<Committed, PortError>>;
 
     /// Removes published entries from outboxes. What is not there (any more) is ignored.
     ///

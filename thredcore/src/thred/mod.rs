@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use thredlib::{ErrorCode, Event, EventError, EventId, ExprError, ParticipantId};
 
-pub use react::{react, spawn, start};
+pub use react::{react, spawn, start, started_id};
 pub use view::summary;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thredlib::{EventId, ThredId, derive_id, event_type, expr::Scope, transition_name};
+use thredlib::{EventId, PatternId, ThredId, derive_id, event_type, expr::Scope, transition_name};
 
 use super::{Input, Outcome, StepError, World, step::Step};
 use crate::{
@@ -27,8 +27,7 @@ pub fn start(
     if !pattern.entry().allows(&event.source.id, world.directory) {
         return Ok(None);
     }
-    let id = ThredId::new(derive_id("thred", &[event.id.as_str(), pattern.key.id.as_str()]));
-    let state = Step::fresh(pattern, world, id);
+    let state = Step::fresh(pattern, world, started_id(&event.id, &pattern.key.id));
     scope.enter_thred(state.id.clone(), state.locals.clone());
     let mut step = Step::new(pattern, world, state, event.id.clone(), Some(event.clone()));
     let started = step.run(scope);
@@ -37,6 +36,11 @@ pub fn start(
         true => step.finish(Some(scope.locals())).map(Some),
         false => Ok(None),
     }
+}
+
+/// The id of the thred that an event starts of a pattern.
+pub fn started_id(event: &EventId, pattern: &PatternId) -> ThredId {
+    ThredId::new(derive_id("thred", &[event.as_str(), pattern.as_str()]))
 }
 
 /// Starts a spawned thred.

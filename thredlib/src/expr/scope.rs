@@ -56,8 +56,10 @@ impl Scope {
 
     /// Shows another event to the expressions from here on.
     pub fn set_event(&mut self, event: Arc<Event>) {
+        if !Arc::ptr_eq(&self.event, &event) {
+            self.session = None;
+        }
         self.event = event;
-        self.session = None;
     }
 
     /// Binds `$outboundEvent`, or unbinds it.

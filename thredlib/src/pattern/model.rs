@@ -363,7 +363,7 @@ pub struct PublishModel {
 
 /// Where the thred goes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[cfg_attr(feature = "schema", derive(JsonSchema), schemars(transform = crate::schema::or_name))]
 #[serde(rename_all = "camelCase")]
 pub struct TransitionModel {
     /// `$next`, `$terminate`, `$noTransition` or a reaction's name; `$next` when left out.

@@ -1,5 +1,7 @@
 //! The expressions of a pattern: where they stand and whether they compile.
 
+use std::ops::Range;
+
 use super::{
     JsonPath, Spot,
     finding::Findings,
@@ -41,7 +43,16 @@ impl Usage<'_> {
 #[derive(Debug, Default)]
 pub(super) struct Expressions<'v> {
     pub(super) usages: Vec<Usage<'v>>,
-    templates: Vec<Node<'v>>,
+    templates: Vec<EmbeddedIn<'v>>,
+    /// Texts in templates that look like expressions but are sent as they stand, with the column.
+    literal: Vec<(JsonPath, usize)>,
+}
+
+/// A template and which of the usages stand in it.
+#[derive(Debug)]
+struct EmbeddedIn<'v> {
+    template: Node<'v>,
+    usages: Range<usize>,
 }
 
 impl<'v> Expressions<'v> {
@@ -68,27 +79,28 @@ impl<'v> Expressions<'v> {
     /// Compiles each expression and each template.
     pub(super) fn check(&self, language: ExpressionLanguage, findings: &mut Findings) {
         let limits = ExprLimits::default();
-        for usage in &self.usages {
+        let mut failed = vec![false; self.usages.len()];
+        for (usage, failed) in self.usages.iter().zip(&mut failed) {
             if let Err(error) = expr::compile(usage.language, usage.text, &limits) {
-                let spot = usage.spot(error.column);
-                report(&usage.path, spot, &error, usage.language, findings);
+                *failed = true;
+                report(&usage.path, usage.spot(error.column), &error, usage.language, findings);
             }
         }
-        for template in &self.templates {
-            let Err(errors) = Template::compile(template.value, language, &limits) else {
+        // A template may refuse more than its expressions; those have been reported just now, to
+        // the character.
+        for EmbeddedIn { template, usages } in &self.templates {
+            if failed[usages.clone()].contains(&true) {
                 continue;
-            };
-            for (rest, error) in errors {
-                let path = template.path.below(&rest);
-                // The expressions among them have been reported just now, to the character.
-                if !findings
-                    .list
-                    .iter()
-                    .any(|finding| finding.path.as_str().starts_with(path.as_str()))
-                {
-                    report(&path, Spot::Value, &error, language, findings);
-                }
             }
+            let compiled = Template::compile(template.value, language, &limits);
+            for (rest, error) in compiled.err().into_iter().flatten() {
+                report(&template.path.below(&rest), Spot::Value, &error, language, findings);
+            }
+        }
+        for (path, column) in &self.literal {
+            let message = "this `$xpr(` is sent as it stands: the text around it makes it literal";
+            let help = "make the whole text one expression, as `$xpr('Hello ' & $event.source.id)`";
+            findings.warning("literal-xpr", path, message, help).at(Spot::Char(*column));
         }
     }
 }
@@ -140,10 +152,11 @@ impl<'v> Collector<'v> {
     }
 
     fn template(&mut self, node: Option<Node<'v>>, place: Place) {
-        if let Some(node) = node {
-            self.embedded(&node, place);
-            self.found.templates.push(node);
-        }
+        let Some(template) = node else { return };
+        let start = self.found.usages.len();
+        self.embedded(&template, place);
+        let usages = start..self.found.usages.len();
+        self.found.templates.push(EmbeddedIn { template, usages });
     }
 
     /// The expressions in a template.
@@ -153,6 +166,9 @@ impl<'v> Collector<'v> {
             let inner = text.strip_prefix(OPEN).and_then(|rest| rest.strip_suffix(')'));
             if let Some(inner) = inner {
                 self.usage(node.path.clone(), self.language, inner, OPEN.len(), place);
+            } else if let Some(at) = text.find(OPEN) {
+                let column = 1 + text[..at].chars().count();
+                self.found.literal.push((node.path.clone(), column));
             }
             return;
         }

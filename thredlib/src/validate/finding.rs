@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::JsonPath;
+use super::{JsonPath, words::escape_control};
 use crate::{PatternId, PatternModel};
 
 /// How bad a finding is.
@@ -176,9 +176,11 @@ impl Findings {
         severity: Severity,
         code: &'static str,
         path: &JsonPath,
-        message: String,
-        help: String,
+        mut message: String,
+        mut help: String,
     ) -> &mut Finding {
+        // Texts of the document may be in them, and must not command a terminal.
+        [&mut message, &mut help].into_iter().for_each(escape_control);
         let finding = Finding {
             severity,
             code,

@@ -4,6 +4,23 @@
 //! that are loaded together fit. An [error](Severity::Error) is what cannot run; what runs, but
 //! hardly as it was meant, is a [warning](Severity::Warning).
 //!
+//! | codes of errors | |
+//! |---|---|
+//! | `json-syntax` `wrong-type` `missing-field` `unknown-value` `bad-number` `nesting-too-deep` `malformed` | the document has not the form of a pattern |
+//! | `empty-name` `no-reactions` `duplicate-reaction` `duplicate-id` | patterns and reactions without a name, or with another one's |
+//! | `missing-xpr` `missing-operands` `missing-local-name` `empty-transform` | something lacks what it is made of |
+//! | `expression-syntax` `bad-regex` | a text is not of its language |
+//! | `unknown-reaction` `bad-address` | a transition or message leads nowhere |
+//!
+//! | codes of warnings | |
+//! |---|---|
+//! | `unknown-field` `unused-operands` `unused-xpr` `unused-local-name` `empty-consequent` `two-templates` `literal-xpr` | something is there, but has no effect |
+//! | `ignored-directive` `transform-without-publish` `publish-without-transform` `no-recipients` `empty-address` | no message goes out, or a directive never applies |
+//! | `unknown-variable` `unset-local` `unknown-publish` `unknown-spawn` | a name that nothing has |
+//! | `set-local-in-entry-filter` `outbound-event-outside-on-publish` | a name in a place where it means nothing |
+//! | `unreachable-reaction` `forward-cycle` `zero-expiry` | threds never get somewhere, or never stay |
+//! | `reserved-name` `empty-name` `empty-id` `unfinished-regex` | a text is taken for something else |
+//!
 //! ```
 //! use thredlib::validate::validate_text;
 //!
@@ -61,7 +78,7 @@ pub fn validate_text(text: &str) -> Report {
         Err(error) => {
             let mut findings = Findings { pattern: None, list: Vec::new() };
             let message = syntax_message(&error);
-            let spot = Spot::Text { line: error.line(), column: error.column().max(1) };
+            let spot = syntax_spot(text, &error);
             findings
                 .error("json-syntax", &JsonPath::root(), message, "mend the JSON at this place")
                 .at(spot);
@@ -170,6 +187,14 @@ fn nests_too_deep(document: &Value) -> bool {
         }
     }
     false
+}
+
+fn syntax_spot(text: &str, error: &serde_json::Error) -> Spot {
+    // The parser counts bytes.
+    let line = text.split('\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let before = error.column().saturating_sub(1);
+    let column = 1 + line.char_indices().take_while(|(at, _)| *at < before).count();
+    Spot::Text { line: error.line().max(1), column }
 }
 
 /// The message without its position, which the finding has as numbers.

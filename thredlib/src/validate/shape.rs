@@ -90,7 +90,7 @@ pub(super) static PATTERN: Shape = Shape {
 static META: Shape =
     Shape { what: "`meta`", open: true, fields: &[optional("active", Kind::Flag)] };
 
-static REACTION: Shape = Shape {
+pub(super) static REACTION: Shape = Shape {
     what: "a reaction",
     open: false,
     fields: &[
@@ -120,7 +120,7 @@ static EXPIRY: Shape = Shape {
     ],
 };
 
-static CONDITION: Shape = Shape {
+pub(super) static CONDITION: Shape = Shape {
     what: "a condition",
     open: false,
     fields: &[

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{
     JsonPath, Spot,
     finding::Findings,
-    shape::{Kind, Need, PATTERN, Shape},
+    shape::{CONDITION, Kind, Need, PATTERN, REACTION, Shape},
     words::{did_you_mean, kind_of, listed, nearest, quoted},
 };
 
@@ -134,13 +134,26 @@ fn unknown_fields(
             continue;
         }
         let near = nearest(key, names().filter(|name| !map.contains_key(*name)));
-        let help = match near {
-            Some(near) => format!("did you mean {}?", quoted(near)),
-            None if shape.open => continue,
-            None => format!("{} has {}", shape.what, listed(names())),
+        let help = match (misplaced(shape, key), near) {
+            (Some(help), _) => help.to_owned(),
+            (None, Some(near)) => format!("did you mean {}?", quoted(near)),
+            (None, None) if shape.open => continue,
+            (None, None) => format!("{} has {}", shape.what, listed(names())),
         };
         let message = format!("{} has no field {}; it is kept but unused", shape.what, quoted(key));
         findings.warning("unknown-field", &path.key(key), message, help).at(Spot::Key);
+    }
+}
+
+/// What to do with a field that belongs one level up or down.
+fn misplaced(shape: &'static Shape, key: &str) -> Option<&'static str> {
+    let has = |shape: &Shape| shape.fields.iter().any(|field| field.name == key);
+    if std::ptr::eq(shape, &REACTION) && has(&CONDITION) {
+        Some("move it into the reaction's `condition`")
+    } else if std::ptr::eq(shape, &CONDITION) && has(&REACTION) {
+        Some("move it out of the condition, into the reaction")
+    } else {
+        None
     }
 }
 

@@ -63,6 +63,11 @@ fn finds(document: &Value, expected: &[&str]) {
         .collect();
     assert_eq!(found, expected, "{report}");
     assert_eq!(report.is_valid(), report.model().is_some());
+    let documented = |code| {
+        include_str!("mod.rs").contains(&format!("//! | `{code}`"))
+            || include_str!("mod.rs").contains(&format!("` `{code}`"))
+    };
+    assert!(report.findings().iter().all(|finding| documented(finding.code)), "{report}");
 }
 
 #[test]
@@ -117,6 +122,8 @@ fn what_is_no_pattern() {
     let report = validate_text("{\n  \"name\": 'p'\n}");
     assert_eq!(report.findings()[0].code, "json-syntax");
     assert_eq!(report.findings()[0].spot, Spot::Text { line: 2, column: 11 });
+    let report = validate_text("{ \"é\": x }");
+    assert_eq!(report.findings()[0].spot, Spot::Text { line: 1, column: 8 });
 }
 
 #[test]
@@ -271,6 +278,33 @@ fn expressions_that_do_not_compile() {
 }
 
 #[test]
+fn expressions_that_are_literal_text() {
+    finds(
+        &filter(json!({
+            "transform": { "eventDataTemplate": { "title": "Hello $xpr($event.id)", "x": "$xpr(1) " } },
+            "publish": { "to": "a" }
+        })),
+        &[
+            "warning literal-xpr $.reactions[0].condition.transform.eventDataTemplate.title",
+            "warning literal-xpr $.reactions[0].condition.transform.eventDataTemplate.x",
+        ],
+    );
+}
+
+#[test]
+fn misplaced_fields_have_a_remedy() {
+    let mut pattern = filter(json!({ "expiry": { "interval": 1 } }));
+    pattern["reactions"][0]["transition"] = json!("$terminate");
+    let report = validate(&pattern);
+    let help: Vec<&str> = report.findings().iter().map(|finding| finding.help.as_str()).collect();
+    let expected = [
+        "move it out of the condition, into the reaction",
+        "move it into the reaction's `condition`",
+    ];
+    assert_eq!(help, expected);
+}
+
+#[test]
 fn names_in_expressions() {
     finds(
         &filter(json!({
@@ -303,14 +337,14 @@ fn sources_and_recipients() {
     finds(
         &pattern,
         &[
-            "warning empty-address $.reactions[0].allowedSources[0]",
-            "error bad-regex $.reactions[0].allowedSources[1]",
-            "warning unfinished-regex $.reactions[0].allowedSources[2]",
             "warning empty-name $.reactions[0].condition.publish.name",
             "warning empty-address $.reactions[0].condition.publish.to[1]",
             "error bad-address $.reactions[0].condition.publish.to[2]",
             "error bad-address $.reactions[0].condition.publish.to[3][1]",
             "error bad-address $.reactions[0].condition.publish.to[4]",
+            "warning empty-address $.reactions[0].allowedSources[0]",
+            "error bad-regex $.reactions[0].allowedSources[1]",
+            "warning unfinished-regex $.reactions[0].allowedSources[2]",
         ],
     );
 }

@@ -5,17 +5,26 @@ use serde_json::Value;
 /// Names are compared and shown up to this many characters; a hostile one must not cost more.
 const LONGEST: usize = 60;
 
-/// A name from the document between back quotes, short and without control characters.
+/// A name from the document between back quotes, short.
 pub(super) fn quoted(name: &str) -> String {
     let mut text = String::from("`");
-    for c in name.chars().take(LONGEST) {
-        if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
-    }
+    text.extend(name.chars().take(LONGEST));
     if name.chars().nth(LONGEST).is_some() {
         text.push('…');
     }
     text.push('`');
     text
+}
+
+/// Writes control characters as escapes.
+pub(super) fn escape_control(text: &mut String) {
+    if text.contains(char::is_control) {
+        let escaped = |c: char| {
+            let escape = c.is_control().then(|| c.escape_default());
+            escape.into_iter().flatten().chain((!c.is_control()).then_some(c))
+        };
+        *text = text.chars().flat_map(escaped).collect();
+    }
 }
 
 /// Names in quotes with commas between them, as many as fit on a line.
@@ -106,8 +115,14 @@ mod tests {
     }
 
     #[test]
-    fn quotes_are_short_and_harmless() {
-        assert_eq!(quoted("a\u{1b}[31m"), "`a\\u{1b}[31m`");
+    fn control_characters_become_escapes() {
+        let mut text = "a\u{1b}[31m\n".to_owned();
+        escape_control(&mut text);
+        assert_eq!(text, "a\\u{1b}[31m\\n");
+    }
+
+    #[test]
+    fn quotes_are_short() {
         assert!(quoted(&"x".repeat(1000)).chars().count() < 70);
     }
 }

@@ -29,8 +29,13 @@ pub(super) fn to_interpreter(value: &Value) -> JValue {
     }
 }
 
+/// The mark by which the interpreter knows objects of its own that bind variables. From an event
+/// it would be taken for that.
+const MARK: &str = "__tuple__";
+
 pub(super) fn map_to_interpreter(map: &Map<String, Value>) -> JValue {
-    object(map.iter().map(|(key, value)| (key.clone(), to_interpreter(value))))
+    let unmarked = map.iter().filter(|(key, _)| *key != MARK);
+    object(unmarked.map(|(key, value)| (key.clone(), to_interpreter(value))))
 }
 
 pub(super) fn object(entries: impl Iterator<Item = (String, JValue)>) -> JValue {

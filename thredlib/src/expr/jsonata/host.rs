@@ -14,7 +14,7 @@ use jsonata_core::{
 use super::{
     super::{Locals, Scope},
     convert::{self, Refused},
-    guard::{Budget, CHECKS},
+    guard::{Budget, CHECKS, check_picture},
     session::set_local,
 };
 use crate::{EventId, ExprLimits};
@@ -139,9 +139,9 @@ impl Host {
     }
 
     fn now(&self, args: &[JValue]) -> HostFnResult {
-        if args.iter().filter_map(JValue::as_str).any(|picture| picture.len() > 256) {
-            return Err(self.breach("size"));
-        }
+        args.iter().try_for_each(|arg| {
+            check_picture(arg).map(|_| ()).map_err(|limit| self.breach(limit))
+        })?;
         let mut arguments = vec![AstNode::Number(self.now.get() as f64)];
         for arg in args {
             arguments.push(match arg {

@@ -1,5 +1,10 @@
 //! JSONata: compiled by jsonata-core, fenced in by limits that also reach inside its built-in
 //! functions.
+//!
+//! An expression is done [natively](native) where that is possible, else by the interpreter in the
+//! [`Session`] of its scope, from a tree that was [made safe](guard). It differs from JSONata 2 in
+//! this: `$eval` is refused, `$now`, `$millis`, `$random` and `$shuffle` follow the scope's clock
+//! and seed, and the few built-in functions whose calls are rewritten cannot be bound anew.
 
 mod convert;
 mod guard;
@@ -9,6 +14,8 @@ mod position;
 mod requirement;
 mod session;
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +33,9 @@ use crate::{ExprLimits, ExpressionLanguage};
 /// The longest text that is taken for an expression, in bytes.
 const MAX_SOURCE: usize = 16 * 1024;
 
+/// The most dots in it: the parser's time grows with the square of a path's length.
+const MAX_DOTS: usize = 500;
+
 /// Compiles a JSONata expression.
 pub(super) fn compile(
     source: &str,
@@ -40,6 +50,7 @@ struct Jsonata {
     source: Box<str>,
     native: Option<Program>,
     ast: AstNode,
+    reads_context: bool,
     limits: ExprLimits,
 }
 
@@ -49,13 +60,19 @@ impl Jsonata {
             let message = format!("the expression is longer than {MAX_SOURCE} bytes; split it");
             return Err(CompileError::at(source, 1, message));
         }
+        if source.matches('.').count() > MAX_DOTS {
+            let message = format!("the expression has more than {MAX_DOTS} dots; split it");
+            return Err(CompileError::at(source, 1, message));
+        }
         let ast = parser::parse(source).map_err(|error| position::locate(source, &error))?;
-        let native = Program::compile(&ast);
-        let ast = guard::guard(ast).map_err(|refused| {
+        guard::inspect(&ast).map_err(|refused| {
             let at = refused.near.and_then(|near| source.find(&near)).unwrap_or(0);
             CompileError::at(source, source[..at].chars().count() + 1, refused.message)
         })?;
-        Ok(Self { source: source.into(), native, ast, limits: *limits })
+        let native = Program::compile(&ast);
+        let ast = guard::rewrite(ast);
+        let reads_context = may_read_context(source);
+        Ok(Self { source: source.into(), native, ast, reads_context, limits: *limits })
     }
 }
 
@@ -71,7 +88,7 @@ impl Expression for Jsonata {
     fn evaluate(&self, scope: &mut Scope) -> Result<Option<Value>, ExprError> {
         if let Some(program) = &self.native
             && let Ok(value) =
-                program.run(scope, &self.limits, |value| value.to_value(&self.limits))
+                program.run(scope, &self.limits, |value| value.into_value(&self.limits))
         {
             return Ok(value);
         }
@@ -105,4 +122,12 @@ fn truthy(value: &jsonata_core::value::JValue) -> bool {
         JValue::Object(map) => !map.is_empty(),
         _ => false,
     }
+}
+
+/// Whether an expression may look at `context` in its input; told from its text, in doubt yes.
+fn may_read_context(source: &str) -> bool {
+    const WAYS: &[&str] =
+        &["context", "\\", "*", "%", "$$", "()", "$lookup", "$each", "$sift", "^"];
+    let bare = source.split('$').skip(1).any(|rest| !rest.starts_with(char::is_alphabetic));
+    bare || WAYS.iter().any(|way| source.contains(way))
 }

@@ -1,6 +1,6 @@
 //! The interpreter as one scope uses it: made when first needed, kept for the next expression.
 
-use std::{cell::RefCell, fmt, rc::Rc, sync::Arc};
+use std::{cell::RefCell, fmt, panic::AssertUnwindSafe, rc::Rc, sync::Arc};
 
 use jsonata_core::{
     evaluator::{Context, Evaluator, EvaluatorError, EvaluatorOptions},
@@ -52,9 +52,12 @@ impl Session {
             .clone();
         let thred_id = thred_id.map(|id| ("thredId".to_owned(), JValue::string(id)));
         let context = convert::object(thred_id.into_iter().chain([("locals".to_owned(), locals)]));
-        convert::object(
-            [("event".to_owned(), self.event.clone()), ("context".to_owned(), context)].into_iter(),
-        )
+        self.input_with(context)
+    }
+
+    fn input_with(&self, context: JValue) -> JValue {
+        let entries = [("event", self.event.clone()), ("context", context)];
+        convert::object(entries.into_iter().map(|(key, value)| (key.to_owned(), value)))
     }
 }
 
@@ -87,17 +90,27 @@ pub(super) fn run<T>(
         let event = convert::event_to_interpreter(&scope.event);
         Box::new(Session { event, bound: None, locals: RefCell::default() })
     });
-    let input = session.input(scope.thred_id.as_ref().map(|id| id.as_str()), &scope.locals);
+    let input = if expression.reads_context {
+        session.input(scope.thred_id.as_ref().map(|id| id.as_str()), &scope.locals)
+    } else {
+        session.input_with(JValue::Undefined)
+    };
     let mut bound = match session.bound.take() {
         Some(bound) if bound.limits == *limits => bound,
         _ => bind(scope, &session.event, limits),
     };
     bound.host.enter(scope);
-    let outcome = bound.evaluator.evaluate(&expression.ast, &input);
+    // A panic in the interpreter fails the event, not the engine. Nothing of the evaluator is used
+    // after one.
+    let evaluation = AssertUnwindSafe(|| bound.evaluator.evaluate(&expression.ast, &input));
+    let outcome = std::panic::catch_unwind(evaluation);
     let (locals_changed, breach) = bound.host.leave(scope);
     if locals_changed {
         session.forget_locals();
     }
+    let Ok(outcome) = outcome else {
+        return Err(ExprError::failed(&expression.source, "fault of the JSONata interpreter"));
+    };
     let outcome = match breach {
         Some(limit) => Err(Fault::Refused(Refused::Limit(limit))),
         None => outcome.map_err(Fault::Failed).and_then(|value| read(&value, limits)),

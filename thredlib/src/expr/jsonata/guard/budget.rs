@@ -17,10 +17,14 @@ const NODE: usize = 16;
 const DEPTH_FACTOR: usize = 8;
 
 /// Items made of one character each take about this much.
-const PER_CHARACTER: usize = 48;
+const PER_CHARACTER: usize = 96;
+
+/// And matches about this much.
+const PER_MATCH: usize = 512;
 
 const MAX_PICTURE: usize = 256;
 const MAX_PICTURE_DIGITS: usize = 4;
+const MAX_BOUND: f64 = 9_007_199_254_740_992.0;
 const MAX_NUMERAL: f64 = 100_000.0;
 
 /// The name of a limit that was gone over.
@@ -35,10 +39,14 @@ pub(in super::super) const CHECKS: &[(&str, Check)] = &[
     (name::TIMES, Budget::times),
     (name::BY, Budget::by),
     (name::WIDTH, Budget::width),
-    (name::PICTURE, |_, value| picture(value)),
+    (name::PICTURE, |_, value| check_picture(value)),
     (name::NUMERAL, |_, value| match value {
         JValue::Number(n) if n.abs() > MAX_NUMERAL => Err("size"),
-        value => picture(value),
+        value => check_picture(value),
+    }),
+    (name::BOUND, |_, value| match value {
+        JValue::Number(n) if n.abs() > MAX_BOUND => Err("sequence"),
+        _ => Ok(None),
     }),
     (name::LIST, |budget, value| budget.list(value).map(|_| None)),
     (name::PAIRS, |budget, value| {
@@ -47,6 +55,10 @@ pub(in super::super) const CHECKS: &[(&str, Check)] = &[
     }),
     (name::CHARS, |budget, value| match value {
         JValue::String(s) => budget.pay(s.len().saturating_mul(PER_CHARACTER)),
+        _ => Ok(None),
+    }),
+    (name::MATCHES, |budget, value| match value {
+        JValue::String(s) => budget.pay(s.len().min(budget.limits.sequence) * PER_MATCH),
         _ => Ok(None),
     }),
     (name::AT_MOST, |budget, value| {
@@ -163,7 +175,8 @@ impl Budget {
     }
 }
 
-fn picture(value: &JValue) -> Result<Option<JValue>, Breach> {
+/// Refuses pictures that are long or have long numbers in them, which may be widths.
+pub(in super::super) fn check_picture(value: &JValue) -> Result<Option<JValue>, Breach> {
     match value {
         JValue::String(s) if s.len() > MAX_PICTURE => Err("size"),
         JValue::String(s) if longest_number(s) > MAX_PICTURE_DIGITS => Err("size"),

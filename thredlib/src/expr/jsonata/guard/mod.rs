@@ -13,10 +13,15 @@
 //! expression can write.
 
 mod budget;
+mod calls;
+mod inspect;
 mod rewrite;
+#[cfg(test)]
+mod tests;
 
-pub(super) use budget::{Budget, CHECKS};
-pub(super) use rewrite::guard;
+pub(super) use budget::{Budget, CHECKS, check_picture};
+pub(super) use inspect::{children, inspect};
+pub(super) use rewrite::rewrite;
 
 /// Functions that the rewritten tree calls.
 mod name {
@@ -34,12 +39,16 @@ mod name {
     pub(super) const PICTURE: &str = "guard picture";
     /// As `PICTURE`; numbers must be small too.
     pub(super) const NUMERAL: &str = "guard numeral";
+    /// A number may not be larger than integers are exact.
+    pub(super) const BOUND: &str = "guard bound";
     /// A list may not be longer than a sequence.
     pub(super) const LIST: &str = "guard list";
     /// As `LIST`; pays for comparing each item with each other.
     pub(super) const PAIRS: &str = "guard pairs";
     /// Pays for a text of which each character may become an item.
     pub(super) const CHARS: &str = "guard chars";
+    /// Pays for a text of which each character may become a match.
+    pub(super) const MATCHES: &str = "guard matches";
     /// The number, or one more than a sequence may have items when that is less.
     pub(super) const AT_MOST: &str = "guard at most";
 }

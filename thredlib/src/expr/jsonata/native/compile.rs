@@ -3,7 +3,14 @@
 use jsonata_core::ast::{AstNode, BinaryOp, PathStep, UnaryOp};
 use serde_json::Value;
 
-use super::{super::convert, Arithmetic, Node, Order, Program, Root, Statement};
+use super::{
+    super::{convert, guard::children},
+    Arithmetic, Node, Order, Program, Root, Statement,
+};
+
+/// Expressions that search for more values by name are left to the interpreter, which looks at the
+/// clock between the searches.
+const MAX_SEARCHES: usize = 16;
 
 /// Trees that nest deeper are left to the interpreter.
 const MAX_DEPTH: usize = 64;
@@ -15,6 +22,9 @@ impl Program {
             AstNode::Block(nodes) => nodes.as_slice(),
             node => std::slice::from_ref(node),
         };
+        if searches(ast) > MAX_SEARCHES {
+            return None;
+        }
         let statements: Vec<_> = nodes.iter().map(statement).collect();
         let foreign = |statement: &Statement| {
             matches!(
@@ -29,6 +39,11 @@ impl Program {
         let sets_locals = statements.iter().any(|s| matches!(s, Statement::SetLocal(..)));
         Some(Self { statements, sets_locals })
     }
+}
+
+fn searches(ast: &AstNode) -> usize {
+    let own = matches!(ast, AstNode::Function { name, .. } if name == "valueNamed");
+    usize::from(own) + children(ast).into_iter().map(searches).sum::<usize>()
 }
 
 fn statement(ast: &AstNode) -> Statement {

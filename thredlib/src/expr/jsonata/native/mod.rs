@@ -2,10 +2,11 @@
 //!
 //! A [`Program`] is compiled from the syntax tree; what it does not know becomes [`Node::Foreign`].
 //! Where a value at run time leads outside of the part where both surely agree, or to an error,
-//! evaluation stops with [`Bail`] and the interpreter does the whole expression from the start.
+//! evaluation stops with `Bail` and the interpreter does the whole expression from the start.
 
 mod compile;
 mod evaluate;
+mod operand;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,132 @@
+//! Finding and reading the files that the arguments name.
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+/// A file with its text.
+#[derive(Debug)]
+pub(crate) struct SourceFile {
+    /// The path as it was given or found.
+    pub(crate) name: String,
+    pub(crate) text: String,
+    /// Where each line starts, in bytes.
+    lines: Vec<usize>,
+}
+
+impl SourceFile {
+    pub(crate) fn new(name: String, text: String) -> Self {
+        let newlines = text.match_indices('\n').map(|(at, _)| at + 1);
+        let lines = std::iter::once(0).chain(newlines).collect();
+        Self { name, text, lines }
+    }
+
+    /// The place of a byte of the text, for people.
+    pub(crate) fn position(&self, at: usize) -> Position {
+        let line = self.lines.partition_point(|start| *start <= at);
+        Position { line, column: 1 + self.text[self.lines[line - 1]..at].chars().count() }
+    }
+}
+
+/// A place in a text, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) line: usize,
+    /// In characters.
+    pub(crate) column: usize,
+}
+
+/// A file or directory that could not be read, or where there was nothing to read.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    pub(crate) name: String,
+    pub(crate) reason: String,
+}
+
+/// The pattern files that the paths stand for, in the order given, those of a directory sorted.
+/// No file comes twice.
+pub(crate) fn pattern_files(
+    paths: &[PathBuf],
+    mut tick: impl FnMut(),
+) -> (Vec<SourceFile>, Vec<Unreadable>) {
+    let (mut files, mut unreadable) = (Vec::new(), Vec::new());
+    for path in paths {
+        if !path.is_dir() {
+            tick();
+            files.extend(read(path, &mut unreadable));
+            continue;
+        }
+        let before = (files.len(), unreadable.len());
+        let mut below = Vec::new();
+        json_files(path, &mut below, &mut unreadable);
+        for file in below {
+            tick();
+            let found = read(&file, &mut unreadable);
+            files.extend(found.filter(|found| looks_like_pattern(&file, &found.text)));
+        }
+        if before == (files.len(), unreadable.len()) {
+            let reason = "there are no pattern files in this directory".to_owned();
+            unreadable.push(Unreadable { name: path.display().to_string(), reason });
+        }
+    }
+    let mut seen = HashSet::new();
+    files.retain(|file| {
+        let path = Path::new(&file.name);
+        seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()))
+    });
+    (files, unreadable)
+}
+
+fn read(path: &Path, unreadable: &mut Vec<Unreadable>) -> Option<SourceFile> {
+    let name = path.display().to_string();
+    fs::read_to_string(path)
+        .map(|text| SourceFile::new(name, text))
+        .map_err(|error| unreadable.push(refused(path, &error)))
+        .ok()
+}
+
+fn refused(path: &Path, error: &io::Error) -> Unreadable {
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::InvalidData => "the file is no UTF-8 text".to_owned(),
+        _ => error.to_string(),
+    };
+    Unreadable { name: path.display().to_string(), reason }
+}
+
+/// All `.json` files below a directory, hidden ones left out. Links to directories are not
+/// followed, so that the walk ends.
+fn json_files(directory: &Path, files: &mut Vec<PathBuf>, unreadable: &mut Vec<Unreadable>) {
+    let entries = fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let mut entries = match entries {
+        Ok(entries) => entries,
+        Err(error) => return unreadable.push(refused(directory, &error)),
+    };
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            json_files(&path, files, unreadable);
+        } else if path.extension().is_some_and(|extension| extension == "json") && path.is_file() {
+            files.push(path);
+        }
+    }
+}
+
+/// A file that is no JSON counts as a pattern when it mentions `reactions`: better to say that it
+/// is broken than to pass over it.
+fn looks_like_pattern(path: &Path, text: &str) -> bool {
+    if path.to_string_lossy().ends_with(".pattern.json") {
+        return true;
+    }
+    text.contains("\"reactions\"")
+        && serde_json::from_str::<Value>(text)
+            .map_or(true, |document| document.get("reactions").is_some())
+}

@@ -1,0 +1,243 @@
+//! Runs an agent: receives its messages, has them handled, publishes the answers.
+
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use futures::{FutureExt, future::join_all};
+use thredlib::{ErrorCode, Event, EventError, EventId, ThredId, Topic, derive_id};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
+
+use crate::port::{
+    AgentContext, Delivery, EventQ, HandlerError, Inbound, MessageHandler, MessageQ, PortError,
+    PortErrorKind, Routed,
+};
+
+/// Bounds and pauses of an agent, each with a default.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AgentConfig {
+    /// Messages that are handled at one time; those of one thred one after the other. Default 16.
+    pub concurrency: usize,
+    /// How often a message is tried before it is dead-lettered. Default 5.
+    pub max_attempts: u32,
+    /// The first pause before a message is tried again; it doubles. Default 100 ms.
+    pub first_pause: Duration,
+    /// The longest pause. Default 30 s.
+    pub longest_pause: Duration,
+    /// How long one message may be handled; longer is a retryable failure. Default 30 s.
+    pub time_limit: Duration,
+    /// How long a shutdown waits for the messages at hand. Default 10 s.
+    pub drain: Duration,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            concurrency: 16,
+            max_attempts: 5,
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_secs(30),
+            time_limit: Duration::from_secs(30),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// An agent: a [`MessageHandler`] with a name.
+///
+/// It receives the messages sent to its node id and those sent to its node type, which it shares
+/// with the other agents of the type. A message that fails is redelivered after a growing pause,
+/// up to a limit; then it is dead-lettered, and an error event goes to its thred.
+#[derive(Clone)]
+pub struct AgentRunner {
+    handler: Arc<dyn MessageHandler>,
+    context: AgentContext,
+    message_q: Arc<dyn MessageQ>,
+    event_q: Arc<dyn EventQ>,
+    config: AgentConfig,
+}
+
+impl std::fmt::Debug for AgentRunner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentRunner").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+impl AgentRunner {
+    /// An agent of a type, with `{type}1` as its node id.
+    pub fn new(
+        node_type: impl Into<Topic>,
+        handler: Arc<dyn MessageHandler>,
+        message_q: Arc<dyn MessageQ>,
+        event_q: Arc<dyn EventQ>,
+    ) -> Self {
+        let node_type = node_type.into();
+        let node_id = Topic::new(format!("{node_type}1"));
+        let context = AgentContext { node_type, node_id };
+        Self { handler, context, message_q, event_q, config: AgentConfig::default() }
+    }
+
+    /// Names this agent among those of its type.
+    #[must_use]
+    pub fn node_id(mut self, node_id: impl Into<Topic>) -> Self {
+        self.context.node_id = node_id.into();
+        self
+    }
+
+    /// Bounds and pauses.
+    #[must_use]
+    pub fn config(mut self, config: AgentConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Initializes the handler and starts to receive. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// What the handler's `initialize` fails with.
+    pub async fn start(self) -> Result<RunningAgent, HandlerError> {
+        self.handler.initialize(&self.context).await?;
+        let stop = watch::Sender::new(false);
+        let drain = self.config.drain;
+        let task = tokio::spawn(self.run(stop.subscribe()));
+        Ok(RunningAgent { stop, task, drain })
+    }
+
+    async fn run(self, mut stop: watch::Receiver<bool>) {
+        let topics = [self.context.node_id.clone(), self.context.node_type.clone()];
+        let mut pauses = self.pauses();
+        loop {
+            let received = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => break,
+                received = self.message_q.receive(&topics, self.config.concurrency) => received,
+            };
+            let result = match received {
+                Ok(deliveries) => self.handle_all(deliveries).await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(()) => pauses = self.pauses(),
+                Err(error) if error.kind() == PortErrorKind::Closed => break,
+                Err(error) => {
+                    tracing::warn!(%error, agent = %self.context.node_id, "a queue failed");
+                    let pause = pauses.next().unwrap_or(self.config.longest_pause);
+                    tokio::select! {
+                        _ = stop.wait_for(|stop| *stop) => break,
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                }
+            }
+        }
+        self.handler.shutdown().await;
+    }
+
+    /// Handles messages: those of one thred in order, different threds at one time.
+    async fn handle_all(&self, deliveries: Vec<Delivery<Routed>>) -> Result<(), PortError> {
+        let mut threds: HashMap<Option<ThredId>, Vec<Delivery<Routed>>> = HashMap::new();
+        for delivery in deliveries {
+            let thred = delivery.payload.message.event.thred_id.clone();
+            threds.entry(thred).or_default().push(delivery);
+        }
+        let threds = threds.into_values().map(|deliveries| async {
+            for delivery in deliveries {
+                self.handle(delivery).await?;
+            }
+            Ok(())
+        });
+        join_all(threds).await.into_iter().collect()
+    }
+
+    async fn handle(&self, delivery: Delivery<Routed>) -> Result<(), PortError> {
+        let message = &delivery.payload.message;
+        let work = self.handler.process_message(message, &self.context);
+        let work = timeout(self.config.time_limit, AssertUnwindSafe(work).catch_unwind());
+        let result = match work.await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(HandlerError::retryable("the agent panicked")),
+            Err(_) => Err(HandlerError::retryable("the agent took too long")),
+        };
+        let error = match result {
+            Ok(answers) => {
+                self.publish(&delivery.payload, answers, "answer").await?;
+                return self.message_q.ack(&[delivery.tag]).await;
+            }
+            Err(error) => error,
+        };
+        if error.is_retryable() && delivery.attempt < self.config.max_attempts {
+            tracing::info!(%error, message = %message.id, attempt = delivery.attempt, "will retry");
+            let pause = self.pauses().nth(delivery.attempt.saturating_sub(1) as usize);
+            let pause = pause.unwrap_or(self.config.longest_pause);
+            let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            return self.message_q.nack(delivery.tag, pause).await;
+        }
+        let code = match error.is_retryable() {
+            true => ErrorCode::AgentFailed,
+            false => ErrorCode::TaskError,
+        };
+        let reason = describe(&error);
+        let report = EventError::new(code, reason.clone());
+        let event = self.context.answer(message).error(&report).build();
+        self.publish(&delivery.payload, vec![event], "error").await?;
+        self.message_q.dead_letter(delivery.tag, &reason).await
+    }
+
+    /// Publishes answers under ids derived from the message's.
+    async fn publish(&self, to: &Routed, answers: Vec<Event>, what: &str) -> Result<(), PortError> {
+        let message = to.message.id.as_str();
+        let node_type = self.context.node_type.as_str();
+        let items = answers.into_iter().enumerate().map(|(number, mut event)| {
+            let parts = [message, node_type, what, &number.to_string()];
+            event.id = EventId::new(derive_id("answer", &parts));
+            Inbound::Event(Arc::new(event))
+        });
+        let items: Vec<_> = items.collect();
+        match items.is_empty() {
+            true => Ok(()),
+            false => self.event_q.publish(items).await,
+        }
+    }
+
+    fn pauses(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+        ExponentialBuilder::default()
+            .with_min_delay(self.config.first_pause)
+            .with_max_delay(self.config.longest_pause)
+            .without_max_times()
+            .build()
+    }
+}
+
+/// An error with the errors below it, in one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(error) = below {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        below = error.source();
+    }
+    text
+}
+
+/// An agent at work.
+#[derive(Debug)]
+#[must_use = "dropping it stops the agent after the messages at hand"]
+pub struct RunningAgent {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+    drain: Duration,
+}
+
+impl RunningAgent {
+    /// Stops receiving, and waits for the messages at hand; says whether they were done in time.
+    pub async fn shutdown(mut self) -> bool {
+        self.stop.send_replace(true);
+        timeout(self.drain, &mut self.task).await.is_ok()
+    }
+}
+
+impl Drop for RunningAgent {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}

@@ -1,0 +1,182 @@
+//! Committing: making changes durable, each once.
+
+use std::{collections::HashSet, sync::Arc};
+
+use thredlib::ThredId;
+
+use super::{
+    Engine, Stopped,
+    batch::{Batch, Task, What},
+    react::Reacted,
+};
+use crate::port::{
+    Adopt, Command, Commit, Committed, Inbound, Loaded, LogType, OutboxEntry, PortError,
+    Reservation, Reserved, Start,
+};
+
+/// A thred with what it has to publish, oldest first.
+pub(super) struct Published {
+    pub(super) thred: ThredId,
+    pub(super) entries: Vec<OutboxEntry>,
+}
+
+impl Engine {
+    /// Takes places for new threds of patterns that bound their number; what finds no place ends
+    /// here.
+    pub(super) async fn reserve_places(
+        &self,
+        batch: &mut Batch,
+        reacted: Vec<Reacted>,
+    ) -> Result<Vec<Reacted>, Stopped> {
+        if reacted.iter().all(|it| it.commit.expected > 0 || !it.pattern.is_limited()) {
+            return Ok(reacted);
+        }
+        let mut placed = Vec::with_capacity(reacted.len());
+        for it in reacted {
+            if it.commit.expected > 0 || !it.pattern.is_limited() {
+                placed.push(it);
+                continue;
+            }
+            let place = Reservation {
+                pattern: it.pattern.key.id.clone(),
+                thred: it.commit.state.id.clone(),
+                max_instances: it.pattern.max_instances,
+                interval: it.pattern.instance_interval,
+                now: batch.now,
+            };
+            match self.insist(|| self.storage().reserve(&place)).await? {
+                Reserved::Granted => placed.push(it),
+                Reserved::Full => self.constrain(batch, &it, "maxInstances is reached"),
+                Reserved::TooSoon => self.constrain(batch, &it, "instanceInterval is not over"),
+            }
+        }
+        Ok(placed)
+    }
+
+    fn constrain(&self, batch: &mut Batch, it: &Reacted, why: &str) {
+        let event = match (&it.task.what, &batch.cases[it.task.case].inbound) {
+            (What::Spawn(start), _) => start.cause.clone(),
+            (_, Inbound::Event(event)) => event.clone(),
+            _ => return,
+        };
+        batch.note(LogType::Constrained, &event, Some(&it.pattern.key.id), Some(why));
+        batch.cases[it.task.case].taken = true;
+        if let What::Spawn(start) = &it.task.what {
+            self.disown(batch, start);
+        }
+    }
+
+    /// Tells the parent of a thred that could not start.
+    pub(super) fn disown(&self, batch: &mut Batch, start: &Start) {
+        if let Some(parent) = start.parent.clone() {
+            let adopt = Adopt { thred_id: parent, child: start.thred_id.clone() };
+            batch.commands.push(Command::Disown(adopt));
+        }
+    }
+
+    /// Commits what was computed. What met a conflict goes back to be computed anew.
+    pub(super) async fn commit_all(
+        &self,
+        batch: &mut Batch,
+        reacted: Vec<Reacted>,
+    ) -> Result<Vec<Published>, Stopped> {
+        let mut published = Vec::with_capacity(reacted.len());
+        let mut again = Vec::new();
+        let (mut open, twice) = distinct(reacted);
+        again.extend(twice.into_iter().map(|it| it.task));
+        let mut commits: Vec<Arc<Commit>> = open.iter().map(|it| it.commit.clone()).collect();
+        let mut pauses = self.pauses();
+        let mut uncertain = false;
+        while !open.is_empty() {
+            let answers = self.storage().commit(&commits).await;
+            let mut failure: Option<PortError> = None;
+            let mut failed = Vec::new();
+            for (it, answer) in open.into_iter().zip(answers) {
+                match answer {
+                    Ok(Committed::Applied) => {
+                        published.push(self.applied(batch, &it));
+                        again.extend(it.prelude.then_some(it.task));
+                    }
+                    // After a failed call, that is this very commit; it is published from storage.
+                    Ok(Committed::Duplicate) => {
+                        self.committed_before(batch, &it, uncertain).await?;
+                        again.extend(it.prelude.then_some(it.task));
+                    }
+                    Ok(Committed::Conflict) => {
+                        batch.held.remove(&it.commit.state.id);
+                        again.push(Task { conflicts: it.task.conflicts + 1, ..it.task });
+                    }
+                    Err(error) => {
+                        failed.push(it);
+                        failure = Some(error);
+                    }
+                }
+            }
+            open = failed;
+            commits = open.iter().map(|it| it.commit.clone()).collect();
+            if let Some(error) = failure {
+                uncertain = true;
+                self.pause(&error, &mut pauses).await?;
+            }
+        }
+        let contested = again.iter().any(|it| it.conflicts > self.config().conflict_retries);
+        if contested {
+            self.rest(self.config().first_pause).await?;
+        }
+        again.into_iter().rev().for_each(|task| batch.again(task));
+        Ok(published)
+    }
+
+    fn applied(&self, batch: &mut Batch, it: &Reacted) -> Published {
+        let commit = &it.commit;
+        batch.cases[it.task.case].taken = true;
+        if let Some((at, _)) = commit.state.timer() {
+            self.timer_armed(at);
+        }
+        let id = commit.state.id.clone();
+        let older = batch.held.remove(&id).map(|loaded| loaded.outbox).unwrap_or_default();
+        let mut entries = older;
+        entries.extend_from_slice(&commit.outbox);
+        // A thred of an unbound event is not met again in this batch.
+        if !matches!(it.task.what, What::Begin(_)) {
+            let loaded = Loaded { state: commit.state.clone(), outbox: entries.clone() };
+            batch.held.insert(id.clone(), loaded);
+        }
+        Published { thred: id, entries }
+    }
+
+    /// A commit that had been made before: by an engine that died, or by a call whose answer was
+    /// lost. Its outbox may not have been published, and its place not given back.
+    async fn committed_before(
+        &self,
+        batch: &mut Batch,
+        it: &Reacted,
+        uncertain: bool,
+    ) -> Result<(), Stopped> {
+        let id = it.commit.state.id.clone();
+        batch.cases[it.task.case].taken = true;
+        let ids = [id.clone()];
+        let mut loaded = self.insist(|| self.storage().load(&ids)).await?;
+        let Some(loaded) = loaded.pop().flatten() else { return Ok(()) };
+        if uncertain && let Some((at, _)) = loaded.state.timer() {
+            self.timer_armed(at);
+        }
+        let ended = !loaded.state.status.is_live();
+        if it.commit.expected == 0 && it.pattern.is_limited() && ended {
+            let place = [(it.pattern.key.id.clone(), id.clone())];
+            self.insist(|| self.storage().release(&place)).await?;
+        }
+        if !loaded.outbox.is_empty() {
+            batch.unpublished.push(id.clone());
+        }
+        batch.held.insert(id, loaded);
+        Ok(())
+    }
+}
+
+/// Splits off all but the first change of a thred: one event delivered twice in a batch would
+/// start its thred twice in one call.
+fn distinct(reacted: Vec<Reacted>) -> (Vec<Reacted>, Vec<Reacted>) {
+    let mut seen = HashSet::with_capacity(reacted.len());
+    reacted.into_iter().partition(|it| seen.insert(it.commit.state.id.clone()))
+}

@@ -1,0 +1,68 @@
+//! Matching: whom an event concerns.
+
+use std::sync::Arc;
+
+use thredlib::{Event, SYSTEM};
+
+use super::{
+    Engine, Stopped,
+    batch::{Batch, What},
+};
+use crate::port::{Command, Inbound};
+
+impl Engine {
+    /// Finds the patterns and threds that the next cases concern; `false` when there are no more.
+    ///
+    /// An unbound event that threds may wait for is matched only when all before it have been
+    /// committed: one of them may bring a thred to where it waits.
+    pub(super) async fn match_more(&self, batch: &mut Batch) -> Result<bool, Stopped> {
+        let first = batch.matched;
+        while let Some(case) = batch.cases.get(batch.matched) {
+            let inbound = case.inbound.clone();
+            if batch.matched > first && awaited(batch, &inbound) {
+                break;
+            }
+            let case = batch.matched;
+            batch.matched += 1;
+            match &inbound {
+                Inbound::Event(event) => match &event.thred_id {
+                    None => self.match_unbound(batch, case, event).await?,
+                    Some(id) if *id == SYSTEM => self.control(batch, case, event).await?,
+                    Some(id) => batch.add(case, What::Bound(id.clone())),
+                },
+                Inbound::Command(command) => match &**command {
+                    Command::Start(start) => batch.add(case, What::Spawn(start.clone())),
+                    other => batch.add(case, What::Obey(other.thred_id().clone())),
+                },
+            }
+        }
+        Ok(batch.matched > first)
+    }
+
+    /// An unbound event meets the entry of each pattern, and then the threds that wait for it.
+    async fn match_unbound(
+        &self,
+        batch: &mut Batch,
+        case: usize,
+        event: &Arc<Event>,
+    ) -> Result<(), Stopped> {
+        let library = batch.library.clone();
+        for pattern in library.candidates(event) {
+            batch.add(case, What::Begin(pattern.clone()));
+        }
+        for (pattern, reaction) in library.listening(event) {
+            let name = &pattern.reactions[*reaction].name;
+            let waiting = self.insist(|| self.storage().listeners(&pattern.key, name)).await?;
+            for thred in waiting {
+                batch.add(case, What::Offer(thred));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether threds may wait for an unbound event.
+fn awaited(batch: &Batch, inbound: &Inbound) -> bool {
+    matches!(inbound, Inbound::Event(event)
+        if event.thred_id.is_none() && batch.library.listening(event).next().is_some())
+}

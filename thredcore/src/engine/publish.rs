@@ -1,0 +1,149 @@
+//! Publishing: emptying outboxes, in each thred's order.
+
+use std::sync::Arc;
+
+use thredlib::{MessageId, PatternId, ThredId};
+
+use super::{Engine, Stopped, batch::Batch, commit::Published};
+use crate::port::{Command, Inbound, Outgoing, Routed};
+
+impl Engine {
+    /// Publishes what the threds of a round have put out.
+    pub(super) async fn publish_all(
+        &self,
+        batch: &mut Batch,
+        mut published: Vec<Published>,
+    ) -> Result<(), Stopped> {
+        for thred in std::mem::take(&mut batch.unpublished) {
+            if let Some(loaded) = batch.held.get(&thred) {
+                published.push(Published { thred, entries: loaded.outbox.clone() });
+            }
+        }
+        published.retain(|it| !it.entries.is_empty());
+        if published.is_empty() {
+            return Ok(());
+        }
+        for it in &published {
+            if let Some(loaded) = batch.held.get_mut(&it.thred) {
+                loaded.outbox.clear();
+            }
+        }
+        self.publish_outboxes(published).await
+    }
+
+    /// Publishes outboxes and clears them; insists until all of it is confirmed.
+    pub(super) async fn publish_outboxes(&self, outboxes: Vec<Published>) -> Result<(), Stopped> {
+        let mut messages = Vec::new();
+        let mut commands: Vec<Inbound> = Vec::new();
+        let mut places: Vec<(PatternId, ThredId)> = Vec::new();
+        let mut done: Vec<(ThredId, Vec<MessageId>)> = Vec::with_capacity(outboxes.len());
+        for Published { thred, entries } in outboxes {
+            let mut ids = Vec::with_capacity(entries.len());
+            for entry in entries {
+                ids.push(entry.id);
+                match entry.outgoing {
+                    Outgoing::Message { topic, message } => {
+                        messages.push(Routed { topic, message })
+                    }
+                    Outgoing::Command(command) => commands.push(Inbound::Command(command)),
+                    Outgoing::Release(pattern) => places.push((pattern, thred.clone())),
+                }
+            }
+            done.push((thred, ids));
+        }
+        self.publish_messages(messages).await?;
+        self.publish_commands(commands).await?;
+        if !places.is_empty() {
+            self.insist(|| self.storage().release(&places)).await?;
+        }
+        self.insist(|| self.storage().clear_outbox(&done)).await
+    }
+
+    /// Publishes messages, in order; those that fail are tried again, with all later ones of
+    /// their topics, before anything else.
+    pub(super) async fn publish_messages(&self, messages: Vec<Routed>) -> Result<(), Stopped> {
+        let mut open = messages;
+        let mut pauses = self.pauses();
+        while !open.is_empty() {
+            let copy = open.clone();
+            let answers = self.message_q().publish(open).await;
+            let mut failure = None;
+            open = copy
+                .into_iter()
+                .zip(answers)
+                .filter_map(|(message, answer)| match answer {
+                    Ok(()) => None,
+                    Err(error) => {
+                        failure = Some(error);
+                        Some(message)
+                    }
+                })
+                .collect();
+            if let Some(error) = failure {
+                self.pause(&error, &mut pauses).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn publish_commands(&self, commands: Vec<Inbound>) -> Result<(), Stopped> {
+        match commands.is_empty() {
+            true => Ok(()),
+            false => self.insist(|| self.event_q().publish(commands.clone())).await,
+        }
+    }
+
+    /// Publishes what the commits of dead engines have left in their outboxes; says how many
+    /// outboxes there were.
+    ///
+    /// # Errors
+    /// The engine is stopping.
+    pub async fn relay(&self, made_before: i64) -> Result<usize, Stopped> {
+        const AT_ONCE: usize = 256;
+        let mut count = 0;
+        for partition in 0..self.storage().partitions() {
+            loop {
+                let pending = self
+                    .insist(|| self.storage().pending_outboxes(partition, made_before, AT_ONCE))
+                    .await?;
+                let found = pending.len();
+                let outboxes = pending
+                    .into_iter()
+                    .map(|it| Published { thred: it.thred_id, entries: it.entries })
+                    .collect();
+                if found > 0 {
+                    self.publish_outboxes(outboxes).await?;
+                }
+                count += found;
+                if found < AT_ONCE {
+                    break;
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    /// Writes down what moved no thred, tells those concerned, and gives the deliveries up.
+    pub(super) async fn acknowledge(&self, mut batch: Batch) -> Result<(), Stopped> {
+        batch.close();
+        self.publish_messages(std::mem::take(&mut batch.notices)).await?;
+        let commands = std::mem::take(&mut batch.commands);
+        let commands: Vec<Command> = commands;
+        let commands = commands.into_iter().map(|it| Inbound::Command(Arc::new(it))).collect();
+        self.publish_commands(commands).await?;
+        if !batch.records.is_empty() {
+            self.insist(|| self.storage().append_log(batch.records.clone())).await?;
+        }
+        let mut done = Vec::with_capacity(batch.cases.len());
+        for case in &batch.cases {
+            match &*case.failures {
+                [] => done.push(case.tag),
+                failures => {
+                    let reason = failures.join("; ");
+                    self.insist(|| self.event_q().dead_letter(case.tag, &reason)).await?;
+                }
+            }
+        }
+        self.insist(|| self.event_q().ack(&done)).await
+    }
+}

@@ -1,0 +1,222 @@
+//! Reacting: from threds and events to commits, in memory.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use thredlib::{ErrorCode, Event, EventError, ThredId, expr::Scope};
+
+use super::{
+    Engine, Stopped,
+    batch::{Batch, Task, What},
+};
+use crate::{
+    pattern::Pattern,
+    port::{Commit, Inbound, LogType, PortError, PortErrorKind},
+    thred::{self, Input, Outcome, StepError},
+};
+
+/// A task and the commit that does it.
+pub(super) struct Reacted {
+    pub(super) task: Task,
+    pub(super) commit: Arc<Commit>,
+    pub(super) pattern: Arc<Pattern>,
+    /// Whether the task is still to be done once this is committed: an expiry came first.
+    pub(super) prelude: bool,
+}
+
+/// A task with the pattern that it needs.
+pub(super) struct Ready {
+    task: Task,
+    pattern: Arc<Pattern>,
+}
+
+impl Engine {
+    /// Loads the threds of a round and their patterns. Tasks for threds that are not there end
+    /// here.
+    pub(super) async fn load_threds(
+        &self,
+        batch: &mut Batch,
+        round: Vec<Task>,
+    ) -> Result<Vec<Ready>, Stopped> {
+        let missing: Vec<ThredId> = round
+            .iter()
+            .filter_map(|task| match &task.what {
+                What::Bound(id) | What::Offer(id) | What::Obey(id) => Some(id),
+                What::Begin(_) | What::Spawn(_) => None,
+            })
+            .filter(|id| !batch.held.contains_key(*id))
+            .cloned()
+            .collect();
+        if !missing.is_empty() {
+            let loaded = self.insist(|| self.storage().load(&missing)).await?;
+            let found = missing.into_iter().zip(loaded);
+            batch.held.extend(found.filter_map(|(id, loaded)| Some((id, loaded?))));
+        }
+        let mut ready = Vec::with_capacity(round.len());
+        for task in round {
+            let pattern = match &task.what {
+                What::Begin(pattern) => Some(pattern.clone()),
+                What::Spawn(start) => batch.library.current(&start.pattern_id).cloned(),
+                What::Bound(id) | What::Offer(id) | What::Obey(id) => match batch.held.get(id) {
+                    Some(loaded) => {
+                        let key = loaded.state.pattern.clone();
+                        self.revision(batch, &key).await?
+                    }
+                    None => {
+                        self.thred_is_gone(batch, &task);
+                        continue;
+                    }
+                },
+            };
+            match pattern {
+                Some(pattern) => ready.push(Ready { task, pattern }),
+                None => self.pattern_is_gone(batch, &task),
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Computes what follows from each task.
+    pub(super) fn react_all(&self, batch: &mut Batch, round: Vec<Ready>) -> Vec<Reacted> {
+        let mut reacted = Vec::with_capacity(round.len());
+        // One scope serves all patterns that an event is offered to.
+        let mut scope: Option<(usize, Scope)> = None;
+        for Ready { task, pattern } in round {
+            if let What::Begin(_) = task.what
+                && scope.as_ref().is_none_or(|(case, _)| *case != task.case)
+                && let Inbound::Event(event) = &batch.cases[task.case].inbound
+            {
+                scope = Some((task.case, Scope::new(event.clone(), batch.now, batch.seed)));
+            }
+            let outcome = {
+                let batch = &*batch;
+                let scope = scope.as_mut().map(|(_, scope)| scope);
+                catch_unwind(AssertUnwindSafe(|| react_one(batch, &task, &pattern, scope)))
+            };
+            let outcome = outcome.unwrap_or_else(|_| {
+                scope = None;
+                Err(StepError::Shape {
+                    reaction: pattern.name.clone(),
+                    what: "an expression panicked; this is a defect, please report it".into(),
+                })
+            });
+            match outcome {
+                Ok(Outcome::Commit(commit)) => {
+                    let commit = Arc::new(commit);
+                    reacted.push(Reacted { task, commit, pattern, prelude: false });
+                }
+                Ok(Outcome::ExpireFirst(commit)) => {
+                    let commit = Arc::new(commit);
+                    reacted.push(Reacted { task, commit, pattern, prelude: true });
+                }
+                Ok(Outcome::Nothing) => {}
+                Ok(Outcome::Duplicate) => batch.seen_before(&task),
+                Ok(Outcome::Ended) => self.thred_is_gone(batch, &task),
+                Err(error) => self.step_failed(batch, &task, &pattern, &error),
+            }
+        }
+        reacted
+    }
+
+    fn step_failed(&self, batch: &mut Batch, task: &Task, pattern: &Pattern, error: &StepError) {
+        let id = &pattern.key.id;
+        let reason = match task.what.thred_id() {
+            Some(thred) => format!("pattern `{id}`, thred {thred}, {error}"),
+            None => format!("pattern `{id}`, {error}"),
+        };
+        batch.fail(task.case, reason, error.to_event_error());
+        if let What::Spawn(start) = &task.what {
+            self.disown(batch, start);
+        }
+    }
+
+    fn pattern_is_gone(&self, batch: &mut Batch, task: &Task) {
+        if let What::Spawn(start) = &task.what {
+            let text = format!("pattern `{}` is not stored any more", start.pattern_id);
+            let error = EventError::new(ErrorCode::ServerError, text.clone());
+            let start = start.clone();
+            batch.fail(task.case, text, error);
+            self.disown(batch, &start);
+            return;
+        }
+        let text = "the pattern revision that the thred runs is not stored any more";
+        batch.fail(task.case, text.into(), EventError::new(ErrorCode::ServerError, text));
+    }
+
+    /// A bound event whose thred is not there is recorded, and its source told.
+    fn thred_is_gone(&self, batch: &mut Batch, task: &Task) {
+        let (What::Bound(thred), Inbound::Event(event)) =
+            (&task.what, batch.cases[task.case].inbound.clone())
+        else {
+            return;
+        };
+        let text = format!("there is no thred {thred}, or it has ended");
+        batch.note(LogType::NoThred, &event, None, Some(&text));
+        batch.tell_source(&event, &EventError::new(ErrorCode::ThredDoesNotExist, text));
+        batch.cases[task.case].taken = true;
+    }
+
+    /// The revision of a pattern that a thred runs.
+    async fn revision(
+        &self,
+        batch: &mut Batch,
+        key: &crate::state::PatternKey,
+    ) -> Result<Option<Arc<Pattern>>, Stopped> {
+        if let Some(pattern) = batch.library.revision(key) {
+            return Ok(Some(pattern.clone()));
+        }
+        let stored = self.insist(|| self.storage().pattern(key)).await?;
+        let compiled = stored.map(|stored| Pattern::compile(&stored, &self.config().expr_limits));
+        match compiled {
+            Some(Ok(pattern)) => {
+                let pattern = Arc::new(pattern);
+                batch.library = self.know_revision(pattern.clone());
+                Ok(Some(pattern))
+            }
+            Some(Err(error)) => {
+                let error = PortError::new("compile pattern", PortErrorKind::Rejected, error);
+                tracing::error!(%error, pattern = %key.id, "a stored revision cannot run");
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+fn react_one(
+    batch: &Batch,
+    task: &Task,
+    pattern: &Pattern,
+    scope: Option<&mut Scope>,
+) -> Result<Outcome, StepError> {
+    let world = batch.world();
+    let held = |id: &ThredId| batch.held.get(id).map(|loaded| &*loaded.state);
+    let (input, state) = match (&task.what, &batch.cases[task.case].inbound) {
+        (What::Begin(_), _) => {
+            let Some(scope) = scope else { return Ok(Outcome::Nothing) };
+            let commit = thred::start(pattern, scope, &world)?;
+            return Ok(commit.map_or(Outcome::Nothing, Outcome::Commit));
+        }
+        (What::Spawn(start), _) => {
+            return thred::spawn(pattern, start, &world).map(Outcome::Commit);
+        }
+        (What::Bound(id), Inbound::Event(event)) => (Input::Bound(event), held(id)),
+        (What::Offer(id), Inbound::Event(event)) => (Input::Offered(event), held(id)),
+        (What::Obey(id), Inbound::Command(command)) => (Input::Command(command), held(id)),
+        _ => return Ok(Outcome::Nothing),
+    };
+    match state {
+        Some(state) => thred::react(pattern, state, input, &world),
+        None => Ok(Outcome::Ended),
+    }
+}
+
+/// The event of a case, if it is one.
+pub(super) fn event_of(inbound: &Inbound) -> Option<&Arc<Event>> {
+    match inbound {
+        Inbound::Event(event) => Some(event),
+        Inbound::Command(_) => None,
+    }
+}

@@ -1,0 +1,116 @@
+//! Running: the engine's loops, and their end.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use tokio::{task::JoinSet, time::timeout};
+
+use super::{Engine, Stopped};
+use crate::port::Lease;
+
+/// The name of the lease of whoever fires timers and relays.
+const SWEEP: &str = "sweep";
+
+/// An engine at work. Dropping it stops the engine without waiting for the work at hand; nothing
+/// that was accepted is lost, but [`shutdown`](Self::shutdown) is kinder.
+#[derive(Debug)]
+#[must_use = "dropping it stops the engine"]
+pub struct Running {
+    engine: Engine,
+    loops: JoinSet<()>,
+}
+
+impl Engine {
+    /// Starts to receive, to fire timers and to relay. Must be called within a tokio runtime.
+    pub fn start(&self) -> Running {
+        let mut loops = JoinSet::new();
+        for partition in 0..self.event_q().partitions() {
+            loops.spawn(self.clone().work(partition));
+        }
+        loops.spawn(self.clone().keep_time());
+        loops.spawn(self.clone().sweep());
+        Running { engine: self.clone(), loops }
+    }
+
+    /// Looks after what others have left or changed, until the engine stops.
+    async fn sweep(self) {
+        loop {
+            if self.take_turn().await {
+                let age = i64::try_from(self.config().relay_age.as_millis()).unwrap_or(i64::MAX);
+                match self.relay(self.now().saturating_sub(age)).await {
+                    Ok(0) => {}
+                    Ok(count) => tracing::info!(count, "published forgotten outboxes"),
+                    Err(Stopped) => return,
+                }
+            }
+            for result in [self.reload().await, self.find_watchers().await] {
+                if let Err(error) = result {
+                    tracing::warn!(%error, "could not look for changes");
+                }
+            }
+            if self.rest(self.config().sweep_interval).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Stops receiving, as [`Running::shutdown`] does, without waiting.
+    pub fn stop(&self) {
+        self.0.stop.send_replace(true);
+    }
+
+    /// Waits until the engine has been told to stop.
+    pub async fn stopped(&self) {
+        let _ = self.0.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    /// Asks whether it is this engine's turn to fire timers and to relay. Saves the others the
+    /// work; two that do it at once do no harm.
+    async fn take_turn(&self) -> bool {
+        let length = self.config().sweep_interval.saturating_mul(3);
+        let length = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
+        let now = self.now();
+        let lease = Lease {
+            name: SWEEP.into(),
+            owner: self.0.name.clone(),
+            until: now.saturating_add(length),
+        };
+        let turn = self.storage().acquire(&lease, now).await.unwrap_or(true);
+        let before = self.0.sweeping.swap(turn, Ordering::Relaxed);
+        if turn && !before {
+            self.0.timer_armed.notify_one();
+        }
+        turn
+    }
+}
+
+impl Running {
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Stops receiving, and waits for the work at hand, at most
+    /// [`drain`](super::EngineConfig::drain). Says whether it was done in time; if not, what was
+    /// left is delivered again when the next engine starts.
+    pub async fn shutdown(mut self) -> bool {
+        let drain = self.engine.config().drain;
+        self.engine.stop();
+        let done = timeout(drain, async { while self.loops.join_next().await.is_some() {} }).await;
+        let _ = self.engine.storage().give_back(SWEEP, &self.engine.0.name).await;
+        done.is_ok()
+    }
+
+    /// Waits until nothing is left to do: no event waits, and none is worked on. For programs that
+    /// read a file of events to its end; timers that are not due do not count.
+    pub async fn idle(&self) {
+        while self.engine.event_q().depth().await.unwrap_or(0) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.engine.stop();
+    }
+}

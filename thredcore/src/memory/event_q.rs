@@ -1,0 +1,350 @@
+//! The queue of what comes in.
+
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+use super::{
+    lane::{DeadLetters, Item, Lane},
+    lock,
+};
+use crate::port::{
+    Clock, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, EventQ, Inbound, PortError,
+    PortErrorKind, SystemClock,
+};
+
+/// Limits of a [`MemoryEventQ`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MemoryEventQConfig {
+    /// How many partitions there are: 16.
+    pub partitions: u16,
+    /// With so many events waiting, publishers of events wait: 65,536. A batch is taken whole as
+    /// soon as there is room for its first event.
+    pub capacity: usize,
+    /// How many dead letters are kept: 10,000. With more the oldest is dropped, with a warning;
+    /// [`MemoryEventQ::dropped_dead_letters`] counts them.
+    pub dead_letters: usize,
+    /// Tells when an item was dead-lettered.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for MemoryEventQConfig {
+    fn default() -> Self {
+        Self {
+            partitions: 16,
+            capacity: 65_536,
+            dead_letters: 10_000,
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl MemoryEventQConfig {
+    /// Sets the number of partitions; at least 1.
+    #[must_use]
+    pub fn partitions(mut self, partitions: u16) -> Self {
+        self.partitions = partitions.max(1);
+        self
+    }
+
+    /// Sets how many events wait before publishers do; at least 1.
+    #[must_use]
+    pub fn capacity(mut self, events: usize) -> Self {
+        self.capacity = events.max(1);
+        self
+    }
+
+    /// Sets how many dead letters are kept.
+    #[must_use]
+    pub fn dead_letters(mut self, letters: usize) -> Self {
+        self.dead_letters = letters;
+        self
+    }
+
+    /// Sets the clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+}
+
+/// An [`EventQ`] in memory. Any number of tasks may receive from a partition; order holds for each
+/// partition as long as one does.
+#[derive(Debug)]
+pub struct MemoryEventQ {
+    partitions: Box<[Partition]>,
+    capacity: usize,
+    /// How many events are in the queue, those handed out included; commands do not count.
+    events: AtomicUsize,
+    published: AtomicU64,
+    room: Notify,
+    dead: Mutex<DeadLetters<Inbound>>,
+}
+
+#[derive(Debug)]
+struct Partition {
+    state: Mutex<PartitionState>,
+    /// Told when an item becomes ready in a partition that had none, and when it closes.
+    ready: Notify,
+}
+
+#[derive(Debug)]
+struct PartitionState {
+    lane: Lane<Inbound>,
+    closed: bool,
+}
+
+impl Default for MemoryEventQ {
+    fn default() -> Self {
+        Self::new(MemoryEventQConfig::default())
+    }
+}
+
+impl MemoryEventQ {
+    /// An empty queue.
+    pub fn new(config: MemoryEventQConfig) -> Self {
+        let partition = |number| Partition {
+            state: Mutex::new(PartitionState { lane: Lane::new(number), closed: false }),
+            ready: Notify::new(),
+        };
+        Self {
+            partitions: (0..u32::from(config.partitions.max(1))).map(partition).collect(),
+            capacity: config.capacity.max(1),
+            events: AtomicUsize::new(0),
+            published: AtomicU64::new(0),
+            room: Notify::new(),
+            dead: Mutex::new(DeadLetters::new(config.dead_letters, config.clock)),
+        }
+    }
+
+    /// An empty queue with so many partitions and default limits.
+    pub fn with_partitions(partitions: u16) -> Self {
+        Self::new(MemoryEventQConfig::default().partitions(partitions))
+    }
+
+    /// Takes nothing more; consumers get what is in the queue, and
+    /// [`Closed`](PortErrorKind::Closed) once all of that is acknowledged.
+    pub fn close(&self) {
+        for partition in &self.partitions {
+            lock(&partition.state).closed = true;
+            partition.ready.notify_waiters();
+        }
+        self.room.notify_waiters();
+    }
+
+    /// How many dead letters were dropped for want of room.
+    pub fn dropped_dead_letters(&self) -> u64 {
+        lock(&self.dead).dropped()
+    }
+
+    fn is_closed(&self) -> bool {
+        lock(&self.partitions[0].state).closed
+    }
+
+    fn partition_of(&self, item: &Inbound) -> usize {
+        let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one(item.partition_key());
+        (hash % self.partitions.len() as u64) as usize
+    }
+
+    /// Counts events in, once there is room.
+    async fn admit(&self, events: usize) -> Result<(), PortError> {
+        let admitted = || {
+            let add = |now: usize| (now < self.capacity).then_some(now + events);
+            self.events.fetch_update(Ordering::AcqRel, Ordering::Acquire, add).is_ok()
+        };
+        while !admitted() {
+            let mut room = pin!(self.room.notified());
+            room.as_mut().enable();
+            if self.is_closed() {
+                return Err(PortError::closed("publish events"));
+            }
+            if admitted() {
+                break;
+            }
+            room.await;
+        }
+        Ok(())
+    }
+
+    fn leave(&self, events: usize) {
+        let before = self.events.fetch_sub(events, Ordering::AcqRel);
+        if before >= self.capacity && before - events < self.capacity {
+            self.room.notify_waiters();
+        }
+    }
+
+    fn push(&self, items: Vec<Inbound>) -> Result<(), PortError> {
+        if items.len() == 1 {
+            return items
+                .into_iter()
+                .try_for_each(|item| self.push_to(self.partition_of(&item), [item]));
+        }
+        let mut parts: Vec<Vec<Inbound>> = vec![vec![]; self.partitions.len()];
+        for item in items {
+            parts[self.partition_of(&item)].push(item);
+        }
+        let parts = parts.into_iter().enumerate().filter(|(_, items)| !items.is_empty());
+        parts.into_iter().try_for_each(|(partition, items)| self.push_to(partition, items))
+    }
+
+    fn push_to(
+        &self,
+        partition: usize,
+        items: impl IntoIterator<Item = Inbound>,
+    ) -> Result<(), PortError> {
+        let partition = &self.partitions[partition];
+        let mut state = lock(&partition.state);
+        if state.closed {
+            return Err(PortError::closed("publish events"));
+        }
+        let was_idle = state.lane.ready() == 0;
+        for item in items {
+            state.lane.push(item, self.published.fetch_add(1, Ordering::Relaxed));
+        }
+        drop(state);
+        if was_idle {
+            partition.ready.notify_waiters();
+        }
+        Ok(())
+    }
+
+    fn try_receive(
+        &self,
+        partition: &Partition,
+        max: usize,
+    ) -> Result<Option<Vec<Delivery<Inbound>>>, PortError> {
+        let mut state = lock(&partition.state);
+        if state.lane.ready() > 0 {
+            let mut batch = Vec::new();
+            state.lane.take(max.max(1), &mut batch);
+            return Ok(Some(batch));
+        }
+        match state.closed && state.lane.len() == 0 {
+            true => Err(PortError::closed("receive events")),
+            false => Ok(None),
+        }
+    }
+
+    /// Ends deliveries, with one lock for each run of tags of one partition.
+    fn end(&self, tags: &[DeliveryTag], mut ended: impl FnMut(&mut Lane<Inbound>, Item<Inbound>)) {
+        for run in tags.chunk_by(|a, b| Lane::<Inbound>::of(a) == Lane::<Inbound>::of(b)) {
+            let Some(partition) = self.partitions.get(Lane::<Inbound>::of(&run[0])) else {
+                continue;
+            };
+            let mut state = lock(&partition.state);
+            let was_idle = state.lane.ready() == 0;
+            for tag in run {
+                if let Some(item) = state.lane.end(tag) {
+                    ended(&mut state.lane, item);
+                }
+            }
+            let drained = state.closed && state.lane.len() == 0;
+            if drained || (was_idle && state.lane.ready() > 0) {
+                partition.ready.notify_waiters();
+            }
+        }
+    }
+}
+
+fn count_events<'a>(items: impl IntoIterator<Item = &'a Inbound>) -> usize {
+    items.into_iter().filter(|item| matches!(item, Inbound::Event(_))).count()
+}
+
+#[async_trait]
+impl EventQ for MemoryEventQ {
+    fn partitions(&self) -> u16 {
+        self.partitions.len() as u16
+    }
+
+    async fn publish(&self, items: Vec<Inbound>) -> Result<(), PortError> {
+        let events = count_events(&items);
+        if events > 0 {
+            self.admit(events).await?;
+        }
+        self.push(items).inspect_err(|_| self.leave(events))
+    }
+
+    async fn receive(
+        &self,
+        partition: u16,
+        max: usize,
+    ) -> Result<Vec<Delivery<Inbound>>, PortError> {
+        let partition = self.partitions.get(usize::from(partition)).ok_or_else(|| {
+            PortError::new("receive events", PortErrorKind::Rejected, "there is no such partition")
+        })?;
+        loop {
+            if let Some(batch) = self.try_receive(partition, max)? {
+                return Ok(batch);
+            }
+            let mut ready = pin!(partition.ready.notified());
+            ready.as_mut().enable();
+            if let Some(batch) = self.try_receive(partition, max)? {
+                return Ok(batch);
+            }
+            ready.await;
+        }
+    }
+
+    async fn ack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
+        // Freed after the lock is: an event can be large.
+        let mut done = Vec::with_capacity(tags.len());
+        self.end(tags, |_, item| done.push(item.payload));
+        self.leave(count_events(&done));
+        Ok(())
+    }
+
+    async fn nack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
+        // Latest first, so that nearly all go to the very front.
+        let mut tags = tags.to_vec();
+        tags.sort_unstable_by_key(|tag| (Lane::<Inbound>::of(tag), std::cmp::Reverse(tag.1)));
+        self.end(&tags, |lane, item| lane.put_back(item));
+        Ok(())
+    }
+
+    async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
+        let mut events = 0;
+        self.end(&[tag], |_, item| {
+            events += count_events([&item.payload]);
+            lock(&self.dead).add(item, reason);
+        });
+        self.leave(events);
+        Ok(())
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<DeadLetter<Inbound>>, PortError> {
+        Ok(lock(&self.dead).list(filter))
+    }
+
+    async fn redrive(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
+        if self.is_closed() {
+            return Err(PortError::closed("redrive events"));
+        }
+        let items = lock(&self.dead).remove(filter);
+        let count = items.len();
+        // They come in above the capacity: whoever redrives may be who empties the queue.
+        self.events.fetch_add(count_events(&items), Ordering::AcqRel);
+        self.push(items)?;
+        Ok(count)
+    }
+
+    async fn discard(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
+        Ok(lock(&self.dead).remove(filter).len())
+    }
+
+    async fn depth(&self) -> Result<usize, PortError> {
+        Ok(self.partitions.iter().map(|partition| lock(&partition.state).lane.len()).sum())
+    }
+}

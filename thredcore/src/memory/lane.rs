@@ -1,0 +1,173 @@
+//! What both queues are made of: a line of items, those handed out, and the dead letters.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::port::{Clock, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag};
+
+/// A first-in-first-out line. Items that are handed out sit in slots that their tags name, so that
+/// acknowledging takes no search; a slot knows its delivery, so that an old tag does nothing.
+#[derive(Debug)]
+pub(super) struct Lane<T> {
+    number: u32,
+    /// Sorted by order.
+    ready: VecDeque<Item<T>>,
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+    deliveries: u64,
+}
+
+/// An item in a line.
+#[derive(Debug)]
+pub(super) struct Item<T> {
+    pub(super) payload: T,
+    /// Its place among all items; kept when it is given back.
+    order: u64,
+    pub(super) attempts: u32,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    delivery: u64,
+    item: Option<Item<T>>,
+}
+
+impl<T: Clone> Lane<T> {
+    pub(super) fn new(number: u32) -> Self {
+        Self { number, ready: VecDeque::new(), slots: vec![], free: vec![], deliveries: 0 }
+    }
+
+    /// The lane that a tag belongs to.
+    pub(super) fn of(tag: &DeliveryTag) -> usize {
+        (tag.0 >> 32) as usize
+    }
+
+    /// Adds an item; `order` is higher than that of any before.
+    pub(super) fn push(&mut self, payload: T, order: u64) {
+        self.ready.push_back(Item { payload, order, attempts: 0 });
+    }
+
+    /// Hands out up to `max` items.
+    pub(super) fn take(&mut self, max: usize, into: &mut Vec<Delivery<T>>) {
+        let count = max.min(self.ready.len());
+        into.reserve(count);
+        for mut item in self.ready.drain(..count) {
+            item.attempts += 1;
+            self.deliveries += 1;
+            let slot = self.free.pop().unwrap_or_else(|| {
+                self.slots.push(Slot { delivery: 0, item: None });
+                (self.slots.len() - 1) as u32
+            });
+            let tag = DeliveryTag(u64::from(self.number) << 32 | u64::from(slot), self.deliveries);
+            into.push(Delivery { payload: item.payload.clone(), tag, attempt: item.attempts });
+            self.slots[slot as usize] = Slot { delivery: self.deliveries, item: Some(item) };
+        }
+    }
+
+    /// Ends a delivery; `None` when it has ended already.
+    pub(super) fn end(&mut self, tag: &DeliveryTag) -> Option<Item<T>> {
+        let number = tag.0 as u32;
+        let slot = self.slots.get_mut(number as usize)?;
+        if slot.delivery != tag.1 {
+            return None;
+        }
+        let item = slot.item.take()?;
+        self.free.push(number);
+        Some(item)
+    }
+
+    /// Puts an item back to its old place.
+    pub(super) fn put_back(&mut self, item: Item<T>) {
+        match self.ready.front() {
+            Some(first) if first.order < item.order => {
+                let place = self.ready.partition_point(|other| other.order < item.order);
+                self.ready.insert(place, item);
+            }
+            _ => self.ready.push_front(item),
+        }
+    }
+
+    /// Removes the first item without handing it out.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        self.ready.pop_front().map(|item| item.payload)
+    }
+
+    /// The order of the first item that is ready.
+    pub(super) fn first_order(&self) -> Option<u64> {
+        self.ready.front().map(|item| item.order)
+    }
+
+    /// How many items can be handed out.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// How many items there are, those handed out included.
+    pub(super) fn len(&self) -> usize {
+        self.ready.len() + self.slots.len() - self.free.len()
+    }
+}
+
+impl<T> Item<T> {
+    pub(super) fn order(&self) -> u64 {
+        self.order
+    }
+}
+
+/// Items taken out of circulation: the latest so many.
+#[derive(Debug)]
+pub(super) struct DeadLetters<T> {
+    letters: VecDeque<DeadLetter<T>>,
+    limit: usize,
+    made: u64,
+    dropped: u64,
+    clock: Arc<dyn Clock>,
+}
+
+impl<T: Clone> DeadLetters<T> {
+    pub(super) fn new(limit: usize, clock: Arc<dyn Clock>) -> Self {
+        Self { letters: VecDeque::new(), limit, made: 0, dropped: 0, clock }
+    }
+
+    pub(super) fn add(&mut self, item: Item<T>, reason: &str) {
+        self.made += 1;
+        self.letters.push_back(DeadLetter {
+            id: self.made.to_string(),
+            payload: item.payload,
+            reason: reason.to_owned(),
+            at: self.clock.now(),
+            attempts: item.attempts,
+        });
+        if self.letters.len() > self.limit {
+            self.dropped += 1;
+            let lost = self.letters.pop_front();
+            let (id, reason) = lost.as_ref().map_or(("", ""), |l| (&l.id, &l.reason));
+            tracing::warn!(id, reason, limit = self.limit, "too many dead letters, one is lost");
+        }
+    }
+
+    pub(super) fn list(&self, filter: &DeadLetterFilter) -> Vec<DeadLetter<T>> {
+        let meant = self.letters.iter().filter(|letter| filter.matches(letter));
+        meant.take(filter.limit.unwrap_or(usize::MAX)).cloned().collect()
+    }
+
+    /// Removes the letters that are meant.
+    pub(super) fn remove(&mut self, filter: &DeadLetterFilter) -> Vec<T> {
+        let mut left = filter.limit.unwrap_or(usize::MAX);
+        let (mut removed, mut kept) = (Vec::new(), VecDeque::new());
+        for letter in self.letters.drain(..) {
+            if left > 0 && filter.matches(&letter) {
+                left -= 1;
+                removed.push(letter.payload);
+            } else {
+                kept.push_back(letter);
+            }
+        }
+        self.letters = kept;
+        removed
+    }
+
+    /// How many were dropped for want of room.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}

@@ -1,0 +1,446 @@
+//! The queue of what goes out.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::future::select_all;
+use thredlib::Topic;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    lane::{DeadLetters, Item, Lane},
+    lock,
+};
+use crate::port::{
+    Clock, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, Routed,
+    SystemClock,
+};
+
+/// Limits of a [`MemoryMessageQ`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MemoryMessageQConfig {
+    /// With so many messages waiting on a topic, its publishers wait: 65,536.
+    pub capacity: usize,
+    /// How many dead letters are kept: 10,000. With more the oldest is dropped, with a warning;
+    /// [`MemoryMessageQ::dropped_dead_letters`] counts them.
+    pub dead_letters: usize,
+    /// Tells when a message was dead-lettered.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for MemoryMessageQConfig {
+    fn default() -> Self {
+        Self { capacity: 65_536, dead_letters: 10_000, clock: Arc::new(SystemClock) }
+    }
+}
+
+impl MemoryMessageQConfig {
+    /// Sets how many messages wait on a topic before its publishers do; at least 1.
+    #[must_use]
+    pub fn capacity(mut self, messages: usize) -> Self {
+        self.capacity = messages.max(1);
+        self
+    }
+
+    /// Sets how many dead letters are kept.
+    #[must_use]
+    pub fn dead_letters(mut self, letters: usize) -> Self {
+        self.dead_letters = letters;
+        self
+    }
+
+    /// Sets the clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+}
+
+/// A [`MessageQ`] in memory. Topics come into being when they are named.
+#[derive(Debug)]
+pub struct MemoryMessageQ {
+    /// One lock for all topics keeps one order of all messages; it is taken once for a batch.
+    state: Mutex<State>,
+    capacity: usize,
+    room: Notify,
+    /// Told when a message becomes ready anywhere.
+    ready: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    topics: Vec<TopicState>,
+    numbers: HashMap<Topic, usize>,
+    published: u64,
+    received: usize,
+    closed: bool,
+    dead: DeadLetters<Routed>,
+}
+
+#[derive(Debug)]
+struct TopicState {
+    lane: Lane<Routed>,
+    /// Given back, by when they are due and their old place.
+    delayed: BTreeMap<(Instant, u64), Item<Routed>>,
+    /// Told when a message becomes ready on a topic that had none, and when the queue closes.
+    ready: Arc<Notify>,
+}
+
+impl TopicState {
+    fn len(&self) -> usize {
+        self.lane.len() + self.delayed.len()
+    }
+
+    /// Puts back what has been delayed for long enough.
+    fn wake_delayed(&mut self) {
+        if self.delayed.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some(first) = self.delayed.first_entry()
+            && first.key().0 <= now
+        {
+            let item = first.remove();
+            self.lane.put_back(item);
+        }
+    }
+
+    fn next_delayed(&self) -> Option<Instant> {
+        self.delayed.first_key_value().map(|((due, _), _)| *due)
+    }
+}
+
+impl State {
+    fn topic(&mut self, topic: &Topic) -> usize {
+        if let Some(number) = self.numbers.get(topic) {
+            return *number;
+        }
+        let number = self.topics.len();
+        self.topics.push(TopicState {
+            lane: Lane::new(number as u32),
+            delayed: BTreeMap::new(),
+            ready: Arc::default(),
+        });
+        self.numbers.insert(topic.clone(), number);
+        number
+    }
+
+    /// Adds a message; says whether its topic had none ready.
+    fn push(&mut self, number: usize, message: Routed) -> bool {
+        self.published += 1;
+        let topic = &mut self.topics[number];
+        let was_idle = topic.lane.ready() == 0;
+        topic.lane.push(message, self.published);
+        if was_idle {
+            topic.ready.notify_waiters();
+        }
+        was_idle
+    }
+
+    /// Hands out messages of some topics, to each topic an equal part as far as it has so many.
+    fn take(&mut self, numbers: &[usize], max: usize) -> Vec<Delivery<Routed>> {
+        let mut batch = Vec::new();
+        let mut left: Vec<usize> = Vec::with_capacity(numbers.len());
+        // Another topic goes first each time, for batches smaller than the number of topics.
+        self.received = self.received.wrapping_add(1);
+        for place in 0..numbers.len() {
+            let number = numbers[(place + self.received) % numbers.len()];
+            self.topics[number].wake_delayed();
+            if self.topics[number].lane.ready() > 0 {
+                left.push(number);
+            }
+        }
+        while batch.len() < max && !left.is_empty() {
+            let share = ((max - batch.len()) / left.len()).max(1);
+            left.retain(|number| {
+                let lane = &mut self.topics[*number].lane;
+                lane.take(share.min(max - batch.len()), &mut batch);
+                lane.ready() > 0
+            });
+        }
+        batch
+    }
+
+    /// Hands out messages of all topics in the order of their publishing.
+    fn take_any(&mut self, max: usize) -> Vec<Delivery<Routed>> {
+        let mut batch = Vec::new();
+        self.topics.iter_mut().for_each(TopicState::wake_delayed);
+        while batch.len() < max
+            && let Some(first) = self.first()
+        {
+            self.topics[first].lane.take(1, &mut batch);
+        }
+        batch
+    }
+
+    /// The topic of the oldest message that is ready.
+    fn first(&self) -> Option<usize> {
+        let ready = self.topics.iter().enumerate();
+        let ready = ready.filter_map(|(number, topic)| Some((topic.lane.first_order()?, number)));
+        ready.min().map(|(_, number)| number)
+    }
+
+    fn end(&mut self, tag: &DeliveryTag) -> Option<Item<Routed>> {
+        self.topics.get_mut(Lane::<Routed>::of(tag))?.lane.end(tag)
+    }
+
+    /// Whether there will be no more messages on some topics.
+    fn is_over(&self, mut numbers: impl Iterator<Item = usize>) -> bool {
+        self.closed && numbers.all(|number| self.topics[number].len() == 0)
+    }
+}
+
+impl Default for MemoryMessageQ {
+    fn default() -> Self {
+        Self::new(MemoryMessageQConfig::default())
+    }
+}
+
+impl MemoryMessageQ {
+    /// An empty queue.
+    pub fn new(config: MemoryMessageQConfig) -> Self {
+        Self {
+            state: Mutex::new(State {
+                topics: vec![],
+                numbers: HashMap::new(),
+                published: 0,
+                received: 0,
+                closed: false,
+                dead: DeadLetters::new(config.dead_letters, config.clock),
+            }),
+            capacity: config.capacity.max(1),
+            room: Notify::new(),
+            ready: Notify::new(),
+        }
+    }
+
+    /// Takes nothing more; consumers get what is in the queue, and
+    /// [`Closed`](crate::port::PortErrorKind::Closed) once all of that is acknowledged.
+    pub fn close(&self) {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        state.topics.iter().for_each(|topic| topic.ready.notify_waiters());
+        self.ready.notify_waiters();
+        self.room.notify_waiters();
+    }
+
+    /// Like [`receive`](MessageQ::receive) of all topics there are and will be, in the order of
+    /// publishing: for a process that is every topic's consumer.
+    ///
+    /// # Errors
+    /// [`PortErrorKind::Closed`](crate::port::PortErrorKind::Closed) when there will be no more.
+    pub async fn receive_any(&self, max: usize) -> Result<Vec<Delivery<Routed>>, PortError> {
+        loop {
+            let mut ready = pin!(self.ready.notified());
+            ready.as_mut().enable();
+            let next = {
+                let mut state = lock(&self.state);
+                let batch = state.take_any(max.max(1));
+                if !batch.is_empty() {
+                    return Ok(batch);
+                }
+                if state.is_over(0..state.topics.len()) {
+                    return Err(PortError::closed("receive messages"));
+                }
+                state.topics.iter().filter_map(TopicState::next_delayed).min()
+            };
+            wait(ready, next).await;
+        }
+    }
+
+    /// Removes all messages that are ready, of all topics, in the order of publishing.
+    pub fn take_all(&self) -> Vec<Routed> {
+        let mut all = Vec::new();
+        let mut state = lock(&self.state);
+        state.topics.iter_mut().for_each(TopicState::wake_delayed);
+        while let Some(first) = state.first() {
+            all.extend(state.topics[first].lane.pop());
+        }
+        self.room.notify_waiters();
+        all
+    }
+
+    /// How many dead letters were dropped for want of room.
+    pub fn dropped_dead_letters(&self) -> u64 {
+        lock(&self.state).dead.dropped()
+    }
+
+    /// Publishes until a topic is full; says which message has to wait.
+    fn push_some(
+        &self,
+        messages: &mut std::iter::Peekable<std::vec::IntoIter<Routed>>,
+        answers: &mut Vec<Result<(), PortError>>,
+    ) {
+        let mut state = lock(&self.state);
+        let mut woke = false;
+        while let Some(message) = messages.peek() {
+            let number = state.topic(&message.topic);
+            if !state.closed && state.topics[number].len() >= self.capacity {
+                break;
+            }
+            let Some(message) = messages.next() else { break };
+            answers.push(match state.closed {
+                true => Err(PortError::closed("publish messages")),
+                false => {
+                    woke |= state.push(number, message);
+                    Ok(())
+                }
+            });
+        }
+        if woke {
+            self.ready.notify_waiters();
+        }
+    }
+
+    /// Tells those who wait for room, or for the end, that messages have left.
+    fn left(&self, state: &State) {
+        self.room.notify_waiters();
+        if state.closed {
+            state.topics.iter().for_each(|topic| topic.ready.notify_waiters());
+            self.ready.notify_waiters();
+        }
+    }
+}
+
+/// Waits to be told, or for a time.
+async fn wait(told: impl Future<Output = ()>, until: Option<Instant>) {
+    match until {
+        None => told.await,
+        Some(until) => {
+            futures::future::select(pin!(told), pin!(sleep_until(until))).await;
+        }
+    }
+}
+
+#[async_trait]
+impl MessageQ for MemoryMessageQ {
+    async fn publish(&self, messages: Vec<Routed>) -> Vec<Result<(), PortError>> {
+        let mut answers = Vec::with_capacity(messages.len());
+        let mut messages = messages.into_iter().peekable();
+        loop {
+            self.push_some(&mut messages, &mut answers);
+            if messages.peek().is_none() {
+                return answers;
+            }
+            let mut room = pin!(self.room.notified());
+            room.as_mut().enable();
+            self.push_some(&mut messages, &mut answers);
+            if messages.peek().is_none() {
+                return answers;
+            }
+            room.await;
+        }
+    }
+
+    async fn receive(
+        &self,
+        topics: &[Topic],
+        max: usize,
+    ) -> Result<Vec<Delivery<Routed>>, PortError> {
+        let (numbers, signals): (Vec<_>, Vec<_>) = {
+            let mut state = lock(&self.state);
+            let numbers: Vec<_> = topics.iter().map(|topic| state.topic(topic)).collect();
+            let batch = state.take(&numbers, max.max(1));
+            if !batch.is_empty() {
+                return Ok(batch);
+            }
+            numbers.into_iter().map(|number| (number, state.topics[number].ready.clone())).unzip()
+        };
+        loop {
+            let mut told: Vec<_> =
+                signals.iter().map(|signal| Box::pin(signal.notified())).collect();
+            for told in &mut told {
+                told.as_mut().enable();
+            }
+            let next = {
+                let mut state = lock(&self.state);
+                let batch = state.take(&numbers, max.max(1));
+                if !batch.is_empty() {
+                    return Ok(batch);
+                }
+                if state.is_over(numbers.iter().copied()) {
+                    return Err(PortError::closed("receive messages"));
+                }
+                numbers.iter().filter_map(|number| state.topics[*number].next_delayed()).min()
+            };
+            match told.is_empty() {
+                true => std::future::pending().await,
+                false => wait(async { _ = select_all(told).await }, next).await,
+            }
+        }
+    }
+
+    async fn ack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
+        // Freed after the lock is.
+        let mut done = Vec::with_capacity(tags.len());
+        let mut state = lock(&self.state);
+        done.extend(tags.iter().filter_map(|tag| state.end(tag)));
+        self.left(&state);
+        drop(state);
+        Ok(())
+    }
+
+    async fn nack(&self, tag: DeliveryTag, delay_ms: u64) -> Result<(), PortError> {
+        let mut state = lock(&self.state);
+        let Some(item) = state.end(&tag) else { return Ok(()) };
+        let topic = &mut state.topics[Lane::<Routed>::of(&tag)];
+        match Instant::now().checked_add(Duration::from_millis(delay_ms)) {
+            Some(due) if delay_ms > 0 => _ = topic.delayed.insert((due, item.order()), item),
+            _ => topic.lane.put_back(item),
+        }
+        // Who waits for a message sees it now, or until when to wait for it.
+        topic.ready.notify_waiters();
+        self.ready.notify_waiters();
+        Ok(())
+    }
+
+    async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
+        let mut state = lock(&self.state);
+        if let Some(item) = state.end(&tag) {
+            state.dead.add(item, reason);
+            self.left(&state);
+        }
+        Ok(())
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<DeadLetter<Routed>>, PortError> {
+        Ok(lock(&self.state).dead.list(filter))
+    }
+
+    async fn redrive(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
+        let mut state = lock(&self.state);
+        if state.closed {
+            return Err(PortError::closed("redrive messages"));
+        }
+        let messages = state.dead.remove(filter);
+        let count = messages.len();
+        for message in messages {
+            let number = state.topic(&message.topic);
+            state.push(number, message);
+        }
+        self.ready.notify_waiters();
+        Ok(count)
+    }
+
+    async fn discard(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
+        Ok(lock(&self.state).dead.remove(filter).len())
+    }
+
+    async fn depth(&self, topic: &Topic) -> Result<usize, PortError> {
+        let state = lock(&self.state);
+        Ok(state.numbers.get(topic).map_or(0, |number| state.topics[*number].len()))
+    }
+}

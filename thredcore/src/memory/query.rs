@@ -1,0 +1,115 @@
+//! Who waits for unbound events, and pages of threds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use thredlib::ThredId;
+
+use crate::{
+    port::{PortError, PortErrorKind, ThredPage, ThredQuery},
+    state::{PatternKey, Status, ThredState},
+};
+
+/// The threds that wait for unbound events, by pattern revision and reaction.
+#[derive(Debug, Default)]
+pub(super) struct Listeners(BTreeMap<PatternKey, BTreeMap<Arc<str>, BTreeSet<ThredId>>>);
+
+impl Listeners {
+    /// Where a thred listens.
+    pub(super) fn place(state: &ThredState) -> Option<(&PatternKey, &Arc<str>)> {
+        let listens = state.listening && state.status == Status::Active;
+        listens.then_some((&*state.pattern, &state.reaction))
+    }
+
+    /// Moves a thred from where it listened to where it does now.
+    pub(super) fn update(&mut self, old: Option<&ThredState>, new: &ThredState) {
+        let (old, place) = (old.and_then(Self::place), Self::place(new));
+        if old == place {
+            return;
+        }
+        if let Some((pattern, reaction)) = old
+            && let Some(reactions) = self.0.get_mut(pattern)
+            && let Some(threds) = reactions.get_mut(reaction)
+        {
+            threds.remove(&new.id);
+            if threds.is_empty() {
+                reactions.remove(reaction);
+            }
+            if reactions.is_empty() {
+                self.0.remove(pattern);
+            }
+        }
+        if let Some((pattern, reaction)) = place {
+            let reactions = self.0.entry(pattern.clone()).or_default();
+            reactions.entry(reaction.clone()).or_default().insert(new.id.clone());
+        }
+    }
+
+    pub(super) fn threds(&self, pattern: &PatternKey, reaction: &str) -> Vec<ThredId> {
+        let threds = self.0.get(pattern).and_then(|reactions| reactions.get(reaction));
+        threds.map_or(vec![], |threds| threds.iter().cloned().collect())
+    }
+
+    pub(super) fn patterns(&self) -> Vec<PatternKey> {
+        self.0.keys().cloned().collect()
+    }
+}
+
+/// Gathers one page, the oldest starts first, from threds that come in any order.
+#[derive(Debug)]
+pub(super) struct Pager<'q> {
+    query: &'q ThredQuery,
+    after: Option<(i64, &'q str)>,
+    limit: usize,
+    found: Vec<Arc<ThredState>>,
+}
+
+impl<'q> Pager<'q> {
+    pub(super) fn new(query: &'q ThredQuery) -> Result<Self, PortError> {
+        let cursor = |text: &'q str| {
+            let (started, id) = text.split_once('/')?;
+            Some((started.parse().ok()?, id))
+        };
+        let after = match query.after.as_deref() {
+            None => None,
+            Some(text) => Some(cursor(text).ok_or_else(|| {
+                let cause = "`after` is not what an earlier page gave as `next`";
+                PortError::new("query threds", PortErrorKind::Rejected, cause)
+            })?),
+        };
+        let limit = match query.limit {
+            0 => ThredQuery::DEFAULT_LIMIT,
+            limit => limit,
+        };
+        Ok(Self { query, after, limit, found: vec![] })
+    }
+
+    pub(super) fn offer(&mut self, state: &Arc<ThredState>) {
+        if self.query.matches(state) && self.after.is_none_or(|after| key(state) > after) {
+            self.found.push(state.clone());
+        }
+    }
+
+    /// Forgets what cannot be on the page, but one: it tells that there is another page.
+    pub(super) fn prune(&mut self) {
+        if self.found.len() > self.limit {
+            self.found.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
+            self.found.truncate(self.limit.saturating_add(1));
+        }
+    }
+
+    pub(super) fn page(mut self) -> ThredPage {
+        self.found.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
+        let more = self.found.len() > self.limit;
+        self.found.truncate(self.limit);
+        let last = self.found.last().filter(|_| more);
+        let next = last.map(|state| format!("{}/{}", state.started_at, state.id));
+        ThredPage { threds: self.found, next }
+    }
+}
+
+fn key(state: &ThredState) -> (i64, &str) {
+    (state.started_at, state.id.as_str())
+}

@@ -1,0 +1,239 @@
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use thredlib::{Event, Message, Topic};
+
+use crate::{
+    memory::{MemoryEventQ, MemoryEventQConfig, MemoryMessageQ, MemoryMessageQConfig},
+    port::{Command, DeadLetterFilter, Delivery, EventQ, Inbound, MessageQ, PortErrorKind, Routed},
+};
+
+fn event(source: &str, id: impl ToString) -> Inbound {
+    Inbound::Event(Arc::new(Event::builder("a", source).id(id.to_string()).build()))
+}
+
+fn routed(topic: &str, id: impl ToString) -> Routed {
+    let event = Arc::new(Event::builder("a", "erp").id("e").build());
+    let message =
+        Message { id: id.to_string().into(), event, to: vec!["ann".into()], timestamp: 0 };
+    Routed { topic: topic.into(), message }
+}
+
+fn ids(batch: &[Delivery<Inbound>]) -> Vec<String> {
+    batch.iter().map(|delivery| delivery.payload.id().to_string()).collect()
+}
+
+fn message_ids<'a>(messages: impl IntoIterator<Item = &'a Routed>) -> Vec<&'a str> {
+    messages.into_iter().map(|routed| routed.message.id.as_str()).collect()
+}
+
+#[tokio::test]
+async fn an_old_tag_does_nothing_to_the_redelivery() {
+    let queue = MemoryEventQ::with_partitions(1);
+    queue.publish(vec![event("erp", 1)]).await.unwrap();
+    let first = queue.receive(0, 1).await.unwrap();
+    queue.nack(&[first[0].tag]).await.unwrap();
+    let second = queue.receive(0, 1).await.unwrap();
+    queue.ack(&[first[0].tag]).await.unwrap();
+    assert_eq!(queue.depth().await.unwrap(), 1);
+    queue.ack(&[second[0].tag]).await.unwrap();
+    assert_eq!(queue.depth().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_is_given_back_in_pieces_returns_to_its_old_order() {
+    let queue = MemoryEventQ::with_partitions(1);
+    queue.publish((0..6).map(|id| event("erp", id)).collect()).await.unwrap();
+    let out = queue.receive(0, 5).await.unwrap();
+    queue.nack(&[out[4].tag, out[2].tag]).await.unwrap();
+    queue.nack(&[out[0].tag, out[3].tag]).await.unwrap();
+    queue.nack(&[out[1].tag]).await.unwrap();
+    assert_eq!(ids(&queue.receive(0, 9).await.unwrap()), ["0", "1", "2", "3", "4", "5"]);
+}
+
+#[tokio::test]
+async fn commands_come_into_a_full_queue() {
+    let queue = MemoryEventQ::new(MemoryEventQConfig::default().partitions(1).capacity(1));
+    let command = Command::Expire { thred_id: "t".into(), entry: 1 };
+    queue.publish(vec![event("erp", 1)]).await.unwrap();
+    queue.publish(vec![Inbound::Command(Arc::new(command))]).await.unwrap();
+    let waiting =
+        tokio::time::timeout(Duration::from_millis(20), queue.publish(vec![event("erp", 2)]));
+    assert!(waiting.await.is_err(), "an event came into a full queue");
+    // The one that gave up left no trace.
+    let out = queue.receive(0, 9).await.unwrap();
+    queue.ack(&[out[0].tag]).await.unwrap();
+    queue.publish(vec![event("erp", 3)]).await.unwrap();
+    assert_eq!(ids(&queue.receive(0, 9).await.unwrap()), ["3"]);
+}
+
+#[tokio::test]
+async fn a_closed_queue_is_drained_first() {
+    let queue = Arc::new(MemoryEventQ::with_partitions(1));
+    queue.publish(vec![event("erp", 1)]).await.unwrap();
+    let out = queue.receive(0, 1).await.unwrap();
+    queue.close();
+    assert_eq!(
+        queue.publish(vec![event("erp", 2)]).await.unwrap_err().kind(),
+        PortErrorKind::Closed
+    );
+    let consumer = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.receive(0, 1).await.unwrap_err().kind() }
+    });
+    tokio::task::yield_now().await;
+    assert!(!consumer.is_finished(), "closed while an item was out");
+    queue.ack(&[out[0].tag]).await.unwrap();
+    assert_eq!(consumer.await.unwrap(), PortErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn the_oldest_dead_letter_is_lost_and_counted() {
+    let queue = MemoryEventQ::new(MemoryEventQConfig::default().partitions(1).dead_letters(2));
+    queue.publish((0..3).map(|id| event("erp", id)).collect()).await.unwrap();
+    for out in queue.receive(0, 3).await.unwrap() {
+        queue.dead_letter(out.tag, "broken").await.unwrap();
+    }
+    let letters = queue.dead_letters(&DeadLetterFilter::all()).await.unwrap();
+    let kept: Vec<_> = letters.iter().map(|letter| letter.payload.id().to_string()).collect();
+    assert_eq!(kept, ["1", "2"]);
+    assert_eq!(queue.dropped_dead_letters(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_event_comes_once_and_in_its_sources_order() {
+    const SOURCES: usize = 8;
+    const EVENTS: usize = 500;
+    let queue = Arc::new(MemoryEventQ::new(MemoryEventQConfig::default().capacity(100)));
+    let publishers: Vec<_> = (0..SOURCES)
+        .map(|source| {
+            let queue = queue.clone();
+            tokio::spawn(async move {
+                for first in (0..EVENTS).step_by(7) {
+                    let ids = first..(first + 7).min(EVENTS);
+                    let batch = ids.map(|id| event(&format!("source {source}"), id));
+                    queue.publish(batch.collect()).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let consumers: Vec<_> = (0..queue.partitions())
+        .map(|partition| {
+            let queue = queue.clone();
+            tokio::spawn(async move {
+                let mut seen: HashMap<String, Vec<usize>> = HashMap::new();
+                while let Ok(batch) = queue.receive(partition, 5).await {
+                    let (keep, give_back) = batch.split_at(batch.len().div_ceil(2));
+                    for delivery in keep {
+                        let source = delivery.payload.partition_key().to_owned();
+                        let id = delivery.payload.id().as_str().parse().unwrap();
+                        seen.entry(source).or_default().push(id);
+                    }
+                    let tags = |part: &[Delivery<_>]| -> Vec<_> {
+                        part.iter().map(|delivery| delivery.tag).collect()
+                    };
+                    queue.nack(&tags(give_back)).await.unwrap();
+                    queue.ack(&tags(keep)).await.unwrap();
+                }
+                seen
+            })
+        })
+        .collect();
+    for publisher in publishers {
+        publisher.await.unwrap();
+    }
+    queue.close();
+    let mut sources = 0;
+    for consumer in consumers {
+        for (source, seen) in consumer.await.unwrap() {
+            assert_eq!(seen, (0..EVENTS).collect::<Vec<_>>(), "{source}");
+            sources += 1;
+        }
+    }
+    assert_eq!(sources, SOURCES);
+}
+
+#[tokio::test]
+async fn all_topics_drain_in_the_order_of_publishing() {
+    let queue = MemoryMessageQ::default();
+    queue.publish(vec![routed("a", 1), routed("b", 2), routed("a", 3), routed("c", 4)]).await;
+    let batch = queue.receive_any(3).await.unwrap();
+    assert_eq!(message_ids(batch.iter().map(|out| &out.payload)), ["1", "2", "3"]);
+    queue.nack(batch[1].tag, 0).await.unwrap();
+    assert_eq!(message_ids(&queue.take_all()), ["2", "4"]);
+    assert!(queue.take_all().is_empty());
+}
+
+#[tokio::test]
+async fn a_busy_topic_leaves_room_for_others() {
+    let queue = MemoryMessageQ::default();
+    let many = (0..20).map(|id| routed("busy", id));
+    queue.publish(many.chain([routed("rare", "x")]).collect()).await;
+    let topics: [Topic; 2] = ["busy".into(), "rare".into()];
+    let batch = queue.receive(&topics, 4).await.unwrap();
+    assert!(batch.iter().any(|out| out.payload.topic == "rare"));
+    assert_eq!(batch.len(), 4);
+}
+
+#[tokio::test]
+async fn a_delayed_message_is_not_early_and_does_not_hold_up_others() {
+    let queue = MemoryMessageQ::default();
+    let topics: [Topic; 1] = ["a".into()];
+    queue.publish(vec![routed("a", 1), routed("a", 2)]).await;
+    let first = queue.receive(&topics, 1).await.unwrap();
+    let since = tokio::time::Instant::now();
+    queue.nack(first[0].tag, 30).await.unwrap();
+    let second = queue.receive(&topics, 9).await.unwrap();
+    assert_eq!(message_ids(second.iter().map(|out| &out.payload)), ["2"]);
+    let again = queue.receive(&topics, 9).await.unwrap();
+    assert!(since.elapsed() >= Duration::from_millis(30));
+    assert_eq!((again[0].payload.message.id.as_str(), again[0].attempt), ("1", 2));
+}
+
+#[tokio::test]
+async fn a_full_topic_makes_its_publisher_wait() {
+    let queue = Arc::new(MemoryMessageQ::new(MemoryMessageQConfig::default().capacity(2)));
+    let publisher = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.publish((0..5).map(|id| routed("a", id)).collect()).await.len() }
+    });
+    let mut seen = vec![];
+    while seen.len() < 5 {
+        for out in queue.receive_any(9).await.unwrap() {
+            assert!(queue.depth(&"a".into()).await.unwrap() <= 2);
+            seen.push(out.payload.message.id.to_string());
+            queue.ack(&[out.tag]).await.unwrap();
+        }
+    }
+    assert_eq!(publisher.await.unwrap(), 5);
+    assert_eq!(seen, ["0", "1", "2", "3", "4"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn messages_reach_one_of_many_consumers() {
+    let queue = Arc::new(MemoryMessageQ::new(MemoryMessageQConfig::default().capacity(16)));
+    let consumers: Vec<_> = (0..4)
+        .map(|_| {
+            let queue = queue.clone();
+            tokio::spawn(async move {
+                let topics: [Topic; 2] = ["a".into(), "b".into()];
+                let mut seen = 0;
+                while let Ok(batch) = queue.receive(&topics, 3).await {
+                    seen += batch.len();
+                    let tags: Vec<_> = batch.iter().map(|out| out.tag).collect();
+                    queue.ack(&tags).await.unwrap();
+                }
+                seen
+            })
+        })
+        .collect();
+    for id in 0..1000 {
+        let topic = if id % 2 == 0 { "a" } else { "b" };
+        assert!(queue.publish(vec![routed(topic, id)]).await[0].is_ok());
+    }
+    queue.close();
+    let mut seen = 0;
+    for consumer in consumers {
+        seen += consumer.await.unwrap();
+    }
+    assert_eq!(seen, 1000);
+}
