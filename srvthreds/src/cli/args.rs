@@ -4,6 +4,8 @@ use std::{io::IsTerminal, path::PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::bench::Workload;
+
 /// Works with thredcore patterns: JSON state machines that match events and send messages.
 #[derive(Debug, Parser)]
 #[command(name = "srvthreds", version, propagate_version = true)]
@@ -24,6 +26,7 @@ pub(crate) enum Command {
     Validate(ValidateArgs),
     Schema(SchemaArgs),
     Test(TestArgs),
+    Bench(BenchArgs),
 }
 
 /// Says everything that is wrong with patterns, where, and how to mend it.
@@ -96,6 +99,87 @@ pub(crate) struct TestArgs {
     /// Print one JSON document instead of text; the summary goes to standard error.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Measures the engine on a workload, and checks that the outcome is right.
+///
+/// Client and engine run in this process; events enter and messages leave as JSON bytes. Throughput
+/// is measured as fast as it goes, latency in a second run at half of that rate.
+///
+/// Exit code: 0, or 1 when the number of messages or of ended threds is wrong.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  srvthreds bench --workload W1 --store memory
+  srvthreds bench --workload W3 --patterns 10000 --json
+  srvthreds bench --workload W4 --open 1000000
+  srvthreds bench --workload W6 --open 1000000
+
+Use a release build: cargo run --release -p srvthreds -- bench --workload W1")]
+pub(crate) struct BenchArgs {
+    /// The work.
+    #[arg(long, value_enum, ignore_case = true)]
+    pub(crate) workload: Workload,
+
+    /// Where threds are kept.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) store: Store,
+
+    /// What carries events and messages.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) queue: Queue,
+
+    /// Events to send; 1,000,000 unless given (W5: 300,000).
+    #[arg(long, value_name = "N", value_parser = at_least_three)]
+    pub(crate) events: Option<usize>,
+
+    /// Further patterns that do not match; W3: 10,000 unless given.
+    #[arg(long, value_name = "P")]
+    pub(crate) patterns: Option<usize>,
+
+    /// W4: further threds left open. W6: timers. 1,000,000 unless given.
+    #[arg(long, value_name = "T")]
+    pub(crate) open: Option<usize>,
+
+    /// Engines that share the work.
+    #[arg(long, value_name = "E", default_value_t = 1, value_parser = at_least_one)]
+    pub(crate) engines: usize,
+
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where threds are kept.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Store {
+    /// In this process.
+    #[default]
+    Memory,
+}
+
+/// What carries events and messages.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Queue {
+    /// In this process.
+    #[default]
+    Memory,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    at_least(1, text)
+}
+
+/// A conversation is three events.
+fn at_least_three(text: &str) -> Result<usize, String> {
+    at_least(3, text)
+}
+
+fn at_least(least: usize, text: &str) -> Result<usize, String> {
+    match text.replace('_', "").parse() {
+        Ok(number) if number >= least => Ok(number),
+        Ok(_) => Err(format!("must be at least {least}")),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]

@@ -1,6 +1,7 @@
 //! The command line: one module for each command, and what they share.
 
 mod args;
+mod bench;
 mod diagnostics;
 mod files;
 mod progress;
@@ -44,6 +45,7 @@ pub(crate) fn run() -> ExitCode {
     let outcome = match &args.command {
         Command::Validate(args) => validate::run(args, colours),
         Command::Schema(args) => schema::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Test(args) => test::run(args, colours),
     };
     match outcome {
