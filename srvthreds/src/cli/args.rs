@@ -4,9 +4,12 @@ use std::{io::IsTerminal, path::PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Runs thredcore patterns: JSON state machines that match events and send messages.
+/// Works with thredcore patterns: JSON state machines that match events and send messages.
 #[derive(Debug, Parser)]
-#[command(name = "srvthreds", version, about, propagate_version = true)]
+#[command(name = "srvthreds", version, propagate_version = true)]
+#[command(after_help = "Examples:
+  srvthreds validate patterns/
+  srvthreds schema > pattern.schema.json")]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -20,12 +23,13 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Validate(ValidateArgs),
     Schema(SchemaArgs),
+    Test(TestArgs),
 }
 
 /// Says everything that is wrong with patterns, where, and how to mend it.
 ///
 /// A directory stands for all pattern files below it: `*.pattern.json`, and other `.json` files
-/// that have `reactions`. All patterns of one call are taken as one set: their ids must differ, and
+/// that have `reactions`. Several patterns are taken as one set: their ids must differ, and
 /// they can spawn each other.
 ///
 /// Exit code: 0 when the patterns can run, 1 when one of them cannot, 2 when a file is unreadable.
@@ -43,7 +47,7 @@ pub(crate) struct ValidateArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Take warnings for errors.
+    /// Exit with 1 for warnings too.
     #[arg(long)]
     pub(crate) deny_warnings: bool,
 }
@@ -71,6 +75,27 @@ pub(crate) enum Described {
     Event,
     /// A message: an event with its recipients.
     Message,
+}
+
+/// Runs scenarios: tests of patterns, in JSON, on a virtual clock.
+///
+/// A directory stands for all scenario files below it: `*.scenario.json`, and other `.json` files
+/// that have `steps`. A scenario that fails prints the step, the difference and the run up to
+/// there.
+///
+/// Exit code: 0 when all scenarios passed, 1 when one failed, 2 when a file is unreadable.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  srvthreds test scenarios/
+  srvthreds test approval.scenario.json --json")]
+pub(crate) struct TestArgs {
+    /// Scenario files, or directories of them.
+    #[arg(required = true, value_name = "SCENARIO|DIR")]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// Print one JSON document instead of text; the summary goes to standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]

@@ -6,6 +6,7 @@ mod files;
 mod progress;
 mod schema;
 mod spans;
+mod test;
 mod validate;
 
 use std::{io, process::ExitCode};
@@ -43,6 +44,7 @@ pub(crate) fn run() -> ExitCode {
     let outcome = match &args.command {
         Command::Validate(args) => validate::run(args, colours),
         Command::Schema(args) => schema::run(args),
+        Command::Test(args) => test::run(args, colours),
     };
     match outcome {
         Ok(outcome) => outcome.into(),

@@ -30,6 +30,7 @@ pub fn start(
     let state = Step::fresh(pattern, world, started_id(&event.id, &pattern.key.id));
     scope.enter_thred(state.id.clone(), state.locals.clone());
     let mut step = Step::new(pattern, world, state, event.id.clone(), Some(event.clone()));
+    step.testing = true;
     let started = step.run(scope);
     scope.set_event(event);
     match started? {

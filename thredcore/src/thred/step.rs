@@ -35,6 +35,8 @@ pub(super) struct Step<'a> {
     log: Vec<LogRecord>,
     /// How many events have been made so far; part of their ids.
     made: usize,
+    /// Whether the next match is a test of the entry, which has no side effects.
+    pub(super) testing: bool,
 }
 
 impl<'a> Step<'a> {
@@ -46,7 +48,7 @@ impl<'a> Step<'a> {
         event: Option<Arc<Event>>,
     ) -> Self {
         let (outbox, log) = (Vec::new(), Vec::new());
-        Self { pattern, world, state, consumed, event, outbox, log, made: 0 }
+        Self { pattern, world, state, consumed, event, outbox, log, made: 0, testing: false }
     }
 
     /// A thred that has just entered the first reaction of its pattern, not committed yet.
@@ -92,7 +94,14 @@ impl<'a> Step<'a> {
                 .condition
                 .offer(scope, &mut self.state.matched, &mut ran)
                 .map_err(|error| self.failed(error))?;
+            if std::mem::take(&mut self.testing) && !Arc::ptr_eq(scope.locals(), &self.state.locals)
+            {
+                scope.enter_thred(self.state.id.clone(), self.state.locals.clone());
+            }
             self.run_consequents(&ran, scope)?;
+            for line in scope.take_logs() {
+                tracing::info!(thred = %self.state.id, "{line}");
+            }
             match verdict {
                 Verdict::No => {
                     self.record(LogType::NoMatch, None, None);
