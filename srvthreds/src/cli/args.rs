@@ -4,9 +4,12 @@ use std::{io::IsTerminal, path::PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Runs thredcore patterns: JSON state machines that match events and send messages.
+/// Works with thredcore patterns: JSON state machines that match events and send messages.
 #[derive(Debug, Parser)]
-#[command(name = "srvthreds", version, about, propagate_version = true)]
+#[command(name = "srvthreds", version, propagate_version = true)]
+#[command(after_help = "Examples:
+  srvthreds validate patterns/
+  srvthreds schema > pattern.schema.json")]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -26,7 +29,7 @@ pub(crate) enum Command {
 /// Says everything that is wrong with patterns, where, and how to mend it.
 ///
 /// A directory stands for all pattern files below it: `*.pattern.json`, and other `.json` files
-/// that have `reactions`. All patterns of one call are taken as one set: their ids must differ, and
+/// that have `reactions`. Several patterns are taken as one set: their ids must differ, and
 /// they can spawn each other.
 ///
 /// Exit code: 0 when the patterns can run, 1 when one of them cannot, 2 when a file is unreadable.
@@ -44,7 +47,7 @@ pub(crate) struct ValidateArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Take warnings for errors.
+    /// Exit with 1 for warnings too.
     #[arg(long)]
     pub(crate) deny_warnings: bool,
 }

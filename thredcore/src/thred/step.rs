@@ -99,6 +99,9 @@ impl<'a> Step<'a> {
                 scope.enter_thred(self.state.id.clone(), self.state.locals.clone());
             }
             self.run_consequents(&ran, scope)?;
+            for line in scope.take_logs() {
+                tracing::info!(thred = %self.state.id, "{line}");
+            }
             match verdict {
                 Verdict::No => {
                     self.record(LogType::NoMatch, None, None);
