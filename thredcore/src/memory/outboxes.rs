@@ -9,8 +9,10 @@ use std::{
 
 use thredlib::{MessageId, ThredId};
 
-use super::records::Step;
-use crate::{port::OutboxEntry, state::ThredState};
+use crate::{
+    port::{Commit, OutboxEntry},
+    state::ThredState,
+};
 
 /// Fixed keys, so that runs are alike. Ids of threds are derived by a cryptographic hash: nobody
 /// can choose colliding ones.
@@ -48,21 +50,21 @@ impl PartialEq for ById {
 
 impl Eq for ById {}
 
-/// An entry of a step that is not published yet; shared with the history.
+/// An entry of a commit that is not published yet; shared with the history.
 #[derive(Debug)]
 pub(super) struct Unpublished {
-    step: Arc<Step>,
+    commit: Arc<Commit>,
     place: usize,
 }
 
 impl Unpublished {
-    /// All entries of a step.
-    pub(super) fn all(step: &Arc<Step>) -> impl Iterator<Item = Self> {
-        (0..step.outbox.len()).map(|place| Self { step: step.clone(), place })
+    /// All entries of a commit.
+    pub(super) fn all(commit: &Arc<Commit>) -> impl Iterator<Item = Self> {
+        (0..commit.outbox.len()).map(|place| Self { commit: commit.clone(), place })
     }
 
     pub(super) fn entry(&self) -> &OutboxEntry {
-        &self.step.outbox[self.place]
+        &self.commit.outbox[self.place]
     }
 }
 

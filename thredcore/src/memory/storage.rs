@@ -123,36 +123,38 @@ impl MemoryStorage {
     }
 
     /// All checks come before the first write.
-    fn apply(&self, commit: Commit) -> Applied {
-        let Commit { expected, consumed, state, outbox, log, event } = commit;
+    fn apply(&self, commit: &Arc<Commit>) -> Applied {
+        let (expected, consumed, state) = (commit.expected, &commit.consumed, &commit.state);
         debug_assert_eq!(state.version, expected + 1, "a commit raises the version by one");
-        debug_assert!(state.has_consumed(&consumed), "the inbox holds what is consumed");
+        debug_assert!(state.has_consumed(consumed), "the inbox holds what is consumed");
         let hash = hash(&state.id);
         let mut shard = lock(self.shard(hash));
         let stored = shard.state(&state.id);
-        if stored.is_some_and(|stored| stored.has_consumed(&consumed)) {
+        if stored.is_some_and(|stored| stored.has_consumed(consumed)) {
             return Applied::not(Committed::Duplicate);
         }
         if stored.map_or(0, |stored| stored.version) != expected {
             return Applied::not(Committed::Conflict);
         }
 
-        let id = state.id.clone();
-        let step =
-            Arc::new(Step { thred: Some(id.clone()), version: state.version, event, log, outbox });
-        if !step.outbox.is_empty() {
-            shard.outboxes.entry(id).or_default().extend(Unpublished::all(&step));
+        if !commit.outbox.is_empty() {
+            let outbox = shard.outboxes.entry(state.id.clone()).or_default();
+            outbox.extend(Unpublished::all(commit));
         }
         let old = shard.threds.replace(ById(state.clone())).map(|old| old.0);
-        self.update_timer(old.as_deref(), &state);
-        if old.as_deref().and_then(Listeners::place).is_some() || Listeners::place(&state).is_some()
+        self.update_timer(old.as_deref(), state);
+        if old.as_deref().and_then(Listeners::place).is_some() || Listeners::place(state).is_some()
         {
-            lock(&self.listeners).update(old.as_deref(), &state);
+            lock(&self.listeners).update(old.as_deref(), state);
         }
-        let oldest = lock(&self.records).push(hash, step);
+        let oldest = lock(&self.records).push(hash, Step::Commit(commit.clone()));
         let ended = !state.status.is_live() && old.as_ref().is_none_or(|old| old.status.is_live());
         drop(shard);
-        Applied { answer: Committed::Applied, ended: ended.then_some(state), _freed: (old, oldest) }
+        Applied {
+            answer: Committed::Applied,
+            ended: ended.then(|| state.clone()),
+            _freed: (old, oldest),
+        }
     }
 
     fn update_timer(&self, old: Option<&ThredState>, new: &ThredState) {
@@ -213,7 +215,7 @@ fn hash(id: &ThredId) -> u64 {
 struct Applied {
     answer: Committed,
     ended: Option<Arc<ThredState>>,
-    _freed: (Option<Arc<ThredState>>, Option<Arc<Step>>),
+    _freed: (Option<Arc<ThredState>>, Option<Step>),
 }
 
 impl Applied {
@@ -241,7 +243,7 @@ impl ThredStore for MemoryStorage {
         let mut answers = Vec::with_capacity(commits.len());
         let mut ended = Vec::new();
         for commit in commits {
-            let applied = self.apply(Commit::clone(commit));
+            let applied = self.apply(commit);
             answers.push(Ok(applied.answer));
             ended.extend(applied.ended);
         }
