@@ -212,11 +212,3 @@ fn react_one(
         None => Ok(Outcome::Ended),
     }
 }
-
-/// The event of a case, if it is one.
-pub(super) fn event_of(inbound: &Inbound) -> Option<&Arc<Event>> {
-    match inbound {
-        Inbound::Event(event) => Some(event),
-        Inbound::Command(_) => None,
-    }
-}

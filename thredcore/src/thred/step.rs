@@ -418,11 +418,11 @@ impl<'a> Step<'a> {
         if self.state.status == Status::Terminated {
             self.end();
         }
-        self.tell_watchers();
         let expected = self.state.version;
+        self.state.version += 1;
+        self.state.modified_at = self.world.now;
+        self.tell_watchers();
         let state = &mut self.state;
-        state.version += 1;
-        state.modified_at = self.world.now;
         let surplus = (state.inbox.len() + 1).saturating_sub(self.world.limits.inbox.max(1));
         state.inbox.drain(..surplus);
         state.inbox.push(self.consumed.clone());
