@@ -4,3 +4,4 @@ pub mod conformance;
 pub mod memory;
 pub mod port;
 pub mod state;
+pub mod testing;

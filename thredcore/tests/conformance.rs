@@ -38,6 +38,32 @@ thredcore::conformance::storage_tests!(storage);
 thredcore::conformance::event_q_tests!(event_q);
 thredcore::conformance::message_q_tests!(message_q);
 
+/// The wrapper that injects faults changes nothing as long as it injects none.
+mod behind_a_fault {
+    use thredcore::testing::fault::{Fault, Faulty};
+
+    use super::*;
+
+    async fn storage() -> Fixture<dyn Storage> {
+        let inner = Arc::new(MemoryStorage::default());
+        Fixture::new(Arc::new(Faulty::new(inner, Fault::counting())))
+    }
+
+    async fn event_q() -> Fixture<dyn EventQ> {
+        let inner = Arc::new(MemoryEventQ::default());
+        Fixture::new(Arc::new(Faulty::new(inner, Fault::counting())))
+    }
+
+    async fn message_q() -> Fixture<dyn MessageQ> {
+        let inner = Arc::new(MemoryMessageQ::default());
+        Fixture::new(Arc::new(Faulty::new(inner, Fault::counting())))
+    }
+
+    thredcore::conformance::storage_tests!(storage);
+    thredcore::conformance::event_q_tests!(event_q);
+    thredcore::conformance::message_q_tests!(message_q);
+}
+
 #[test]
 fn a_full_event_queue_makes_publishers_wait() {
     thredcore::conformance::run(async {
