@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use thredlib::{Event, MessageId, PatternId, ThredId};
 
 use super::{
+    hash::FastHash,
     lock,
-    outboxes::{ById, FixedHasher, Shard, Unpublished},
+    outboxes::{ById, Shard, Unpublished},
     places::{Leases, Places},
     query::{Listeners, Pager},
     records::{Records, Step},
@@ -32,15 +33,18 @@ pub struct MemoryStorageConfig {
     /// How many partitions timers and outboxes are kept in: 64.
     pub partitions: u16,
     /// How many ended threds are kept, so that a redelivered event is recognized and the thred can
-    /// be looked at: the latest 100,000, and those with unpublished entries.
+    /// be looked at: the latest 10,000, and those with unpublished entries.
+    ///
+    /// What is kept, here and in the history, has left the processor's caches when it is freed at
+    /// last: keeping much more makes each short thred dearer.
     pub ended_threds: usize,
-    /// How many steps of history are kept, with their log records: the latest 100,000.
+    /// How many steps of history are kept, with their events and log records: the latest 1,000.
     pub history_records: usize,
 }
 
 impl Default for MemoryStorageConfig {
     fn default() -> Self {
-        Self { partitions: 64, ended_threds: 100_000, history_records: 100_000 }
+        Self { partitions: 64, ended_threds: 10_000, history_records: 1_000 }
     }
 }
 
@@ -208,7 +212,7 @@ impl MemoryStorage {
 }
 
 fn hash(id: &ThredId) -> u64 {
-    FixedHasher::new().hash_one(id.as_str())
+    FastHash::new().hash_one(id.as_str())
 }
 
 /// What is left to do after a commit, outside of the lock.
