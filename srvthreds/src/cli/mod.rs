@@ -4,6 +4,7 @@ mod args;
 mod diagnostics;
 mod files;
 mod progress;
+mod run;
 mod schema;
 mod spans;
 mod validate;
@@ -41,6 +42,7 @@ pub(crate) fn run() -> ExitCode {
     let args = Args::parse();
     let colours = args.color.on(&io::stdout());
     let outcome = match &args.command {
+        Command::Run(run) => run::run(run, args.color),
         Command::Validate(args) => validate::run(args, colours),
         Command::Schema(args) => schema::run(args),
     };

@@ -65,9 +65,10 @@ impl Records {
         Some(oldest)
     }
 
-    /// Adds a record about an event that moved no thred, unless it is here.
-    pub(super) fn push_unmoved(&mut self, record: LogRecord, event: Arc<Event>) {
-        if self.unmoved.insert((record.event.clone(), record.log_type)) {
+    /// Adds a record about an event that moved no thred, unless it is here; says whether it did.
+    pub(super) fn push_unmoved(&mut self, record: LogRecord, event: Arc<Event>) -> bool {
+        let new = self.unmoved.insert((record.event.clone(), record.log_type));
+        if new {
             let step = Step {
                 thred: None,
                 version: 0,
@@ -77,6 +78,7 @@ impl Records {
             };
             self.push(0, Arc::new(step));
         }
+        new
     }
 
     /// The latest steps of a thred or of none, oldest first.
