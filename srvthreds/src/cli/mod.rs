@@ -5,6 +5,7 @@ mod bench;
 mod diagnostics;
 mod files;
 mod progress;
+mod run;
 mod schema;
 mod spans;
 mod test;
@@ -43,6 +44,7 @@ pub(crate) fn run() -> ExitCode {
     let args = Args::parse();
     let colours = args.color.on(&io::stdout());
     let outcome = match &args.command {
+        Command::Run(run) => run::run(run, args.color),
         Command::Validate(args) => validate::run(args, colours),
         Command::Schema(args) => schema::run(args),
         Command::Bench(args) => bench::run(args),

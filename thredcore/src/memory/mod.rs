@@ -15,6 +15,7 @@ mod query;
 mod records;
 mod revisions;
 mod storage;
+mod tally;
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ mod tests;
 pub use event_q::{MemoryEventQ, MemoryEventQConfig};
 pub use message_q::{MemoryMessageQ, MemoryMessageQConfig};
 pub use storage::{MemoryStorage, MemoryStorageConfig};
+pub use tally::Tally;
 
 /// All backends that an engine needs, in memory, with default limits.
 ///

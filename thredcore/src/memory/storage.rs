@@ -17,6 +17,7 @@ use super::{
     query::{Listeners, Pager},
     records::{Records, Step},
     revisions::Revisions,
+    tally::{Counters, Tally},
 };
 use crate::{
     port::{
@@ -83,6 +84,7 @@ pub struct MemoryStorage {
     /// In the order of their ending.
     ended: Mutex<VecDeque<ThredId>>,
     ended_limit: usize,
+    counters: Counters,
     pub(super) listeners: Mutex<Listeners>,
     pub(super) places: Mutex<HashMap<PatternId, Places>>,
     pub(super) leases: Mutex<Leases>,
@@ -110,11 +112,17 @@ impl MemoryStorage {
             records: Mutex::new(Records::new(config.history_records)),
             ended: Mutex::default(),
             ended_limit: config.ended_threds,
+            counters: Counters::default(),
             listeners: Mutex::default(),
             places: Mutex::default(),
             leases: Mutex::default(),
             revisions: Mutex::default(),
         }
+    }
+
+    /// What happened here so far.
+    pub fn tally(&self) -> Tally {
+        self.counters.tally()
     }
 
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
@@ -154,6 +162,7 @@ impl MemoryStorage {
         let oldest = lock(&self.records).push(hash, Step::Commit(commit.clone()));
         let ended = !state.status.is_live() && old.as_ref().is_none_or(|old| old.status.is_live());
         drop(shard);
+        self.counters.commit(old.is_none(), ended);
         Applied {
             answer: Committed::Applied,
             ended: ended.then(|| state.clone()),
@@ -334,7 +343,12 @@ impl ThredStore for MemoryStorage {
 impl RecordStore for MemoryStorage {
     async fn append_log(&self, records: Vec<(LogRecord, Arc<Event>)>) -> Result<(), PortError> {
         let mut kept = lock(&self.records);
-        records.into_iter().for_each(|(record, event)| kept.push_unmoved(record, event));
+        for (record, event) in records {
+            let decision = record.log_type;
+            if kept.push_unmoved(record, event) {
+                self.counters.unmoved(decision);
+            }
+        }
         Ok(())
     }
 
