@@ -7,7 +7,7 @@ use std::{
 
 use thredlib::{Event, EventId, ThredId};
 
-use crate::port::{History, LogRecord, LogType, OutboxEntry, Outgoing};
+use crate::port::{Command, History, LogRecord, LogType, OutboxEntry, Outgoing};
 
 /// The latest steps of all threds, and the latest records about events that moved none.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(super) struct Step {
     pub(super) thred: Option<ThredId>,
     pub(super) version: u64,
     pub(super) event: Option<Arc<Event>>,
+    pub(super) command: Option<Arc<Command>>,
     pub(super) log: Vec<LogRecord>,
     pub(super) outbox: Vec<OutboxEntry>,
 }
@@ -39,6 +40,7 @@ impl Step {
         History {
             version: self.version,
             event: self.event.clone(),
+            command: self.command.clone(),
             log: self.log.clone(),
             messages: messages.collect(),
         }
@@ -72,6 +74,7 @@ impl Records {
                 thred: None,
                 version: 0,
                 event: Some(event),
+                command: None,
                 log: vec![record],
                 outbox: vec![],
             };

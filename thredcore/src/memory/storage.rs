@@ -124,7 +124,7 @@ impl MemoryStorage {
 
     /// All checks come before the first write.
     fn apply(&self, commit: Commit) -> Applied {
-        let Commit { expected, consumed, state, outbox, log, event } = commit;
+        let Commit { expected, consumed, state, outbox, log, event, command } = commit;
         debug_assert_eq!(state.version, expected + 1, "a commit raises the version by one");
         debug_assert!(state.has_consumed(&consumed), "the inbox holds what is consumed");
         let hash = hash(&state.id);
@@ -138,8 +138,8 @@ impl MemoryStorage {
         }
 
         let id = state.id.clone();
-        let step =
-            Arc::new(Step { thred: Some(id.clone()), version: state.version, event, log, outbox });
+        let thred = Some(id.clone());
+        let step = Arc::new(Step { thred, version: state.version, event, command, log, outbox });
         if !step.outbox.is_empty() {
             shard.outboxes.entry(id).or_default().extend(Unpublished::all(&step));
         }
