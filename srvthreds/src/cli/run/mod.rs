@@ -53,7 +53,7 @@ pub(crate) fn run(args: &RunArgs, color: Color) -> io::Result<Outcome> {
     let runtime = runtime(args.in_flight)?;
     runtime.block_on(async {
         match Run::start(setup, args).await {
-            Ok(run) => run.to_end(input, args).await,
+            Ok(run) => run.until_end(input, args).await,
             Err(outcome) => Ok(outcome),
         }
     })
@@ -105,7 +105,7 @@ impl Run {
         Ok(Self { engine, running, agent, storage, outlet, traffic, writer, since: Instant::now() })
     }
 
-    async fn to_end(self, input: Input, args: &RunArgs) -> io::Result<Outcome> {
+    async fn until_end(self, input: Input, args: &RunArgs) -> io::Result<Outcome> {
         let mut interrupts = Interrupts::listen()?;
         let mut feed = Feed::new(&self.engine, &self.traffic);
         let mut interrupted = tokio::select! {
