@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use thredlib::{ErrorCode, Event, EventError, ThredId, expr::Scope};
+use thredlib::{ErrorCode, EventError, ThredId, expr::Scope};
 
 use super::{
     Engine, Stopped,
