@@ -1,6 +1,8 @@
 //! Engine.
 pub mod agent;
 mod engine;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod memory;
 pub mod pattern;
 pub mod persistence;

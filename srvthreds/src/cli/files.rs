@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// A file with its text.
@@ -104,6 +105,28 @@ pub(crate) fn scenario_files(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<Unreadable
     (files, unreadable)
 }
 
+/// A JSON file as a value; says what is wrong with it, and where.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Unreadable> {
+    let text = fs::read_to_string(path).map_err(|error| refused(path, &error))?;
+    let mut reader = serde_json::Deserializer::from_str(&text);
+    let refuse = |error: &serde_json::Error, field: String| {
+        let text = error.to_string();
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        let reason = text.strip_suffix(&place).unwrap_or(&text);
+        let name = format!("{}:{}:{}", path.display(), error.line(), error.column());
+        Unreadable { name, reason: format!("{field}{reason}") }
+    };
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let field = match error.path().to_string() {
+            field if field == "." => String::new(),
+            field => format!("at `{field}`: "),
+        };
+        refuse(error.inner(), field)
+    })?;
+    reader.end().map_err(|error| refuse(&error, String::new()))?;
+    Ok(value)
+}
+
 fn read(path: &Path, unreadable: &mut Vec<Unreadable>) -> Option<SourceFile> {
     let name = path.display().to_string();
     fs::read_to_string(path)
@@ -112,7 +135,7 @@ fn read(path: &Path, unreadable: &mut Vec<Unreadable>) -> Option<SourceFile> {
         .ok()
 }
 
-fn refused(path: &Path, error: &io::Error) -> Unreadable {
+pub(crate) fn refused(path: &Path, error: &io::Error) -> Unreadable {
     let reason = match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::InvalidData => "the file is no UTF-8 text".to_owned(),

@@ -1,9 +1,11 @@
 //! The command line: one module for each command, and what they share.
 
 mod args;
+mod bench;
 mod diagnostics;
 mod files;
 mod progress;
+mod run;
 mod schema;
 mod spans;
 mod test;
@@ -42,8 +44,10 @@ pub(crate) fn run() -> ExitCode {
     let args = Args::parse();
     let colours = args.color.on(&io::stdout());
     let outcome = match &args.command {
+        Command::Run(run) => run::run(run, args.color),
         Command::Validate(args) => validate::run(args, colours),
         Command::Schema(args) => schema::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Test(args) => test::run(args, colours),
     };
     match outcome {

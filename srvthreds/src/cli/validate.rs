@@ -26,12 +26,7 @@ pub(crate) fn run(args: &ValidateArgs, colours: bool) -> io::Result<Outcome> {
     if args.json {
         writeln!(out, "{:#}", document(&checked, &total))?;
     } else {
-        let printer = Printer { colours };
-        for file in &checked {
-            for diagnostic in &file.diagnostics {
-                printer.diagnostic(&mut out, file.source, diagnostic)?;
-            }
-        }
+        print(&mut out, &checked, Printer { colours })?;
         writeln!(out, "{total}")?;
     }
     out.flush()?;
@@ -82,6 +77,20 @@ pub(crate) fn check(files: &[SourceFile]) -> Vec<Checked<'_>> {
         checked.push(Checked { source, report, diagnostics });
     }
     checked
+}
+
+/// Prints all diagnostics for people.
+pub(crate) fn print(
+    out: &mut impl Write,
+    checked: &[Checked<'_>],
+    printer: Printer,
+) -> io::Result<()> {
+    for file in checked {
+        for diagnostic in &file.diagnostics {
+            printer.diagnostic(out, file.source, diagnostic)?;
+        }
+    }
+    Ok(())
 }
 
 /// A parsed document has lost these.

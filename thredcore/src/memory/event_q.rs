@@ -1,7 +1,7 @@
 //! The queue of what comes in.
 
 use std::{
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    hash::BuildHasher,
     pin::pin,
     sync::{
         Arc, Mutex,
@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use super::{
+    hash::FastHash,
     lane::{DeadLetters, Item, Lane},
     lock,
 };
@@ -152,8 +153,8 @@ impl MemoryEventQ {
     }
 
     fn partition_of(&self, item: &Inbound) -> usize {
-        let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one(item.partition_key());
-        (hash % self.partitions.len() as u64) as usize
+        let hash = FastHash::new().hash_one(item.partition_key());
+        ((hash >> 32) % self.partitions.len() as u64) as usize
     }
 
     /// Counts events in, once there is room.

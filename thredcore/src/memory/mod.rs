@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 mod event_q;
+mod hash;
 mod lane;
 mod message_q;
 mod outboxes;
@@ -14,6 +15,7 @@ mod query;
 mod records;
 mod revisions;
 mod storage;
+mod tally;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,7 @@ mod tests;
 pub use event_q::{MemoryEventQ, MemoryEventQConfig};
 pub use message_q::{MemoryMessageQ, MemoryMessageQConfig};
 pub use storage::{MemoryStorage, MemoryStorageConfig};
+pub use tally::Tally;
 
 /// All backends that an engine needs, in memory, with default limits.
 ///

@@ -3,27 +3,24 @@
 use std::{
     borrow::Borrow,
     collections::{HashMap, HashSet},
-    hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher},
+    hash::{Hash, Hasher},
     sync::Arc,
 };
 
 use thredlib::{MessageId, ThredId};
 
+use super::hash::FastHash;
 use crate::{
     port::{Commit, OutboxEntry},
     state::ThredState,
 };
 
-/// Fixed keys, so that runs are alike. Ids of threds are derived by a cryptographic hash: nobody
-/// can choose colliding ones.
-pub(super) type FixedHasher = BuildHasherDefault<DefaultHasher>;
-
 /// Some of the threds.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     /// Known by the id inside the state, so that an open thred costs one pointer here.
-    pub(super) threds: HashSet<ById, FixedHasher>,
-    pub(super) outboxes: HashMap<ThredId, Vec<Unpublished>, FixedHasher>,
+    pub(super) threds: HashSet<ById, FastHash>,
+    pub(super) outboxes: HashMap<ThredId, Vec<Unpublished>, FastHash>,
 }
 
 /// A state, found by its thred's id.

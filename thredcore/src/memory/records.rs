@@ -85,11 +85,13 @@ impl Records {
         Some(oldest)
     }
 
-    /// Adds a record about an event that moved no thred, unless it is here.
-    pub(super) fn push_unmoved(&mut self, record: LogRecord, event: Arc<Event>) {
-        if self.unmoved.insert((record.event.clone(), record.log_type)) {
+    /// Adds a record about an event that moved no thred, unless it is here; says whether it did.
+    pub(super) fn push_unmoved(&mut self, record: LogRecord, event: Arc<Event>) -> bool {
+        let new = self.unmoved.insert((record.event.clone(), record.log_type));
+        if new {
             self.push(0, Step::Unmoved(record, event));
         }
+        new
     }
 
     /// The latest steps of a thred or of none, oldest first.

@@ -10,12 +10,14 @@ use async_trait::async_trait;
 use thredlib::{Event, MessageId, PatternId, ThredId};
 
 use super::{
+    hash::FastHash,
     lock,
-    outboxes::{ById, FixedHasher, Shard, Unpublished},
+    outboxes::{ById, Shard, Unpublished},
     places::{Leases, Places},
     query::{Listeners, Pager},
     records::{Records, Step},
     revisions::Revisions,
+    tally::{Counters, Tally},
 };
 use crate::{
     port::{
@@ -32,15 +34,18 @@ pub struct MemoryStorageConfig {
     /// How many partitions timers and outboxes are kept in: 64.
     pub partitions: u16,
     /// How many ended threds are kept, so that a redelivered event is recognized and the thred can
-    /// be looked at: the latest 100,000, and those with unpublished entries.
+    /// be looked at: the latest 10,000, and those with unpublished entries.
+    ///
+    /// What is kept, here and in the history, has left the processor's caches when it is freed at
+    /// last: keeping much more makes each short thred dearer.
     pub ended_threds: usize,
-    /// How many steps of history are kept, with their log records: the latest 100,000.
+    /// How many steps of history are kept, with their events and log records: the latest 1,000.
     pub history_records: usize,
 }
 
 impl Default for MemoryStorageConfig {
     fn default() -> Self {
-        Self { partitions: 64, ended_threds: 100_000, history_records: 100_000 }
+        Self { partitions: 64, ended_threds: 10_000, history_records: 1_000 }
     }
 }
 
@@ -79,6 +84,7 @@ pub struct MemoryStorage {
     /// In the order of their ending.
     ended: Mutex<VecDeque<ThredId>>,
     ended_limit: usize,
+    counters: Counters,
     pub(super) listeners: Mutex<Listeners>,
     pub(super) places: Mutex<HashMap<PatternId, Places>>,
     pub(super) leases: Mutex<Leases>,
@@ -106,11 +112,17 @@ impl MemoryStorage {
             records: Mutex::new(Records::new(config.history_records)),
             ended: Mutex::default(),
             ended_limit: config.ended_threds,
+            counters: Counters::default(),
             listeners: Mutex::default(),
             places: Mutex::default(),
             leases: Mutex::default(),
             revisions: Mutex::default(),
         }
+    }
+
+    /// What happened here so far.
+    pub fn tally(&self) -> Tally {
+        self.counters.tally()
     }
 
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
@@ -150,6 +162,7 @@ impl MemoryStorage {
         let oldest = lock(&self.records).push(hash, Step::Commit(commit.clone()));
         let ended = !state.status.is_live() && old.as_ref().is_none_or(|old| old.status.is_live());
         drop(shard);
+        self.counters.commit(old.is_none(), ended);
         Applied {
             answer: Committed::Applied,
             ended: ended.then(|| state.clone()),
@@ -208,7 +221,7 @@ impl MemoryStorage {
 }
 
 fn hash(id: &ThredId) -> u64 {
-    FixedHasher::new().hash_one(id.as_str())
+    FastHash::new().hash_one(id.as_str())
 }
 
 /// What is left to do after a commit, outside of the lock.
@@ -330,7 +343,12 @@ impl ThredStore for MemoryStorage {
 impl RecordStore for MemoryStorage {
     async fn append_log(&self, records: Vec<(LogRecord, Arc<Event>)>) -> Result<(), PortError> {
         let mut kept = lock(&self.records);
-        records.into_iter().for_each(|(record, event)| kept.push_unmoved(record, event));
+        for (record, event) in records {
+            let decision = record.log_type;
+            if kept.push_unmoved(record, event) {
+                self.counters.unmoved(decision);
+            }
+        }
         Ok(())
     }
 

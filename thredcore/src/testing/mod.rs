@@ -4,6 +4,7 @@
 
 mod bed;
 mod clock;
+pub mod fault;
 pub mod scenario;
 
 pub use bed::{Bed, BedBuilder, BedError};
