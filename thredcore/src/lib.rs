@@ -1,8 +1,8 @@
 //! Engine.
 pub mod agent;
-mod engine;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod engine;
 pub mod memory;
 pub mod pattern;
 pub mod persistence;
