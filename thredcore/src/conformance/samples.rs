@@ -92,7 +92,7 @@ pub(super) fn commit(state: ThredState) -> Commit {
     let log = vec![record(&consumed, LogType::Match, Some(&state.id), state.modified_at)];
     let event = Some(event(consumed.as_str(), "erp"));
     let expected = state.version - 1;
-    Commit { expected, consumed, state: Arc::new(state), outbox: vec![], log, event }
+    Commit { expected, consumed, state: Arc::new(state), outbox: vec![], log, event, command: None }
 }
 
 pub(super) fn record(

@@ -143,6 +143,17 @@ impl MemoryEventQ {
         self.room.notify_waiters();
     }
 
+    /// Gives back all that is handed out, as a broker does when it loses a consumer; says how many
+    /// items. For tests and programs that replace an engine within one process.
+    pub fn redeliver_unacked(&self) -> usize {
+        let give_back = |partition: &Partition| {
+            let count = lock(&partition.state).lane.put_all_back();
+            partition.ready.notify_waiters();
+            count
+        };
+        self.partitions.iter().map(give_back).sum()
+    }
+
     /// How many dead letters were dropped for want of room.
     pub fn dropped_dead_letters(&self) -> u64 {
         lock(&self.dead).dropped()

@@ -53,6 +53,7 @@ impl Step {
                 History {
                     version: commit.state.version,
                     event: commit.event.clone(),
+                    command: commit.command.clone(),
                     log: commit.log.clone(),
                     messages: messages.collect(),
                 }
@@ -60,6 +61,7 @@ impl Step {
             Self::Unmoved(record, event) => History {
                 version: 0,
                 event: Some(event.clone()),
+                command: None,
                 log: vec![record.clone()],
                 messages: vec![],
             },

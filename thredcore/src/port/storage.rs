@@ -110,8 +110,11 @@ pub struct Commit {
     pub outbox: Vec<OutboxEntry>,
     /// What was decided.
     pub log: Vec<LogRecord>,
-    /// The consumed event, for the thred's history; `None` for a command.
+    /// The consumed event, for the thred's history; of a spawned thred's start, the event that it
+    /// was given or else the spawning thred's; `None` for other commands.
     pub event: Option<Arc<Event>>,
+    /// The consumed command, for the thred's history; `None` for an event.
+    pub command: Option<Arc<Command>>,
 }
 
 /// How a commit ended.
@@ -257,9 +260,13 @@ pub trait RecordStore: Send + Sync {
 pub struct History {
     /// The thred's version after the step; 0 for an event that moved no thred.
     pub version: u64,
-    /// The event that came in; `None` for a command.
+    /// The event that came in; of a spawned thred's start, the event that it was given or else the
+    /// spawning thred's; `None` for other commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<Arc<Event>>,
+    /// The command that came in; `None` for an event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Arc<Command>>,
     /// What was decided.
     pub log: Vec<LogRecord>,
     /// The messages that went out, with their recipients.

@@ -54,9 +54,11 @@ pub fn spawn(pattern: &Pattern, start: &Start, world: &World<'_>) -> Result<Comm
     state.locals = start.locals.clone();
     state.participants = start.participants.clone();
     state.label = Some(pattern.name.clone());
-    let id = Command::Start(start.clone()).id();
+    let command = Arc::new(Command::Start(start.clone()));
+    let id = command.id();
     let event = start.input.as_ref().unwrap_or(&start.cause).clone();
     let mut step = Step::new(pattern, world, state, id, Some(event));
+    step.command = Some(command);
     step.record(LogType::Started, None, start.parent.as_ref().map(ThredId::as_str));
     match &start.input {
         Some(event) => {
@@ -130,6 +132,7 @@ fn obey(
     world: &World<'_>,
 ) -> Result<Outcome, StepError> {
     let mut step = Step::new(pattern, world, state.clone(), id, None);
+    step.command = Some(Arc::new(command.clone()));
     match command {
         // The thred is there, so it has been started; the inbox no longer says so.
         Command::Start(_) => return Ok(Outcome::Duplicate),
