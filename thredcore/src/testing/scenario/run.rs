@@ -386,3 +386,6 @@ fn threds(count: usize) -> String {
         many => format!("{many} threds"),
     }
 }
+
+#[cfg(test)]
+mod tests;
