@@ -13,7 +13,7 @@
 //! live: none
 //! ```
 
-use std::{error::Error, sync::Arc};
+use std::{collections::BTreeSet, error::Error, sync::Arc};
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -45,7 +45,7 @@ impl MessageHandler for Billing {
     }
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut directory = Directory::new();
     directory.add_group("warehouse", ["wes", "wanda"]);
@@ -86,19 +86,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Prints the next messages to people; sorted, since children do not wait for each other.
+/// Prints the next messages to people. Sorted, since children do not wait for each other; a set,
+/// since a message may be delivered twice.
 async fn show_messages(engine: &Engine, count: usize) -> Result<(), PortError> {
-    let mut lines = Vec::new();
+    let mut lines = BTreeSet::new();
     while lines.len() < count {
         for delivery in engine.message_q().receive(&["org.wt.session".into()], count).await? {
             let message = &delivery.payload.message;
             let to: Vec<_> = message.to.iter().map(|id| id.as_str()).collect();
             let title = message.event.title().unwrap_or_default();
-            lines.push(format!("{}: {title}", to.join(", ")));
+            lines.insert(format!("{}: {title}", to.join(", ")));
             engine.message_q().ack(&[delivery.tag]).await?;
         }
     }
-    lines.sort();
     lines.iter().for_each(|line| println!("{line}"));
     Ok(())
 }

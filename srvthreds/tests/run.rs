@@ -251,6 +251,59 @@ fn fresh() -> String {
     format!("\"{}\"", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+#[test]
+fn the_uav_example_runs_to_its_end() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let output = Command::new(env!("CARGO_BIN_EXE_srvthreds"))
+        .current_dir(examples)
+        .args(["run", "--patterns", "patterns", "--sessions", "sessions.json"])
+        .args(["--events", "uav.events.jsonl", "--color", "never"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        titles(&output),
+        [
+            "Contact of north",
+            "Contact lookup",
+            "UAV detected at north",
+            "Video of sensor-7",
+            "-",
+            "Closed by ann"
+        ]
+    );
+    let last = std::str::from_utf8(&output.stdout).unwrap().lines().last().unwrap();
+    let to = serde_json::from_str::<Value>(last).unwrap()["to"].clone();
+    assert_eq!(to, serde_json::json!(["sensor-7", "carol", "ann", "bob"]));
+    let stderr = stderr(&output);
+    assert!(stderr.contains("6 accepted, 0 rejected, 1 matched no pattern"), "{stderr}");
+    assert!(stderr.contains("2 started, 2 ended, 0 live"), "{stderr}");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_does_not_wait_for_a_reader_that_stands_still() {
+    let directory = files(&[("hello.json", HELLO)]);
+    let mut child = start(directory.path(), &["--in-flight", "100000"]);
+    let pid = child.id().to_string();
+    let mut stdin = child.stdin.take().unwrap();
+    // Nobody reads: the pipes fill up, and this thread ends when the program does.
+    let feeder = std::thread::spawn(move || {
+        let line = event("1", "hello", "ann");
+        while stdin.write_all(line.replace("\"1\"", &fresh()).as_bytes()).is_ok() {}
+    });
+    let mut signals = 0;
+    while child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let _ = Command::new("kill").args(["-s", "TERM", &pid]).stderr(Stdio::null()).status();
+        signals += 1;
+        assert!(signals < 20, "the program does not end");
+    }
+    feeder.join().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+}
+
 #[cfg(unix)]
 #[test]
 fn a_signal_ends_the_input_and_finishes_the_rest() {

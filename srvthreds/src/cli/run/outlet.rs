@@ -4,7 +4,7 @@ use std::{
     collections::{HashSet, VecDeque},
     io::{self, Write},
     sync::atomic::{AtomicU64, Ordering},
-    thread::{self, JoinHandle},
+    thread,
 };
 
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use thredcore::{
     port::{DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, Routed},
 };
 use thredlib::{MessageId, Topic};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 /// Prints messages as JSON lines, each once. A reader that is slow slows the engine down.
 pub(super) struct Outlet {
@@ -58,13 +58,15 @@ enum Chunk {
     End,
 }
 
-/// The thread that writes to standard output.
-pub(super) struct Writer(JoinHandle<io::Result<()>>);
+/// The end of the thread that writes to standard output.
+pub(super) struct Writer(oneshot::Receiver<io::Result<()>>);
 
 impl Writer {
     /// Waits until all is written.
-    pub(super) fn join(self) -> io::Result<()> {
-        self.0.join().unwrap_or_else(|_| Err(io::Error::other("the writer panicked")))
+    pub(super) async fn finish(self, outlet: &Outlet) -> io::Result<()> {
+        // Without a receiver the writer has ended already.
+        let _ = outlet.chunks.send(Chunk::End).await;
+        self.0.await.unwrap_or_else(|_| Err(io::Error::other("the writer panicked")))
     }
 }
 
@@ -75,7 +77,9 @@ impl Outlet {
     /// Starts to print; messages of the answered topics can be received as well.
     pub(super) fn open(answered: Vec<Topic>) -> (Self, Writer) {
         let (chunks, receiver) = mpsc::channel(Self::AHEAD);
-        let writer = Writer(thread::spawn(|| write(receiver, io::stdout().lock())));
+        let (done, end) = oneshot::channel();
+        thread::spawn(|| done.send(write(receiver, io::stdout().lock())));
+        let writer = Writer(end);
         let outlet = Self {
             seen: Mutex::default(),
             chunks,
@@ -139,12 +143,6 @@ impl Outlet {
     /// Waits until nobody reads standard output any more.
     pub(super) async fn reader_gone(&self) {
         self.chunks.closed().await;
-    }
-
-    /// Has the writer end when it has written what is there.
-    pub(super) async fn finish(&self) {
-        // Without a receiver the writer has ended already.
-        let _ = self.chunks.send(Chunk::End).await;
     }
 }
 
