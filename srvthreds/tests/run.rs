@@ -196,11 +196,12 @@ fn what_cannot_start_says_why() {
 
 #[test]
 fn timers_fire_while_the_run_lingers() {
-    let directory = files(&[("waiting.json", WAITING)]);
     let ask = event("1", "ask", "ann");
     let live = |output: &Output| summary(output)["threds"]["live"].clone();
+    let directory = files(&[("waiting.json", &WAITING.replace("150", "3600000"))]);
     let output = run(directory.path(), &[], &ask);
     assert_eq!((titles(&output), live(&output)), (vec!["asked".to_owned()], 1.into()));
+    let directory = files(&[("waiting.json", WAITING)]);
     for args in [&["--wait"][..], &["--linger", "20s"]] {
         let output = run(directory.path(), args, &ask);
         assert_eq!(titles(&output), ["asked", "too late"]);
