@@ -19,7 +19,10 @@ use thredcore::{
     agent::RunningAgent,
     memory::{MemoryEventQ, MemoryStorage},
 };
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::timeout,
+};
 
 use super::{
     Outcome,
@@ -137,17 +140,26 @@ impl Run {
                 agent.shutdown().await;
             }
         }
-        let summary = Summary {
+        let mut summary = Summary {
             counts,
             interrupted,
             undone: self.traffic.under_way().await,
+            written: true,
             messages: self.outlet.published(),
             tally: self.storage.tally(),
             dead: summary::Dead::read(&self.traffic, &self.outlet).await,
             took,
         };
-        self.outlet.finish().await;
-        self.writer.join()?;
+        // A slow reader is waited for, but not against the user's will.
+        let patience = if interrupted || !drained { DRAIN } else { Duration::MAX };
+        tokio::select! {
+            biased;
+            () = interrupts.next() => summary.written = false,
+            written = timeout(patience, self.writer.finish(&self.outlet)) => match written {
+                Ok(written) => written?,
+                Err(_) => summary.written = false,
+            },
+        }
         summary.print(args.json)?;
         Ok(summary.outcome())
     }
