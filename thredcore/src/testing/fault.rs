@@ -22,7 +22,7 @@ use crate::{
         Commit, Committed, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, Due, EventQ,
         History, Inbound, Lease, LeaseStore, LimitStore, Loaded, LogRecord, MessageQ, PatternStore,
         PendingOutbox, PortError, PortErrorKind, RecordStore, Reservation, Reserved, Routed,
-        Storage, StoredPattern, ThredPage, ThredQuery, ThredStore,
+        StoredPattern, ThredPage, ThredQuery, ThredStore,
     },
     state::PatternKey,
 };
