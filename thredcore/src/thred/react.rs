@@ -141,6 +141,8 @@ fn obey(
             let Some(expiry) = step.reaction()?.expiry.as_ref().filter(|_| due) else {
                 return Ok(Outcome::Nothing);
             };
+            // Where the transition keeps the reaction, its timer has had its one effect.
+            step.state.expires_at = None;
             return take(step, &expiry.transition, LogType::Expired);
         }
         Command::Transition { to, .. } => {
