@@ -31,7 +31,7 @@ fn run(models: Vec<PatternModel>, acts: &[Act], group: usize, batch: usize) -> E
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_histories_keep_the_invariants(

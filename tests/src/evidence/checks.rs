@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use thredcore::{
+    pattern::Target,
     port::{History, LogRecord, LogType, Timer},
     state::{Status, ThredState},
     thred::{replay, started_id},
@@ -222,9 +223,11 @@ fn check_timers(evidence: &Evidence, breaches: &mut Vec<String>) {
         let reaction = evidence
             .pattern(&past.state)
             .and_then(|pattern| Some(&pattern.reactions[pattern.position(&past.state.reaction)?]));
-        let expires = past.state.status == Status::Active
-            && reaction.is_some_and(|reaction| reaction.expiry.is_some());
-        if past.state.expires_at.is_some() != expires {
+        let expiry = reaction.and_then(|reaction| reaction.expiry.as_ref());
+        // One that keeps the reaction happens once, and then there is none.
+        let kept = expiry.is_some_and(|expiry| expiry.transition.target == Target::Stay);
+        let expires = past.state.status == Status::Active && expiry.is_some();
+        if past.state.expires_at.is_some() != expires && !(kept && expires) {
             let id = &past.state.id;
             breaches.push(format!("thred {id}: its reaction's expiry and its timer disagree"));
         }
