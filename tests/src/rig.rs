@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use thredcore::{
     Engine, EngineConfig, EngineError, FiredTimers, Ports,
-    memory::MemoryBackends,
+    memory::{MemoryBackends, MemoryEventQ, MemoryStorage, MemoryStorageConfig},
     port::{
         Clock, Delivery, Directory, EventQ, FixedDirectory, Inbound, MessageQ, PortError,
         PortErrorKind, Routed, Storage, ThredQuery,
@@ -50,7 +50,13 @@ impl Rig {
         config: EngineConfig,
         fault: Arc<Fault>,
     ) -> Self {
-        let backends = MemoryBackends::new();
+        // Few partitions: each is a call of its own for every look at timers and outboxes.
+        let storage = MemoryStorage::new(MemoryStorageConfig::default().partitions(3));
+        let backends = MemoryBackends {
+            event_q: Arc::new(MemoryEventQ::with_partitions(4)),
+            message_q: Arc::default(),
+            storage: Arc::new(storage),
+        };
         let clock = Arc::new(ManualClock::new(Self::START_TIME));
         let directory = Arc::new(FixedDirectory::new(directory));
         let sound = ports(&backends, &clock, &directory, None);

@@ -46,6 +46,25 @@ async fn an_expiry_that_keeps_the_reaction_happens_once() {
 }
 
 #[tokio::test]
+async fn a_spawned_thred_never_meets_the_event_that_it_comes_from() {
+    let spawn = r#"{ "names": "watch", "type": "sibling" }"#;
+    let start = on("a").spawn(serde_json::from_str(spawn).unwrap());
+    let parent = PatternBuilder::new("p").reaction(ReactionBuilder::new("start").condition(start));
+    let watch = ReactionBuilder::new("watch").condition(on("a")).allow_unbound_events();
+    let idle = ReactionBuilder::new("never").condition(on("never"));
+    let watch = PatternBuilder::new("watch").reaction(idle).reaction(watch).build();
+    let mut watch = watch;
+    watch.reactions.rotate_left(1);
+    let mut rig = rig(vec![parent.build(), watch]).await;
+    hand_in(&mut rig, vec![event(1, "a")]).await;
+    settle(&mut rig).await;
+    let before = rig.evidence().await;
+    hand_in(&mut rig, vec![event(1, "a")]).await;
+    settle(&mut rig).await;
+    assert_eq!(rig.evidence().await.states(), before.states());
+}
+
+#[tokio::test]
 async fn a_start_from_before_the_dedupe_window_comes_again() {
     let start = ReactionBuilder::new("start").condition(on("a"));
     let wait = ReactionBuilder::new("wait").condition(on("b").transition("$noTransition"));
