@@ -12,6 +12,7 @@ mod expiry;
 mod matching;
 mod notice;
 mod patterns;
+mod places;
 mod publish;
 mod react;
 mod receive;
