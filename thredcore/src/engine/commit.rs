@@ -37,6 +37,11 @@ impl Engine {
                 placed.push(it);
                 continue;
             }
+            // Delivered again after its thred has started: there is nothing to take a place for.
+            if self.is_known(&it.commit.state.id).await? {
+                self.committed_before(batch, &it, false).await?;
+                continue;
+            }
             let place = Reservation {
                 pattern: it.pattern.key.id.clone(),
                 thred: it.commit.state.id.clone(),
@@ -51,6 +56,12 @@ impl Engine {
             }
         }
         Ok(placed)
+    }
+
+    async fn is_known(&self, thred: &ThredId) -> Result<bool, Stopped> {
+        let ids = [thred.clone()];
+        let loaded = self.insist(|| self.storage().load(&ids)).await?;
+        Ok(loaded.into_iter().flatten().next().is_some())
     }
 
     fn constrain(&self, batch: &mut Batch, it: &Reacted, why: &str) {
@@ -101,6 +112,11 @@ impl Engine {
                     Ok(Committed::Duplicate) => {
                         self.committed_before(batch, &it, uncertain).await?;
                         again.extend(it.prelude.then_some(it.task));
+                    }
+                    // The thred is there already, and has consumed so much since that its inbox
+                    // no longer names what started it.
+                    Ok(Committed::Conflict) if it.commit.expected == 0 => {
+                        self.committed_before(batch, &it, uncertain).await?;
                     }
                     Ok(Committed::Conflict) => {
                         batch.held.remove(&it.commit.state.id);

@@ -19,7 +19,10 @@ use thredcore::{
     agent::RunningAgent,
     memory::{MemoryEventQ, MemoryStorage},
 };
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::timeout,
+};
 
 use super::{
     Outcome,
@@ -53,7 +56,7 @@ pub(crate) fn run(args: &RunArgs, color: Color) -> io::Result<Outcome> {
     let runtime = runtime(args.in_flight)?;
     runtime.block_on(async {
         match Run::start(setup, args).await {
-            Ok(run) => run.to_end(input, args).await,
+            Ok(run) => run.until_end(input, args).await,
             Err(outcome) => Ok(outcome),
         }
     })
@@ -105,7 +108,7 @@ impl Run {
         Ok(Self { engine, running, agent, storage, outlet, traffic, writer, since: Instant::now() })
     }
 
-    async fn to_end(self, input: Input, args: &RunArgs) -> io::Result<Outcome> {
+    async fn until_end(self, input: Input, args: &RunArgs) -> io::Result<Outcome> {
         let mut interrupts = Interrupts::listen()?;
         let mut feed = Feed::new(&self.engine, &self.traffic);
         let mut interrupted = tokio::select! {
@@ -137,17 +140,26 @@ impl Run {
                 agent.shutdown().await;
             }
         }
-        let summary = Summary {
+        let mut summary = Summary {
             counts,
             interrupted,
             undone: self.traffic.under_way().await,
+            written: true,
             messages: self.outlet.published(),
             tally: self.storage.tally(),
             dead: summary::Dead::read(&self.traffic, &self.outlet).await,
             took,
         };
-        self.outlet.finish().await;
-        self.writer.join()?;
+        // A slow reader is waited for, but not against the user's will.
+        let patience = if interrupted || !drained { DRAIN } else { Duration::MAX };
+        tokio::select! {
+            biased;
+            () = interrupts.next() => summary.written = false,
+            written = timeout(patience, self.writer.finish(&self.outlet)) => match written {
+                Ok(written) => written?,
+                Err(_) => summary.written = false,
+            },
+        }
         summary.print(args.json)?;
         Ok(summary.outcome())
     }
