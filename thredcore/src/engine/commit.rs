@@ -37,11 +37,6 @@ impl Engine {
                 placed.push(it);
                 continue;
             }
-            // Delivered again after its thred has started: there is nothing to take a place for.
-            if self.is_known(&it.commit.state.id).await? {
-                self.committed_before(batch, &it, false).await?;
-                continue;
-            }
             let place = Reservation {
                 pattern: it.pattern.key.id.clone(),
                 thred: it.commit.state.id.clone(),
@@ -49,17 +44,25 @@ impl Engine {
                 interval: it.pattern.instance_interval,
                 now: batch.now,
             };
-            match self.insist(|| self.storage().reserve(&place)).await? {
-                Reserved::Granted => placed.push(it),
-                Reserved::Full => self.constrain(batch, &it, "maxInstances is reached"),
-                Reserved::TooSoon => self.constrain(batch, &it, "instanceInterval is not over"),
+            let why = match self.insist(|| self.storage().reserve(&place)).await? {
+                Reserved::Granted => {
+                    placed.push(it);
+                    continue;
+                }
+                Reserved::Full => "maxInstances is reached",
+                Reserved::TooSoon => "instanceInterval is not over",
+            };
+            match self.has_started(&it.commit).await? {
+                true => self.committed_before(batch, &it, false).await?,
+                false => self.constrain(batch, &it, why),
             }
         }
         Ok(placed)
     }
 
-    async fn is_known(&self, thred: &ThredId) -> Result<bool, Stopped> {
-        let ids = [thred.clone()];
+    /// Whether a start has been done before; the thred may have ended and given its place back.
+    async fn has_started(&self, commit: &Commit) -> Result<bool, Stopped> {
+        let ids = [commit.state.id.clone()];
         let loaded = self.insist(|| self.storage().load(&ids)).await?;
         Ok(loaded.into_iter().flatten().next().is_some())
     }
@@ -113,8 +116,8 @@ impl Engine {
                         self.committed_before(batch, &it, uncertain).await?;
                         again.extend(it.prelude.then_some(it.task));
                     }
-                    // The thred is there already, and has consumed so much since that its inbox
-                    // no longer names what started it.
+                    // A thred's id derives from what starts it: that it is there is this start,
+                    // from before the dedupe window.
                     Ok(Committed::Conflict) if it.commit.expected == 0 => {
                         self.committed_before(batch, &it, uncertain).await?;
                     }
