@@ -1,3 +1,6 @@
 //! What the tests of this package share.
 
 pub mod arbitrary;
+pub mod evidence;
+pub mod rig;
+pub mod story;

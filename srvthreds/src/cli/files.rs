@@ -82,6 +82,29 @@ pub(crate) fn pattern_files(
     (files, unreadable)
 }
 
+/// The scenario files that the paths stand for, in the order given, those of a directory sorted.
+/// No file comes twice.
+pub(crate) fn scenario_files(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<Unreadable>) {
+    let (mut files, mut unreadable) = (Vec::new(), Vec::new());
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let before = (files.len(), unreadable.len());
+        let mut below = Vec::new();
+        json_files(path, &mut below, &mut unreadable);
+        files.extend(below.into_iter().filter(|file| looks_like_scenario(file)));
+        if before == (files.len(), unreadable.len()) {
+            let reason = "there are no scenario files in this directory".to_owned();
+            unreadable.push(Unreadable { name: path.display().to_string(), reason });
+        }
+    }
+    let mut seen = HashSet::new();
+    files.retain(|path| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())));
+    (files, unreadable)
+}
+
 /// A JSON file as a value; says what is wrong with it, and where.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Unreadable> {
     let text = fs::read_to_string(path).map_err(|error| refused(path, &error))?;
@@ -152,4 +175,14 @@ fn looks_like_pattern(path: &Path, text: &str) -> bool {
     text.contains("\"reactions\"")
         && serde_json::from_str::<Value>(text)
             .map_or(true, |document| document.get("reactions").is_some())
+}
+
+fn looks_like_scenario(path: &Path) -> bool {
+    if path.to_string_lossy().ends_with(".scenario.json") {
+        return true;
+    }
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.contains("\"steps\"")
+        && serde_json::from_str::<Value>(&text)
+            .is_ok_and(|document| document.get("steps").is_some_and(Value::is_array))
 }

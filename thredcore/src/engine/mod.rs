@@ -12,6 +12,7 @@ mod expiry;
 mod matching;
 mod notice;
 mod patterns;
+mod places;
 mod publish;
 mod react;
 mod receive;
@@ -26,7 +27,6 @@ use std::{
     },
 };
 
-use thredlib::ParticipantId;
 use tokio::sync::{Notify, watch};
 
 pub use accept::AcceptError;
@@ -92,7 +92,7 @@ struct Shared {
     config: EngineConfig,
     library: RwLock<Arc<Library>>,
     library_version: RwLock<Option<u64>>,
-    watchers: RwLock<Arc<Vec<ParticipantId>>>,
+    watchers: RwLock<patterns::Watchers>,
     /// When the timer task means to wake; an earlier timer wakes it.
     next_timer: AtomicI64,
     timer_armed: Notify,

@@ -7,7 +7,7 @@ use thredlib::{ParticipantId, PatternId, PatternModel};
 use super::{Engine, EngineError};
 use crate::{
     pattern::{Library, LoadError, Pattern},
-    port::{PortError, StoredPattern},
+    port::{Lease, PortError, StoredPattern},
 };
 
 /// The names of the leases of those who watch threds.
@@ -26,7 +26,7 @@ impl Engine {
     }
 
     pub(super) fn watchers(&self) -> Arc<Vec<ParticipantId>> {
-        self.0.watchers.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.watchers.read().unwrap_or_else(PoisonError::into_inner).at(self.now())
     }
 
     /// Stores patterns and matches events against them from here on. Running threds keep the
@@ -119,11 +119,33 @@ impl Engine {
     /// Learns who watches.
     pub(super) async fn find_watchers(&self) -> Result<(), PortError> {
         let leases = self.storage().leases(WATCH, self.now()).await?;
-        let watchers: Vec<_> = leases.into_iter().map(|l| ParticipantId::from(l.owner)).collect();
+        let watchers = Watchers::new(leases);
         let mut known = self.0.watchers.write().unwrap_or_else(PoisonError::into_inner);
-        if **known != watchers {
-            *known = Arc::new(watchers);
+        if known.leases != watchers.leases {
+            *known = watchers;
         }
         Ok(())
+    }
+}
+
+/// Who watches, and how long. A watch ends by itself, whenever the leases were last looked at.
+#[derive(Debug, Default)]
+pub(super) struct Watchers {
+    leases: Vec<Lease>,
+    owners: Arc<Vec<ParticipantId>>,
+}
+
+impl Watchers {
+    fn new(leases: Vec<Lease>) -> Self {
+        let owners = leases.iter().map(|lease| lease.owner.as_str().into()).collect();
+        Self { leases, owners: Arc::new(owners) }
+    }
+
+    fn at(&self, now: i64) -> Arc<Vec<ParticipantId>> {
+        if self.leases.iter().all(|lease| lease.until > now) {
+            return self.owners.clone();
+        }
+        let running = self.leases.iter().filter(|lease| lease.until > now);
+        Arc::new(running.map(|lease| lease.owner.as_str().into()).collect())
     }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use thredlib::{ErrorCode, Event, EventError, ThredId, expr::Scope};
+use thredlib::{ErrorCode, EventError, ThredId, expr::Scope};
 
 use super::{
     Engine, Stopped,
@@ -210,13 +210,5 @@ fn react_one(
     match state {
         Some(state) => thred::react(pattern, state, input, &world),
         None => Ok(Outcome::Ended),
-    }
-}
-
-/// The event of a case, if it is one.
-pub(super) fn event_of(inbound: &Inbound) -> Option<&Arc<Event>> {
-    match inbound {
-        Inbound::Event(event) => Some(event),
-        Inbound::Command(_) => None,
     }
 }

@@ -1,7 +1,7 @@
 //! The queue of what comes in.
 
 use std::{
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    hash::BuildHasher,
     pin::pin,
     sync::{
         Arc, Mutex,
@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use super::{
+    hash::FastHash,
     lane::{DeadLetters, Item, Lane},
     lock,
 };
@@ -142,6 +143,17 @@ impl MemoryEventQ {
         self.room.notify_waiters();
     }
 
+    /// Gives back all that is handed out, as a broker does when it loses a consumer; says how many
+    /// items. For tests and programs that replace an engine within one process.
+    pub fn redeliver_unacked(&self) -> usize {
+        let give_back = |partition: &Partition| {
+            let count = lock(&partition.state).lane.put_all_back();
+            partition.ready.notify_waiters();
+            count
+        };
+        self.partitions.iter().map(give_back).sum()
+    }
+
     /// How many dead letters were dropped for want of room.
     pub fn dropped_dead_letters(&self) -> u64 {
         lock(&self.dead).dropped()
@@ -152,8 +164,8 @@ impl MemoryEventQ {
     }
 
     fn partition_of(&self, item: &Inbound) -> usize {
-        let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one(item.partition_key());
-        (hash % self.partitions.len() as u64) as usize
+        let hash = FastHash::new().hash_one(item.partition_key());
+        ((hash >> 32) % self.partitions.len() as u64) as usize
     }
 
     /// Counts events in, once there is room.

@@ -86,6 +86,23 @@ impl<T: Clone> Lane<T> {
         }
     }
 
+    /// Puts back all that is handed out, as after the loss of its consumer; says how many.
+    pub(super) fn put_all_back(&mut self) -> usize {
+        let (slots, free) = (&mut self.slots, &mut self.free);
+        let mut out: Vec<_> = (slots.iter_mut().zip(0..))
+            .filter_map(|(slot, number)| {
+                let item = slot.item.take()?;
+                free.push(number);
+                Some(item)
+            })
+            .collect();
+        // Latest first, so that nearly all go to the very front.
+        out.sort_unstable_by_key(|item| std::cmp::Reverse(item.order));
+        let count = out.len();
+        out.into_iter().for_each(|item| self.put_back(item));
+        count
+    }
+
     /// Removes the first item without handing it out.
     pub(super) fn pop(&mut self) -> Option<T> {
         self.ready.pop_front().map(|item| item.payload)

@@ -270,6 +270,16 @@ impl MemoryMessageQ {
         all
     }
 
+    /// Gives back all that is handed out, as a broker does when it loses a consumer; says how many
+    /// messages. For tests and programs that replace an agent within one process.
+    pub fn redeliver_unacked(&self) -> usize {
+        let mut state = lock(&self.state);
+        let count = state.topics.iter_mut().map(|topic| topic.lane.put_all_back()).sum();
+        state.topics.iter().for_each(|topic| topic.ready.notify_waiters());
+        self.ready.notify_waiters();
+        count
+    }
+
     /// How many dead letters were dropped for want of room.
     pub fn dropped_dead_letters(&self) -> u64 {
         lock(&self.state).dead.dropped()

@@ -4,7 +4,9 @@
 
 mod bed;
 mod clock;
+pub mod fault;
 pub mod scenario;
 
 pub use bed::{Bed, BedBuilder, BedError};
 pub use clock::ManualClock;
+pub use scenario::{ScenarioOutcome, run_scenario};

@@ -7,6 +7,7 @@
 mod react;
 mod recipients;
 mod relay;
+mod replay;
 mod step;
 mod view;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use thredlib::{ErrorCode, Event, EventError, EventId, ExprError, ParticipantId};
 
 pub use react::{react, spawn, start, started_id};
+pub use replay::{ReplayError, replay};
 pub use view::summary;
 
 use crate::{

@@ -30,6 +30,7 @@ pub fn start(
     let state = Step::fresh(pattern, world, started_id(&event.id, &pattern.key.id));
     scope.enter_thred(state.id.clone(), state.locals.clone());
     let mut step = Step::new(pattern, world, state, event.id.clone(), Some(event.clone()));
+    step.testing = true;
     let started = step.run(scope);
     scope.set_event(event);
     match started? {
@@ -53,9 +54,16 @@ pub fn spawn(pattern: &Pattern, start: &Start, world: &World<'_>) -> Result<Comm
     state.locals = start.locals.clone();
     state.participants = start.participants.clone();
     state.label = Some(pattern.name.clone());
-    let id = Command::Start(start.clone()).id();
+    let command = Arc::new(Command::Start(start.clone()));
+    let id = command.id();
     let event = start.input.as_ref().unwrap_or(&start.cause).clone();
+    // It has come of these: delivered again, they are not for it.
+    state.inbox.push(start.cause.id.clone());
+    if event.id != start.cause.id {
+        state.inbox.push(event.id.clone());
+    }
     let mut step = Step::new(pattern, world, state, id, Some(event));
+    step.command = Some(command);
     step.record(LogType::Started, None, start.parent.as_ref().map(ThredId::as_str));
     match &start.input {
         Some(event) => {
@@ -129,6 +137,7 @@ fn obey(
     world: &World<'_>,
 ) -> Result<Outcome, StepError> {
     let mut step = Step::new(pattern, world, state.clone(), id, None);
+    step.command = Some(Arc::new(command.clone()));
     match command {
         // The thred is there, so it has been started; the inbox no longer says so.
         Command::Start(_) => return Ok(Outcome::Duplicate),
@@ -138,6 +147,8 @@ fn obey(
             let Some(expiry) = step.reaction()?.expiry.as_ref().filter(|_| due) else {
                 return Ok(Outcome::Nothing);
             };
+            // Where the transition keeps the reaction, its timer has had its one effect.
+            step.state.expires_at = None;
             return take(step, &expiry.transition, LogType::Expired);
         }
         Command::Transition { to, .. } => {

@@ -31,10 +31,13 @@ pub(super) struct Step<'a> {
     /// The event or command that is consumed.
     consumed: EventId,
     event: Option<Arc<Event>>,
+    pub(super) command: Option<Arc<Command>>,
     pub(super) outbox: Vec<OutboxEntry>,
     log: Vec<LogRecord>,
     /// How many events have been made so far; part of their ids.
     made: usize,
+    /// Whether the next match is a test of the entry, which has no side effects.
+    pub(super) testing: bool,
 }
 
 impl<'a> Step<'a> {
@@ -45,8 +48,18 @@ impl<'a> Step<'a> {
         consumed: EventId,
         event: Option<Arc<Event>>,
     ) -> Self {
-        let (outbox, log) = (Vec::new(), Vec::new());
-        Self { pattern, world, state, consumed, event, outbox, log, made: 0 }
+        Self {
+            pattern,
+            world,
+            state,
+            consumed,
+            event,
+            command: None,
+            outbox: Vec::new(),
+            log: Vec::new(),
+            made: 0,
+            testing: false,
+        }
     }
 
     /// A thred that has just entered the first reaction of its pattern, not committed yet.
@@ -92,7 +105,14 @@ impl<'a> Step<'a> {
                 .condition
                 .offer(scope, &mut self.state.matched, &mut ran)
                 .map_err(|error| self.failed(error))?;
+            if std::mem::take(&mut self.testing) && !Arc::ptr_eq(scope.locals(), &self.state.locals)
+            {
+                scope.enter_thred(self.state.id.clone(), self.state.locals.clone());
+            }
             self.run_consequents(&ran, scope)?;
+            for line in scope.take_logs() {
+                tracing::info!(thred = %self.state.id, "{line}");
+            }
             match verdict {
                 Verdict::No => {
                     self.record(LogType::NoMatch, None, None);
@@ -316,7 +336,7 @@ impl<'a> Step<'a> {
             if is_child {
                 self.state.children.push(child.clone());
             }
-            self.command(Command::Start(Start {
+            self.order(Command::Start(Start {
                 thred_id: child,
                 pattern_id: pattern.key.id.clone(),
                 parent: is_child.then(|| self.state.id.clone()),
@@ -330,7 +350,7 @@ impl<'a> Step<'a> {
     }
 
     /// Tells another thred something, once this step is committed.
-    pub(super) fn command(&mut self, command: Command) {
+    pub(super) fn order(&mut self, command: Command) {
         let id = MessageId::new(command.id().as_arc().clone());
         let outgoing = Outgoing::Command(Arc::new(command));
         self.outbox.push(OutboxEntry { id, at: self.world.now, outgoing });
@@ -409,11 +429,11 @@ impl<'a> Step<'a> {
         if self.state.status == Status::Terminated {
             self.end();
         }
-        self.tell_watchers();
         let expected = self.state.version;
+        self.state.version += 1;
+        self.state.modified_at = self.world.now;
+        self.tell_watchers();
         let state = &mut self.state;
-        state.version += 1;
-        state.modified_at = self.world.now;
         let surplus = (state.inbox.len() + 1).saturating_sub(self.world.limits.inbox.max(1));
         state.inbox.drain(..surplus);
         state.inbox.push(self.consumed.clone());
@@ -424,6 +444,7 @@ impl<'a> Step<'a> {
             outbox: self.outbox,
             log: self.log,
             event: self.event,
+            command: self.command,
         })
     }
 
@@ -431,10 +452,10 @@ impl<'a> Step<'a> {
     /// the pattern's instances is free.
     fn end(&mut self) {
         for child in std::mem::take(&mut self.state.children) {
-            self.command(Command::Terminate { thred_id: child, cause: self.consumed.clone() });
+            self.order(Command::Terminate { thred_id: child, cause: self.consumed.clone() });
         }
         if let Some(parent) = self.state.parent.clone() {
-            self.command(Command::Disown(Adopt { thred_id: parent, child: self.state.id.clone() }));
+            self.order(Command::Disown(Adopt { thred_id: parent, child: self.state.id.clone() }));
         }
         if self.pattern.is_limited() {
             self.outbox.push(OutboxEntry {

@@ -51,6 +51,19 @@ async fn what_is_given_back_in_pieces_returns_to_its_old_order() {
 }
 
 #[tokio::test]
+async fn what_a_lost_consumer_held_is_delivered_again_in_order() {
+    let queue = MemoryEventQ::with_partitions(1);
+    queue.publish((0..6).map(|id| event("erp", id)).collect()).await.unwrap();
+    let out = queue.receive(0, 4).await.unwrap();
+    queue.ack(&[out[1].tag]).await.unwrap();
+    assert_eq!(queue.redeliver_unacked(), 3);
+    queue.ack(&[out[0].tag]).await.unwrap();
+    let again = queue.receive(0, 9).await.unwrap();
+    assert_eq!(ids(&again), ["0", "2", "3", "4", "5"]);
+    assert_eq!(again.iter().map(|it| it.attempt).collect::<Vec<_>>(), [2, 2, 2, 1, 1]);
+}
+
+#[tokio::test]
 async fn commands_come_into_a_full_queue() {
     let queue = MemoryEventQ::new(MemoryEventQConfig::default().partitions(1).capacity(1));
     let command = Command::Expire { thred_id: "t".into(), entry: 1 };

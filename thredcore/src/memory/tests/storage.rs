@@ -44,7 +44,15 @@ fn ended(id: &str) -> Commit {
         detail: None,
     };
     let state = Arc::new(state);
-    Commit { expected: 0, consumed, state, outbox: vec![], log: vec![record], event: None }
+    Commit {
+        expected: 0,
+        consumed,
+        state,
+        outbox: vec![],
+        log: vec![record],
+        event: None,
+        command: None,
+    }
 }
 
 fn with_outbox(mut commit: Commit) -> Commit {

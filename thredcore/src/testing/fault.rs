@@ -1,0 +1,469 @@
+//! Backends that fail at a chosen call: for tests that walk through every crash point.
+//!
+//! A run with [`Fault::counting`] tells how many calls of ports a test makes. Then the test is run
+//! again for each of them, each time with a fault at that call, and must end the same.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use futures::future::{Either, select};
+use thredlib::{Event, MessageId, PatternId, ThredId, Topic};
+use tokio::sync::Notify;
+
+use crate::{
+    port::{
+        Commit, Committed, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, Due, EventQ,
+        History, Inbound, Lease, LeaseStore, LimitStore, Loaded, LogRecord, MessageQ, PatternStore,
+        PendingOutbox, PortError, PortErrorKind, RecordStore, Reservation, Reserved, Routed,
+        StoredPattern, ThredPage, ThredQuery, ThredStore,
+    },
+    state::PatternKey,
+};
+
+/// What happens at the chosen call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FaultKind {
+    /// Nothing is done; the caller hears [`PortErrorKind::Unavailable`].
+    Before,
+    /// It is done, but the answer is lost: the caller hears [`PortErrorKind::Unknown`].
+    AnswerLost,
+    /// Nothing is done, by this call or any later one: the caller hears
+    /// [`PortErrorKind::Closed`].
+    Crash,
+    /// It is done, and then nothing more: the caller hears [`PortErrorKind::Closed`].
+    CrashAfter,
+}
+
+impl FaultKind {
+    /// All kinds, to walk through.
+    pub const ALL: [Self; 4] = [Self::Before, Self::AnswerLost, Self::Crash, Self::CrashAfter];
+}
+
+/// A fault at one call, counted over all ports that share it.
+#[derive(Debug)]
+pub struct Fault {
+    /// The call, from 1; 0 for none.
+    at: u64,
+    kind: FaultKind,
+    calls: AtomicU64,
+    /// Told at the crash, for those who wait for an item.
+    crashed: Notify,
+}
+
+impl Fault {
+    /// Counts calls and fails none.
+    pub fn counting() -> Arc<Self> {
+        Self::at(0, FaultKind::Before)
+    }
+
+    /// A fault at a call, counted from 1.
+    pub fn at(call: u64, kind: FaultKind) -> Arc<Self> {
+        Arc::new(Self { at: call, kind, calls: AtomicU64::new(0), crashed: Notify::new() })
+    }
+
+    /// How many calls there were.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    /// Whether the fault has happened.
+    pub fn has_struck(&self) -> bool {
+        self.at > 0 && self.calls() >= self.at
+    }
+
+    /// What happens to the next call.
+    fn strike(&self) -> Option<FaultKind> {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.at == 0 || call < self.at {
+            return None;
+        }
+        if self.is_crash() {
+            self.crashed.notify_waiters();
+            return Some(if call == self.at { self.kind } else { FaultKind::Crash });
+        }
+        (call == self.at).then_some(self.kind)
+    }
+
+    fn is_crash(&self) -> bool {
+        matches!(self.kind, FaultKind::Crash | FaultKind::CrashAfter)
+    }
+
+    fn error(operation: &'static str, kind: FaultKind) -> PortError {
+        let kind = match kind {
+            FaultKind::Before => PortErrorKind::Unavailable,
+            FaultKind::AnswerLost => PortErrorKind::Unknown,
+            FaultKind::Crash | FaultKind::CrashAfter => PortErrorKind::Closed,
+        };
+        PortError::new(operation, kind, "an injected fault")
+    }
+
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, PortError>>,
+    ) -> Result<T, PortError> {
+        match self.strike() {
+            None => call.await,
+            Some(kind @ (FaultKind::Before | FaultKind::Crash)) => {
+                Err(Self::error(operation, kind))
+            }
+            Some(kind) => {
+                call.await?;
+                Err(Self::error(operation, kind))
+            }
+        }
+    }
+
+    /// Waiting for an item is no call: handing it out is. What was handed out to nobody is given
+    /// back, as a broker does when the connection is gone.
+    async fn receive<T, G>(
+        &self,
+        call: impl Future<Output = Result<Vec<Delivery<T>>, PortError>>,
+        give_back: impl FnOnce(Vec<DeliveryTag>) -> G,
+    ) -> Result<Vec<Delivery<T>>, PortError>
+    where
+        G: Future<Output = Result<(), PortError>>,
+    {
+        let mut crashed = pin!(self.crashed.notified());
+        crashed.as_mut().enable();
+        if self.has_struck() && self.is_crash() {
+            return Err(Self::error("receive", FaultKind::Crash));
+        }
+        let batch = match select(pin!(call), crashed).await {
+            Either::Left((batch, _)) => batch?,
+            Either::Right(_) => return Err(Self::error("receive", FaultKind::Crash)),
+        };
+        match self.strike() {
+            None => Ok(batch),
+            Some(kind) => {
+                give_back(batch.iter().map(|delivery| delivery.tag).collect()).await?;
+                Err(Self::error("receive", kind))
+            }
+        }
+    }
+
+    async fn each<T>(
+        &self,
+        operation: &'static str,
+        count: usize,
+        call: impl Future<Output = Vec<Result<T, PortError>>>,
+    ) -> Vec<Result<T, PortError>> {
+        let fail = |kind| (0..count).map(|_| Err(Self::error(operation, kind))).collect();
+        match self.strike() {
+            None => call.await,
+            Some(kind @ (FaultKind::Before | FaultKind::Crash)) => fail(kind),
+            Some(kind) => {
+                call.await;
+                fail(kind)
+            }
+        }
+    }
+}
+
+/// A backend with a [`Fault`].
+#[derive(Debug)]
+pub struct Faulty<P: ?Sized> {
+    port: Arc<P>,
+    fault: Arc<Fault>,
+}
+
+impl<P: ?Sized> Faulty<P> {
+    /// Makes a backend fail. Give the same fault to several, and it strikes once among them all.
+    pub fn new(port: Arc<P>, fault: Arc<Fault>) -> Self {
+        Self { port, fault }
+    }
+}
+
+#[async_trait]
+impl<P: EventQ + ?Sized> EventQ for Faulty<P> {
+    fn partitions(&self) -> u16 {
+        self.port.partitions()
+    }
+
+    async fn publish(&self, items: Vec<Inbound>) -> Result<(), PortError> {
+        self.fault.call("publish", self.port.publish(items)).await
+    }
+
+    async fn receive(
+        &self,
+        partition: u16,
+        max: usize,
+    ) -> Result<Vec<Delivery<Inbound>>, PortError> {
+        let give_back = async |tags: Vec<DeliveryTag>| self.port.nack(&tags).await;
+        self.fault.receive(self.port.receive(partition, max), give_back).await
+    }
+
+    async fn ack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
+        self.fault.call("ack", self.port.ack(tags)).await
+    }
+
+    async fn nack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
+        self.fault.call("nack", self.port.nack(tags)).await
+    }
+
+    async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
+        self.fault.call("dead_letter", self.port.dead_letter(tag, reason)).await
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<DeadLetter<Inbound>>, PortError> {
+        self.fault.call("dead_letters", self.port.dead_letters(filter)).await
+    }
+
+    async fn redrive(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
+        self.fault.call("redrive", self.port.redrive(filter)).await
+    }
+
+    async fn discard(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
+        self.fault.call("discard", self.port.discard(filter)).await
+    }
+
+    async fn depth(&self) -> Result<usize, PortError> {
+        self.fault.call("depth", self.port.depth()).await
+    }
+}
+
+#[async_trait]
+impl<P: MessageQ + ?Sized> MessageQ for Faulty<P> {
+    async fn publish(&self, messages: Vec<Routed>) -> Vec<Result<(), PortError>> {
+        self.fault.each("publish", messages.len(), self.port.publish(messages)).await
+    }
+
+    async fn receive(
+        &self,
+        topics: &[Topic],
+        max: usize,
+    ) -> Result<Vec<Delivery<Routed>>, PortError> {
+        let give_back = async |tags: Vec<DeliveryTag>| {
+            for tag in tags {
+                self.port.nack(tag, 0).await?;
+            }
+            Ok(())
+        };
+        self.fault.receive(self.port.receive(topics, max), give_back).await
+    }
+
+    async fn ack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
+        self.fault.call("ack", self.port.ack(tags)).await
+    }
+
+    async fn nack(&self, tag: DeliveryTag, delay_ms: u64) -> Result<(), PortError> {
+        self.fault.call("nack", self.port.nack(tag, delay_ms)).await
+    }
+
+    async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
+        self.fault.call("dead_letter", self.port.dead_letter(tag, reason)).await
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<DeadLetter<Routed>>, PortError> {
+        self.fault.call("dead_letters", self.port.dead_letters(filter)).await
+    }
+
+    async fn redrive(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
+        self.fault.call("redrive", self.port.redrive(filter)).await
+    }
+
+    async fn discard(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
+        self.fault.call("discard", self.port.discard(filter)).await
+    }
+
+    async fn depth(&self, topic: &Topic) -> Result<usize, PortError> {
+        self.fault.call("depth", self.port.depth(topic)).await
+    }
+}
+
+#[async_trait]
+impl<P: ThredStore + ?Sized> ThredStore for Faulty<P> {
+    fn partitions(&self) -> u16 {
+        self.port.partitions()
+    }
+
+    async fn load(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, PortError> {
+        self.fault.call("load", self.port.load(ids)).await
+    }
+
+    async fn commit(&self, commits: &[Arc<Commit>]) -> Vec<Result<Committed, PortError>> {
+        self.fault.each("commit", commits.len(), self.port.commit(commits)).await
+    }
+
+    async fn clear_outbox(&self, published: &[(ThredId, Vec<MessageId>)]) -> Result<(), PortError> {
+        self.fault.call("clear_outbox", self.port.clear_outbox(published)).await
+    }
+
+    async fn pending_outboxes(
+        &self,
+        partition: u16,
+        made_before: i64,
+        limit: usize,
+    ) -> Result<Vec<PendingOutbox>, PortError> {
+        self.fault
+            .call("pending_outboxes", self.port.pending_outboxes(partition, made_before, limit))
+            .await
+    }
+
+    async fn due(&self, partition: u16, at: i64, limit: usize) -> Result<Due, PortError> {
+        self.fault.call("due", self.port.due(partition, at, limit)).await
+    }
+
+    async fn threds(&self, query: &ThredQuery) -> Result<ThredPage, PortError> {
+        self.fault.call("threds", self.port.threds(query)).await
+    }
+
+    async fn listeners(
+        &self,
+        pattern: &PatternKey,
+        reaction: &str,
+    ) -> Result<Vec<ThredId>, PortError> {
+        self.fault.call("listeners", self.port.listeners(pattern, reaction)).await
+    }
+}
+
+#[async_trait]
+impl<P: RecordStore + ?Sized> RecordStore for Faulty<P> {
+    async fn append_log(&self, records: Vec<(LogRecord, Arc<Event>)>) -> Result<(), PortError> {
+        self.fault.call("append_log", self.port.append_log(records)).await
+    }
+
+    async fn history(
+        &self,
+        thred: Option<&ThredId>,
+        limit: usize,
+    ) -> Result<Vec<History>, PortError> {
+        self.fault.call("history", self.port.history(thred, limit)).await
+    }
+
+    async fn log(&self, limit: usize) -> Result<Vec<LogRecord>, PortError> {
+        self.fault.call("log", self.port.log(limit)).await
+    }
+}
+
+#[async_trait]
+impl<P: LimitStore + ?Sized> LimitStore for Faulty<P> {
+    async fn reserve(&self, reservation: &Reservation) -> Result<Reserved, PortError> {
+        self.fault.call("reserve", self.port.reserve(reservation)).await
+    }
+
+    async fn release(&self, places: &[(PatternId, ThredId)]) -> Result<(), PortError> {
+        self.fault.call("release", self.port.release(places)).await
+    }
+
+    async fn reserved(&self, pattern: &PatternId) -> Result<Vec<ThredId>, PortError> {
+        self.fault.call("reserved", self.port.reserved(pattern)).await
+    }
+}
+
+#[async_trait]
+impl<P: LeaseStore + ?Sized> LeaseStore for Faulty<P> {
+    async fn acquire(&self, lease: &Lease, now: i64) -> Result<bool, PortError> {
+        self.fault.call("acquire", self.port.acquire(lease, now)).await
+    }
+
+    async fn give_back(&self, name: &str, owner: &str) -> Result<(), PortError> {
+        self.fault.call("give_back", self.port.give_back(name, owner)).await
+    }
+
+    async fn leases(&self, prefix: &str, now: i64) -> Result<Vec<Lease>, PortError> {
+        self.fault.call("leases", self.port.leases(prefix, now)).await
+    }
+}
+
+#[async_trait]
+impl<P: PatternStore + ?Sized> PatternStore for Faulty<P> {
+    async fn put_pattern(&self, pattern: StoredPattern) -> Result<(), PortError> {
+        self.fault.call("put_pattern", self.port.put_pattern(pattern)).await
+    }
+
+    async fn remove_pattern(&self, id: &PatternId) -> Result<(), PortError> {
+        self.fault.call("remove_pattern", self.port.remove_pattern(id)).await
+    }
+
+    async fn patterns(&self) -> Result<Vec<StoredPattern>, PortError> {
+        self.fault.call("patterns", self.port.patterns()).await
+    }
+
+    async fn pattern(&self, key: &PatternKey) -> Result<Option<StoredPattern>, PortError> {
+        self.fault.call("pattern", self.port.pattern(key)).await
+    }
+
+    async fn listening_patterns(&self) -> Result<Vec<PatternKey>, PortError> {
+        self.fault.call("listening_patterns", self.port.listening_patterns()).await
+    }
+
+    async fn patterns_version(&self) -> Result<u64, PortError> {
+        self.fault.call("patterns_version", self.port.patterns_version()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        memory::{MemoryEventQ, MemoryStorage},
+        port::Storage,
+    };
+
+    fn item() -> Inbound {
+        Inbound::Event(Arc::new(Event::builder("a", "erp").id("e").build()))
+    }
+
+    #[tokio::test]
+    async fn the_fault_strikes_once_among_all_ports() {
+        let fault = Fault::at(2, FaultKind::Before);
+        let queue = Faulty::new(Arc::new(MemoryEventQ::default()), fault.clone());
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::default());
+        let storage: Arc<dyn Storage> = Arc::new(Faulty::new(storage, fault.clone()));
+        assert!(queue.publish(vec![item()]).await.is_ok());
+        assert!(!fault.has_struck());
+        let error = storage.load(&["a".into()]).await.unwrap_err();
+        assert_eq!(error.kind(), PortErrorKind::Unavailable);
+        assert!(storage.load(&["a".into()]).await.is_ok());
+        assert_eq!(fault.calls(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_does_not_undo_the_call() {
+        let inner = Arc::new(MemoryEventQ::default());
+        let queue = Faulty::new(inner.clone(), Fault::at(1, FaultKind::AnswerLost));
+        let error = queue.publish(vec![item()]).await.unwrap_err();
+        assert_eq!(error.kind(), PortErrorKind::Unknown);
+        assert_eq!(inner.depth().await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_crash_ends_calls_that_wait_and_all_later_ones() {
+        let inner = Arc::new(MemoryEventQ::with_partitions(1));
+        let fault = Fault::at(1, FaultKind::Crash);
+        let queue = Arc::new(Faulty::new(inner.clone(), fault));
+        let waiting = queue.clone();
+        let waiting = tokio::spawn(async move { waiting.receive(0, 1).await });
+        tokio::task::yield_now().await;
+        for _ in 0..2 {
+            let error = queue.publish(vec![item()]).await.unwrap_err();
+            assert_eq!(error.kind(), PortErrorKind::Closed);
+        }
+        assert_eq!(waiting.await.unwrap().unwrap_err().kind(), PortErrorKind::Closed);
+        assert_eq!(inner.depth().await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_delivery_to_nobody_is_given_back() {
+        let inner = Arc::new(MemoryEventQ::with_partitions(1));
+        inner.publish(vec![item()]).await.unwrap();
+        let queue = Faulty::new(inner, Fault::at(1, FaultKind::AnswerLost));
+        assert!(queue.receive(0, 1).await.is_err());
+        assert_eq!(queue.receive(0, 1).await.unwrap()[0].attempt, 2);
+    }
+}
