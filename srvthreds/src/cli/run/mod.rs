@@ -98,33 +98,23 @@ impl Run {
         let event_q = Arc::new(MemoryEventQ::new(traffic::event_q_config()));
         let (outlet, writer) = Outlet::open(setup.answered());
         let outlet = Arc::new(outlet);
-        let traffic = Traffic::new(
-            event_q.clone(),
-            outlet.clone(),
-            usize::try_from(args.in_flight).unwrap_or(usize::MAX),
-        );
+        let most = usize::try_from(args.in_flight).unwrap_or(usize::MAX);
+        let traffic = Traffic::new(event_q.clone(), outlet.clone(), most);
         let (engine, agent) = setup.build(storage.clone(), event_q, outlet.clone()).await?;
         let running = engine.start();
         Ok(Self { engine, running, agent, storage, outlet, traffic, writer, since: Instant::now() })
     }
 
+    /// Works until the input has ended or somebody ends it, finishes, and says what it came to.
     async fn until_end(self, input: Input, args: &RunArgs) -> io::Result<Outcome> {
         let mut interrupts = Interrupts::listen()?;
         let mut feed = Feed::new(&self.engine, &self.traffic);
-        let mut interrupted = tokio::select! {
+        let interrupted = tokio::select! {
             biased;
             () = self.outlet.reader_gone() => false,
             () = interrupts.next() => true,
-            () = feed.all(input) => false,
+            () = async { feed.all(input).await; self.linger(args).await } => false,
         };
-        if !interrupted {
-            interrupted = tokio::select! {
-                biased;
-                () = self.outlet.reader_gone() => false,
-                () = interrupts.next() => true,
-                () = self.linger(args) => false,
-            };
-        }
         // A second signal means: now.
         let drained = tokio::select! {
             biased;
@@ -167,7 +157,6 @@ impl Run {
     /// Gives timers their time after the end of the input.
     async fn linger(&self, args: &RunArgs) {
         const LOOK: Duration = Duration::from_millis(10);
-        self.traffic.settle().await;
         let longest = match args.wait {
             true => Duration::MAX,
             false => args.linger.unwrap_or_default(),
