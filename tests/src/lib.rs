@@ -3,4 +3,5 @@
 pub mod arbitrary;
 pub mod evidence;
 pub mod rig;
+pub mod seed;
 pub mod story;

@@ -9,6 +9,7 @@ use thred_tests::{
     arbitrary::{history, patterns},
     evidence::{Evidence, check_invariants},
     rig::Rig,
+    seed::cases,
     story::{self, hand_in, pass, settle},
 };
 use thredcore::{
@@ -80,7 +81,7 @@ fn order_patterns() -> Vec<PatternModel> {
     let audit = json!({
         "name": "audit",
         "reactions": [{ "name": "watch", "allowUnboundEvents": true, "condition":
-            with(with(when("order"), tell("Another", json!("cat"))), json!({ "transition": { "name": "$noTransition" } })) }]
+            with(with(when("inspect"), tell("Inspected", json!("cat"))), json!({ "transition": { "name": "$noTransition" } })) }]
     });
     let broken = json!({
         "name": "broken",
@@ -126,6 +127,7 @@ async fn tell_orders(rig: &mut Rig, together: bool) {
             event("hi", "org.wt.client.broadcast", "bob", Some(&one)),
         ],
         vec![event("paid1", "paid", "bob", Some(&one)), event("stray", "stray", "bob", None)],
+        vec![event("inspect", "inspect", "dan", None)],
         vec![event("gone", "picked", "bob", Some(&ThredId::from("no such thred")))],
         vec![control(
             "move",
@@ -213,7 +215,7 @@ fn every_crash_point_in_batches() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(150))]
 
     #[test]
     fn random_histories_with_a_random_fault(

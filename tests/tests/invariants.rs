@@ -5,19 +5,18 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use thred_tests::{
-    arbitrary::{happening, history, patterns},
+    arbitrary::{Act, happening, history, patterns},
     evidence::{Evidence, check_invariants},
     rig::Rig,
+    seed::cases,
     story,
 };
-use thredcore::testing::fault::Fault;
 use thredcore::{
     EngineConfig,
+    testing::fault::Fault,
     thred::{Input, react},
 };
 use thredlib::PatternModel;
-
-use thred_tests::arbitrary::Act;
 
 fn run(models: Vec<PatternModel>, acts: &[Act], group: usize, batch: usize) -> Evidence {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -31,7 +30,7 @@ fn run(models: Vec<PatternModel>, acts: &[Act], group: usize, batch: usize) -> E
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn random_histories_keep_the_invariants(

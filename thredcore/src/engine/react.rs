@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use thredlib::{ErrorCode, EventError, ThredId, expr::Scope};
+use thredlib::{ErrorCode, EventError, ExprError, ThredId, expr::Scope};
 
 use super::{
     Engine, Stopped,
@@ -16,6 +16,9 @@ use crate::{
     port::{Commit, Inbound, LogType, PortError, PortErrorKind},
     thred::{self, Input, Outcome, StepError},
 };
+
+/// How often a step that takes too long is computed before its event fails.
+const OVERTIME_TRIES: u32 = 3;
 
 /// A task and the commit that does it.
 pub(super) struct Reacted {
@@ -90,11 +93,18 @@ impl Engine {
             {
                 scope = Some((task.case, Scope::new(event.clone(), batch.now, batch.seed)));
             }
-            let outcome = {
-                let batch = &*batch;
+            let mut attempt = || {
                 let scope = scope.as_mut().map(|(_, scope)| scope);
                 catch_unwind(AssertUnwindSafe(|| react_one(batch, &task, &pattern, scope)))
             };
+            let mut outcome = attempt();
+            // The machine may have been busy with something else: the limit is on the clock.
+            for _ in 1..OVERTIME_TRIES {
+                match &outcome {
+                    Ok(Err(error)) if is_overtime(error) => outcome = attempt(),
+                    _ => break,
+                }
+            }
             let outcome = outcome.unwrap_or_else(|_| {
                 scope = None;
                 Err(StepError::Shape {
@@ -183,6 +193,11 @@ impl Engine {
             None => Ok(None),
         }
     }
+}
+
+fn is_overtime(error: &StepError) -> bool {
+    let StepError::Expression { source, .. } = error else { return false };
+    matches!(source, ExprError::Limit { limit: "time", .. })
 }
 
 fn react_one(
