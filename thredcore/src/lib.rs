@@ -3,6 +3,7 @@ pub mod agent;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod engine;
+mod hash;
 pub mod memory;
 pub mod pattern;
 pub mod persistence;
