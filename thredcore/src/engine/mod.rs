@@ -91,7 +91,8 @@ struct Shared {
     ports: Ports,
     config: EngineConfig,
     library: RwLock<Arc<Library>>,
-    library_version: RwLock<Option<u64>>,
+    /// The storage's version of the patterns in use; locked while they are read again.
+    library_version: tokio::sync::Mutex<Option<u64>>,
     watchers: RwLock<patterns::Watchers>,
     /// When the timer task means to wake; an earlier timer wakes it.
     next_timer: AtomicI64,
@@ -113,7 +114,7 @@ impl Engine {
             ports,
             config,
             library: RwLock::default(),
-            library_version: RwLock::default(),
+            library_version: tokio::sync::Mutex::default(),
             watchers: RwLock::default(),
             next_timer: AtomicI64::new(i64::MAX),
             timer_armed: Notify::new(),

@@ -182,7 +182,7 @@ impl Engine {
         match compiled {
             Some(Ok(pattern)) => {
                 let pattern = Arc::new(pattern);
-                batch.library = self.know_revision(pattern.clone());
+                self.know_revision(&mut batch.library, pattern.clone());
                 Ok(Some(pattern))
             }
             Some(Err(error)) => {

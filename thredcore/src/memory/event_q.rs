@@ -13,13 +13,15 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use super::{
-    hash::FastHash,
     lane::{DeadLetters, Item, Lane},
     lock,
 };
-use crate::port::{
-    Clock, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, EventQ, Inbound, PortError,
-    PortErrorKind, SystemClock,
+use crate::{
+    hash::FastHash,
+    port::{
+        Clock, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, EventQ, Inbound, PortError,
+        PortErrorKind, SystemClock,
+    },
 };
 
 /// Limits of a [`MemoryEventQ`].

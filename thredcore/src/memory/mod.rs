@@ -6,7 +6,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 mod event_q;
-mod hash;
 mod lane;
 mod message_q;
 mod outboxes;

@@ -9,8 +9,8 @@ use std::{
 
 use thredlib::{MessageId, ThredId};
 
-use super::hash::FastHash;
 use crate::{
+    hash::FastHash,
     port::{Commit, OutboxEntry},
     state::ThredState,
 };

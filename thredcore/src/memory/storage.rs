@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use thredlib::{Event, MessageId, PatternId, ThredId};
 
 use super::{
-    hash::FastHash,
     lock,
     outboxes::{ById, Shard, Unpublished},
     places::{Leases, Places},
@@ -20,6 +19,7 @@ use super::{
     tally::{Counters, Tally},
 };
 use crate::{
+    hash::FastHash,
     port::{
         Commit, Committed, Due, History, Loaded, LogRecord, PendingOutbox, PortError, RecordStore,
         ThredPage, ThredQuery, ThredStore, Timer,

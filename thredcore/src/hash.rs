@@ -5,12 +5,12 @@
 
 use std::hash::{BuildHasherDefault, Hasher};
 
-pub(super) type FastHash = BuildHasherDefault<FoldHasher>;
+pub(crate) type FastHash = BuildHasherDefault<FoldHasher>;
 
 /// Multiplies eight bytes at a time into the state and folds the halves of the product, as wyhash
 /// does.
 #[derive(Debug, Default)]
-pub(super) struct FoldHasher(u64);
+pub(crate) struct FoldHasher(u64);
 
 impl FoldHasher {
     fn fold(&mut self, word: u64) {
