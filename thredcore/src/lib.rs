@@ -53,6 +53,7 @@ pub mod pattern;
 pub mod thred;
 
 mod engine;
+mod hash;
 
 pub mod agent;
 pub mod persistence;

@@ -99,6 +99,10 @@ impl Engine {
         let (mut open, twice) = distinct(reacted);
         again.extend(twice.into_iter().map(|it| it.task));
         let mut commits: Vec<Arc<Commit>> = open.iter().map(|it| it.commit.clone()).collect();
+        let outgoing = commits.iter().filter(|it| !it.outbox.is_empty());
+        let outgoing = outgoing.filter(|it| it.state.status.is_live());
+        batch.outgoing = outgoing.map(|it| it.state.id.clone()).collect();
+        self.0.outgoing.begin(&batch.outgoing);
         let mut pauses = self.pauses();
         let mut uncertain = false;
         while !open.is_empty() {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     pattern::Pattern,
-    port::{Commit, Inbound, LogType, PortError, PortErrorKind},
+    port::{Commit, Inbound, Loaded, LogType, PortError, PortErrorKind},
     thred::{self, Input, Outcome, StepError},
 };
 
@@ -53,7 +53,7 @@ impl Engine {
             .cloned()
             .collect();
         if !missing.is_empty() {
-            let loaded = self.insist(|| self.storage().load(&missing)).await?;
+            let loaded = self.load_settled(&missing).await?;
             let found = missing.into_iter().zip(loaded);
             batch.held.extend(found.filter_map(|(id, loaded)| Some((id, loaded?))));
         }
@@ -79,6 +79,17 @@ impl Engine {
             }
         }
         Ok(ready)
+    }
+
+    /// Loads threds; one that another worker of this engine is just publishing is waited for.
+    async fn load_settled(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, Stopped> {
+        let loaded = self.insist(|| self.storage().load(ids)).await?;
+        let unpublished = loaded.iter().flatten().filter(|loaded| !loaded.outbox.is_empty());
+        let unpublished: Vec<_> = unpublished.map(|loaded| loaded.state.id.clone()).collect();
+        match !unpublished.is_empty() && self.0.outgoing.wait_for(&unpublished).await {
+            true => self.insist(|| self.storage().load(ids)).await,
+            false => Ok(loaded),
+        }
     }
 
     /// Computes what follows from each task.
