@@ -410,7 +410,10 @@ impl<P: PatternStore + ?Sized> PatternStore for Faulty<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::{MemoryEventQ, MemoryStorage};
+    use crate::{
+        memory::{MemoryEventQ, MemoryStorage},
+        port::Storage,
+    };
 
     fn item() -> Inbound {
         Inbound::Event(Arc::new(Event::builder("a", "erp").id("e").build()))
