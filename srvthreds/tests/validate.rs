@@ -138,6 +138,23 @@ fn files_of_one_call_are_one_set() {
 }
 
 #[test]
+fn spawned_patterns_are_looked_for_in_a_set_only() {
+    let spawning = GOOD
+        .replace("\"good\"", "\"spawning\"")
+        .replace("\"true\"", "\"true\", \"spawn\": { \"names\": [\"god\"] }");
+    let directory = files(&[("a.json", &spawning), ("b.json", GOOD)]);
+    let alone = srvthreds(directory.path(), &["validate", "a.json"]);
+    assert_eq!(text(&alone.stdout), "1 pattern, 0 errors, 0 warnings\n");
+    let together = srvthreds(directory.path(), &["validate", "a.json", "b.json"]);
+    let stdout = text(&together.stdout);
+    assert!(
+        stdout.contains("warning[unknown-spawn]: no pattern has the id or name `god`"),
+        "{stdout}"
+    );
+    assert!(stdout.contains("help: did you mean `good`?"), "{stdout}");
+}
+
+#[test]
 fn repeated_keys_are_seen() {
     let repeated = GOOD.replacen("\"name\": \"good\"", "\"name\": \"x\", \"name\": \"good\"", 1);
     let directory = files(&[("a.json", &repeated)]);
@@ -160,9 +177,9 @@ fn what_is_no_text() {
 #[test]
 fn help_shows_examples() {
     let directory = tempfile::tempdir().unwrap();
-    for command in ["validate", "schema"] {
-        let output = srvthreds(directory.path(), &[command, "--help"]);
-        assert!(text(&output.stdout).contains("Examples:\n"), "{command}");
+    for args in [&["--help"][..], &["validate", "--help"], &["schema", "--help"]] {
+        let output = srvthreds(directory.path(), args);
+        assert!(text(&output.stdout).contains("Examples:\n"), "{args:?}");
     }
     let version = srvthreds(directory.path(), &["--version"]);
     assert_eq!(text(&version.stdout).trim(), concat!("srvthreds ", env!("CARGO_PKG_VERSION")));

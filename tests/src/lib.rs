@@ -5,3 +5,4 @@ pub mod evidence;
 pub mod rig;
 pub mod seed;
 pub mod story;
+pub mod filters;

@@ -43,7 +43,7 @@ pub mod event_type {
 /// use thredlib::Event;
 /// let text = r#"{"id":"e1","type":"org.example.ping","source":{"id":"me"},"x":1}"#;
 /// let event: Event = serde_json::from_str(text).unwrap();
-/// assert_eq!(event.event_type, "org.example.ping");
+/// assert_eq!(&*event.event_type, "org.example.ping");
 /// assert_eq!(serde_json::to_string(&event).unwrap(), text);
 /// ```
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 //! Patterns (JSON state machines) match events; a match starts or moves a thred and sends
 //! messages. This crate holds the words for that, free of any engine, storage or transport:
 //! ids, [`Event`], [`Message`], [`Address`], the [pattern model](PatternModel) with its
-//! validation, [expressions](expr) and [templates](template).
+//! [validation](validate), [expressions](expr) and [templates](template).
 //!
 //! ```
 //! use thredlib::Event;

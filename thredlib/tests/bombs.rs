@@ -39,13 +39,16 @@ fn peak() -> usize {
 }
 
 /// The best of three tries, as other work on the machine may take the time.
-#[track_caller]
 fn defuse(source: &str) -> Result<Option<Value>, ExprError> {
+    defuse_with(&event(), source)
+}
+
+fn defuse_with(event: &Arc<Event>, source: &str) -> Result<Option<Value>, ExprError> {
     let expression = compile(ExpressionLanguage::Jsonata, source, &ExprLimits::default()).unwrap();
     let mut best = (Duration::MAX, usize::MAX);
     let mut result = Ok(None);
     for _ in 0..3 {
-        let mut scope = Scope::new(event(), 0, 0);
+        let mut scope = Scope::new(event.clone(), 0, 0);
         peak();
         let before = peak();
         let start = Instant::now();
@@ -87,6 +90,30 @@ fn shared_parts_are_counted_each_time() {
     {
         let source = format!("($v0 := {{'x': $event.id}}; {squared} {end})");
         assert!(matches!(defuse(&source), Err(ExprError::Limit { .. })), "{end}");
+    }
+}
+
+/// An event near the largest size, with a list of 400,000 numbers.
+#[test]
+fn long_lists_are_no_bombs() {
+    let values = json!({ "huge": vec![1; 400_000] });
+    let event = Arc::new(Event::builder("a", "b").values(values).build());
+    let ones = "1,".repeat(200);
+    for source in [
+        "$values.huge.{'a': 1, 'b': 2}".to_owned(),
+        format!("$values.huge.[{ones}1]"),
+        format!("$values.huge.([{ones}1])"),
+        format!("$map($values.huge, function(){{ [{ones}1] }})"),
+        "$values.huge.($ & 'x')".to_owned(),
+        "$zip($values.huge, $values.huge, $values.huge)".to_owned(),
+        "$valueNamed('huge') ~> $zip($valueNamed('huge'))".to_owned(),
+        "$values.huge@$a.$values.huge@$b.($a + $b)".to_owned(),
+        "$sort($valueNamed('huge'))".to_owned(),
+        "$string($valueNamed('huge'))".to_owned(),
+        "$append($valueNamed('huge'), $valueNamed('huge'))".to_owned(),
+    ] {
+        let result = defuse_with(&event, &source);
+        assert!(matches!(result, Err(ExprError::Limit { .. })), "{source:.60}: {result:?}");
     }
 }
 

@@ -1,12 +1,19 @@
 //! The arguments of each command.
 
-use std::{io::IsTerminal, path::PathBuf};
+use std::{io::IsTerminal, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
+use thredcore::testing::scenario::parse_duration;
+use tracing_subscriber::EnvFilter;
 
-/// Runs thredcore patterns: JSON state machines that match events and send messages.
+use crate::bench::Workload;
+
+/// Works with thredcore patterns: JSON state machines that match events and send messages.
 #[derive(Debug, Parser)]
-#[command(name = "srvthreds", version, about, propagate_version = true)]
+#[command(name = "srvthreds", version, propagate_version = true)]
+#[command(after_help = "Examples:
+  srvthreds validate patterns/
+  srvthreds schema > pattern.schema.json")]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -18,14 +25,98 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Run(RunArgs),
     Validate(ValidateArgs),
     Schema(SchemaArgs),
+    Test(TestArgs),
+    Bench(BenchArgs),
+}
+
+/// Runs patterns on events: events come in as JSON lines, messages go out as JSON lines.
+///
+/// Everything is kept in memory and gone when the program ends. Each line of the input is an event,
+/// `{"id": …, "type": …, "source": {"id": …}, …}`; each line of the output is a message,
+/// `{"id": …, "event": …, "to": […], "timestamp": …}`, in the order in which messages leave. A line
+/// that is no event is reported and passed over. Log, errors and summary go to standard error.
+///
+/// The program ends when the input has ended and everything that follows from it has happened;
+/// timers that are not due then are dropped, unless --linger or --wait says otherwise. SIGINT and
+/// SIGTERM end the input; what was taken in is still finished.
+///
+/// If the sessions list the service `org.wt.persistence`, a persistence agent in memory answers
+/// for it. Other services have nobody behind them: messages to them are printed, that is all.
+///
+/// Exit code: 0 when all events were accepted and none failed, 1 when one was rejected or
+/// dead-lettered, or a pattern cannot run, 2 when a file is unreadable.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  srvthreds run --patterns patterns/ --sessions sessions.json --events day.jsonl > messages.jsonl
+  tail -f events.jsonl | srvthreds run --patterns hello.pattern.json
+  srvthreds run --patterns patterns/ --events day.jsonl --in-flight 1000 > messages.jsonl
+
+The sessions file says who there is:
+  { \"groups\": { \"ops\": [\"ann\", \"bob\"] }, \"roles\": { \"admin\": [\"root\"] },
+    \"services\": [\"org.wt.persistence\"], \"sessions\": [\"ann\", \"bob\"] }
+
+An event that answers names its thred. The id of a thred follows from the event and the pattern
+that started it: the same events give the same ids, run after run.")]
+pub(crate) struct RunArgs {
+    /// Pattern files, or directories of them.
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE|DIR")]
+    pub(crate) patterns: Vec<PathBuf>,
+
+    /// Who there is: groups, roles, services and sessions. Left out: nobody.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sessions: Option<PathBuf>,
+
+    /// Records that the persistence agent starts with: {"Type": [{"id": …}, …], …}. The agent runs
+    /// then even if the sessions do not list it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) records: Option<PathBuf>,
+
+    /// The events; `-` is standard input.
+    #[arg(long, default_value = "-", value_name = "FILE|-")]
+    pub(crate) events: PathBuf,
+
+    /// How many events may be under way at one time.
+    ///
+    /// With 1, an event goes in when everything that follows from the one before has happened, so
+    /// that the same file gives the same messages. With more the engine is faster, and only events
+    /// of one thred, or of one source, keep their order.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) in_flight: u32,
+
+    /// After the end of the input, go on for so long while threds live, as 500ms, 10s, 5m or 2h.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) linger: Option<Duration>,
+
+    /// After the end of the input, go on until no thred lives, or until interrupted.
+    #[arg(long, conflicts_with = "linger")]
+    pub(crate) wait: bool,
+
+    /// Print the summary as one line of JSON, the last one on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// What to log: a level (error, warn, info, debug, trace), or a filter as
+    /// thredcore=debug,warn.
+    #[arg(long, default_value = "warn", value_name = "FILTER", value_parser = filter)]
+    pub(crate) log: String,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let ms = parse_duration(&text.into())?;
+    Ok(Duration::from_millis(ms.unsigned_abs()))
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Says everything that is wrong with patterns, where, and how to mend it.
 ///
 /// A directory stands for all pattern files below it: `*.pattern.json`, and other `.json` files
-/// that have `reactions`. All patterns of one call are taken as one set: their ids must differ, and
+/// that have `reactions`. Several patterns are taken as one set: their ids must differ, and
 /// they can spawn each other.
 ///
 /// Exit code: 0 when the patterns can run, 1 when one of them cannot, 2 when a file is unreadable.
@@ -43,7 +134,7 @@ pub(crate) struct ValidateArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Take warnings for errors.
+    /// Exit with 1 for warnings too.
     #[arg(long)]
     pub(crate) deny_warnings: bool,
 }
@@ -71,6 +162,108 @@ pub(crate) enum Described {
     Event,
     /// A message: an event with its recipients.
     Message,
+}
+
+/// Runs scenarios: tests of patterns, in JSON, on a virtual clock.
+///
+/// A directory stands for all scenario files below it: `*.scenario.json`, and other `.json` files
+/// that have `steps`. A scenario that fails prints the step, the difference and the run up to
+/// there.
+///
+/// Exit code: 0 when all scenarios passed, 1 when one failed, 2 when a file is unreadable.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  srvthreds test scenarios/
+  srvthreds test approval.scenario.json --json")]
+pub(crate) struct TestArgs {
+    /// Scenario files, or directories of them.
+    #[arg(required = true, value_name = "SCENARIO|DIR")]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// Print one JSON document instead of text; the summary goes to standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Measures the engine on a workload, and checks that the outcome is right.
+///
+/// Client and engine run in this process; events enter and messages leave as JSON bytes. Throughput
+/// is measured as fast as it goes, latency in a second run at half of that rate.
+///
+/// Exit code: 0, or 1 when the number of messages or of ended threds is wrong.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  srvthreds bench --workload W1 --store memory
+  srvthreds bench --workload W3 --patterns 10000 --json
+  srvthreds bench --workload W4 --open 1000000
+  srvthreds bench --workload W6 --open 1000000
+
+Use a release build: cargo run --release -p srvthreds -- bench --workload W1")]
+pub(crate) struct BenchArgs {
+    /// The work.
+    #[arg(long, value_enum, ignore_case = true)]
+    pub(crate) workload: Workload,
+
+    /// Where threds are kept.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) store: Store,
+
+    /// What carries events and messages.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) queue: Queue,
+
+    /// Events to send; 1,000,000 unless given (W5: 300,000).
+    #[arg(long, value_name = "N", value_parser = at_least_three)]
+    pub(crate) events: Option<usize>,
+
+    /// Further patterns that do not match; W3: 10,000 unless given.
+    #[arg(long, value_name = "P")]
+    pub(crate) patterns: Option<usize>,
+
+    /// W4: further threds left open. W6: timers. 1,000,000 unless given.
+    #[arg(long, value_name = "T")]
+    pub(crate) open: Option<usize>,
+
+    /// Engines that share the work.
+    #[arg(long, value_name = "E", default_value_t = 1, value_parser = at_least_one)]
+    pub(crate) engines: usize,
+
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where threds are kept.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Store {
+    /// In this process.
+    #[default]
+    Memory,
+}
+
+/// What carries events and messages.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Queue {
+    /// In this process.
+    #[default]
+    Memory,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    at_least(1, text)
+}
+
+/// A conversation is three events.
+fn at_least_three(text: &str) -> Result<usize, String> {
+    at_least(3, text)
+}
+
+fn at_least(least: usize, text: &str) -> Result<usize, String> {
+    match text.replace('_', "").parse() {
+        Ok(number) if number >= least => Ok(number),
+        Ok(_) => Err(format!("must be at least {least}")),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]

@@ -211,7 +211,7 @@ impl Excerpt {
 
 /// The text with one harmless character for each control character: a file must not command the
 /// terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let harmless = |c: char| match c {
         '\t' => ' ',
         c if c.is_control() => char::REPLACEMENT_CHARACTER,

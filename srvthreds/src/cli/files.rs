@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// A file with its text.
@@ -81,6 +82,51 @@ pub(crate) fn pattern_files(
     (files, unreadable)
 }
 
+/// The scenario files that the paths stand for, in the order given, those of a directory sorted.
+/// No file comes twice.
+pub(crate) fn scenario_files(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<Unreadable>) {
+    let (mut files, mut unreadable) = (Vec::new(), Vec::new());
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let before = (files.len(), unreadable.len());
+        let mut below = Vec::new();
+        json_files(path, &mut below, &mut unreadable);
+        files.extend(below.into_iter().filter(|file| looks_like_scenario(file)));
+        if before == (files.len(), unreadable.len()) {
+            let reason = "there are no scenario files in this directory".to_owned();
+            unreadable.push(Unreadable { name: path.display().to_string(), reason });
+        }
+    }
+    let mut seen = HashSet::new();
+    files.retain(|path| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())));
+    (files, unreadable)
+}
+
+/// A JSON file as a value; says what is wrong with it, and where.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Unreadable> {
+    let text = fs::read_to_string(path).map_err(|error| refused(path, &error))?;
+    let mut reader = serde_json::Deserializer::from_str(&text);
+    let refuse = |error: &serde_json::Error, field: String| {
+        let text = error.to_string();
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        let reason = text.strip_suffix(&place).unwrap_or(&text);
+        let name = format!("{}:{}:{}", path.display(), error.line(), error.column());
+        Unreadable { name, reason: format!("{field}{reason}") }
+    };
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let field = match error.path().to_string() {
+            field if field == "." || field == "?" => String::new(),
+            field => format!("at `{field}`: "),
+        };
+        refuse(error.inner(), field)
+    })?;
+    reader.end().map_err(|error| refuse(&error, String::new()))?;
+    Ok(value)
+}
+
 fn read(path: &Path, unreadable: &mut Vec<Unreadable>) -> Option<SourceFile> {
     let name = path.display().to_string();
     fs::read_to_string(path)
@@ -89,7 +135,7 @@ fn read(path: &Path, unreadable: &mut Vec<Unreadable>) -> Option<SourceFile> {
         .ok()
 }
 
-fn refused(path: &Path, error: &io::Error) -> Unreadable {
+pub(crate) fn refused(path: &Path, error: &io::Error) -> Unreadable {
     let reason = match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::InvalidData => "the file is no UTF-8 text".to_owned(),
@@ -129,4 +175,14 @@ fn looks_like_pattern(path: &Path, text: &str) -> bool {
     text.contains("\"reactions\"")
         && serde_json::from_str::<Value>(text)
             .map_or(true, |document| document.get("reactions").is_some())
+}
+
+fn looks_like_scenario(path: &Path) -> bool {
+    if path.to_string_lossy().ends_with(".scenario.json") {
+        return true;
+    }
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.contains("\"steps\"")
+        && serde_json::from_str::<Value>(&text)
+            .is_ok_and(|document| document.get("steps").is_some_and(Value::is_array))
 }

@@ -1,11 +1,14 @@
 //! The command line: one module for each command, and what they share.
 
 mod args;
+mod bench;
 mod diagnostics;
 mod files;
 mod progress;
+mod run;
 mod schema;
 mod spans;
+mod test;
 mod validate;
 
 use std::{io, process::ExitCode};
@@ -41,8 +44,11 @@ pub(crate) fn run() -> ExitCode {
     let args = Args::parse();
     let colours = args.color.on(&io::stdout());
     let outcome = match &args.command {
+        Command::Run(run) => run::run(run, args.color),
         Command::Validate(args) => validate::run(args, colours),
         Command::Schema(args) => schema::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Test(args) => test::run(args, colours),
     };
     match outcome {
         Ok(outcome) => outcome.into(),

@@ -35,6 +35,14 @@ impl Progress {
         bar.set_message(format!("{} {}", self.done, self.what));
         bar.tick();
     }
+
+    /// Writes lines to standard error without getting in the way of what it shows.
+    pub(crate) fn report(&self, lines: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{lines}")),
+            None => eprintln!("{lines}"),
+        }
+    }
 }
 
 impl Drop for Progress {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
-use thredlib::validate::{PatternSet, Report, Severity, validate_text};
+use thredlib::validate::{PatternSet, Report, Severity, validate, validate_text};
 
 use super::{
     Outcome,
@@ -26,12 +26,7 @@ pub(crate) fn run(args: &ValidateArgs, colours: bool) -> io::Result<Outcome> {
     if args.json {
         writeln!(out, "{:#}", document(&checked, &total))?;
     } else {
-        let printer = Printer { colours };
-        for file in &checked {
-            for diagnostic in &file.diagnostics {
-                printer.diagnostic(&mut out, file.source, diagnostic)?;
-            }
-        }
+        print(&mut out, &checked, Printer { colours })?;
         writeln!(out, "{total}")?;
     }
     out.flush()?;
@@ -61,15 +56,17 @@ pub(crate) fn check(files: &[SourceFile]) -> Vec<Checked<'_>> {
     let set = PatternSet::new(
         readable.filter_map(|(file, document)| Some((file.name.as_str(), document.as_ref()?))),
     );
-    let mut in_set = 0..set.len();
+    let mut next = 0;
     let mut checked = Vec::with_capacity(files.len());
     for (source, document) in files.iter().zip(&documents) {
         progress.tick();
-        let next = document.as_ref().and_then(|_| in_set.next());
-        let (report, spans) = match next {
-            Some(index) => (set.validate(index), Spans::of(&source.text)),
+        let (report, spans) = match document {
+            // A pattern given alone may well spawn others that are not shown here.
+            Some(document) if set.len() == 1 => (validate(document), Spans::of(&source.text)),
+            Some(_) => (set.validate(next), Spans::of(&source.text)),
             None => (validate_text(&source.text), Spans::default()),
         };
+        next += usize::from(document.is_some());
         let mut diagnostics: Vec<Diagnostic> = report
             .findings()
             .iter()
@@ -80,6 +77,20 @@ pub(crate) fn check(files: &[SourceFile]) -> Vec<Checked<'_>> {
         checked.push(Checked { source, report, diagnostics });
     }
     checked
+}
+
+/// Prints all diagnostics for people.
+pub(crate) fn print(
+    out: &mut impl Write,
+    checked: &[Checked<'_>],
+    printer: Printer,
+) -> io::Result<()> {
+    for file in checked {
+        for diagnostic in &file.diagnostics {
+            printer.diagnostic(out, file.source, diagnostic)?;
+        }
+    }
+    Ok(())
 }
 
 /// A parsed document has lost these.

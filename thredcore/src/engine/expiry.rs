@@ -16,7 +16,14 @@ impl FiredTimers {
     /// After so many milliseconds a command is taken to be lost and published again.
     const PATIENCE: i64 = 30_000;
     /// Timers of a partition that are under way at one time.
-    const AT_ONCE: usize = 4_096;
+    pub(crate) const AT_ONCE: usize = 4_096;
+
+    /// When a timer's command is to be published: at its time, or, if it has been and is not
+    /// committed yet, when patience is at an end.
+    pub(crate) fn turn_of(&self, partition: u16, timer: &Timer) -> i64 {
+        let since = self.0.get(&partition).and_then(|fired| fired.get(timer));
+        since.map_or(timer.at, |since| since + Self::PATIENCE)
+    }
 }
 
 impl Engine {

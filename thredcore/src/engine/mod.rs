@@ -12,6 +12,7 @@ mod expiry;
 mod matching;
 mod notice;
 mod patterns;
+mod places;
 mod publish;
 mod react;
 mod receive;
@@ -26,7 +27,6 @@ use std::{
     },
 };
 
-use thredlib::ParticipantId;
 use tokio::sync::{Notify, watch};
 
 pub use accept::AcceptError;
@@ -91,8 +91,9 @@ struct Shared {
     ports: Ports,
     config: EngineConfig,
     library: RwLock<Arc<Library>>,
-    library_version: RwLock<Option<u64>>,
-    watchers: RwLock<Arc<Vec<ParticipantId>>>,
+    /// The storage's version of the patterns in use; locked while they are read again.
+    library_version: tokio::sync::Mutex<Option<u64>>,
+    watchers: RwLock<patterns::Watchers>,
     /// When the timer task means to wake; an earlier timer wakes it.
     next_timer: AtomicI64,
     timer_armed: Notify,
@@ -113,7 +114,7 @@ impl Engine {
             ports,
             config,
             library: RwLock::default(),
-            library_version: RwLock::default(),
+            library_version: tokio::sync::Mutex::default(),
             watchers: RwLock::default(),
             next_timer: AtomicI64::new(i64::MAX),
             timer_armed: Notify::new(),

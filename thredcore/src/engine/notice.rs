@@ -8,8 +8,8 @@ use thredlib::{
     Source, derive_id, event_type,
 };
 
-use super::{batch::Batch, react::event_of};
-use crate::port::{LogRecord, LogType, Routed};
+use super::batch::Batch;
+use crate::port::{Command, Inbound, LogRecord, LogType, Routed};
 
 impl Batch {
     /// Records a decision about an event that moved no thred.
@@ -84,12 +84,26 @@ impl Batch {
     pub(super) fn close(&mut self) {
         for index in 0..self.cases.len() {
             let case = &mut self.cases[index];
-            let Some(event) = event_of(&case.inbound).cloned() else { continue };
+            let Some(event) = cause_of(&case.inbound).cloned() else { continue };
             if let Some(error) = case.error.take() {
                 self.tell_source(&event, &error);
-            } else if !case.taken && event.thred_id.is_none() {
+            } else if !case.taken
+                && event.thred_id.is_none()
+                && matches!(case.inbound, Inbound::Event(_))
+            {
                 self.note(LogType::NoPatternMatch, &event, None, None);
             }
         }
+    }
+}
+
+/// The event behind a case: itself, or the one that a thred was spawned on.
+fn cause_of(inbound: &Inbound) -> Option<&Arc<Event>> {
+    match inbound {
+        Inbound::Event(event) => Some(event),
+        Inbound::Command(command) => match &**command {
+            Command::Start(start) => Some(&start.cause),
+            _ => None,
+        },
     }
 }

@@ -1,14 +1,21 @@
 //! The patterns that the engine knows, and those who watch it.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+};
 
 use thredlib::{ParticipantId, PatternId, PatternModel};
 
 use super::{Engine, EngineError};
 use crate::{
     pattern::{Library, LoadError, Pattern},
-    port::{PortError, StoredPattern},
+    port::{Lease, PortError, StoredPattern},
+    state::PatternKey,
 };
+
+/// Patterns that have just been compiled.
+type Compiled = HashMap<Arc<PatternKey>, Arc<Pattern>>;
 
 /// The names of the leases of those who watch threds.
 pub(super) const WATCH: &str = "watch/";
@@ -19,14 +26,22 @@ impl Engine {
         self.0.library.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_library(&self, library: Library) -> Arc<Library> {
-        let library = Arc::new(library);
-        *self.0.library.write().unwrap_or_else(PoisonError::into_inner) = library.clone();
-        library
+    /// Replaces what was `old` a moment ago; revisions that have become known since then stay.
+    fn replace_library(&self, old: &Arc<Library>, new: Library) {
+        let mut library = self.0.library.write().unwrap_or_else(PoisonError::into_inner);
+        let missed = match Arc::ptr_eq(&library, old) {
+            true => Vec::new(),
+            false => library.revisions().filter(|p| new.revision(&p.key).is_none()).collect(),
+        };
+        let new = match missed.is_empty() {
+            true => new,
+            false => new.with_older(missed.into_iter().cloned()),
+        };
+        *library = Arc::new(new);
     }
 
     pub(super) fn watchers(&self) -> Arc<Vec<ParticipantId>> {
-        self.0.watchers.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.watchers.read().unwrap_or_else(PoisonError::into_inner).at(self.now())
     }
 
     /// Stores patterns and matches events against them from here on. Running threds keep the
@@ -36,13 +51,18 @@ impl Engine {
     /// When one of them cannot run, none is stored.
     pub async fn put_patterns(&self, models: Vec<PatternModel>) -> Result<(), EngineError> {
         let stored: Vec<_> = models.into_iter().map(StoredPattern::new).collect();
+        let library = self.library();
+        let mut compiled = Compiled::new();
         for pattern in &stored {
-            Pattern::compile(pattern, &self.config().expr_limits)?;
+            if library.revision(&pattern.key).is_none() {
+                let pattern = Arc::new(Pattern::compile(pattern, &self.config().expr_limits)?);
+                compiled.insert(pattern.key.clone(), pattern);
+            }
         }
         for pattern in stored {
             self.storage().put_pattern(pattern).await?;
         }
-        self.reload().await?;
+        self.reload_with(compiled).await?;
         Ok(())
     }
 
@@ -62,29 +82,7 @@ impl Engine {
     /// # Errors
     /// When the storage cannot be reached.
     pub async fn reload(&self) -> Result<(), PortError> {
-        let version = self.storage().patterns_version().await?;
-        let known = *self.0.library_version.read().unwrap_or_else(PoisonError::into_inner);
-        if known == Some(version) {
-            return Ok(());
-        }
-        let old = self.library();
-        let mut current = Vec::new();
-        for stored in self.storage().patterns().await? {
-            current.extend(
-                self.compile(&old, &stored).or_else(|| old.current(&stored.key.id).cloned()),
-            );
-        }
-        let mut older: Vec<_> = old.revisions().cloned().collect();
-        for key in self.storage().listening_patterns().await? {
-            if old.revision(&key).is_none()
-                && let Some(stored) = self.storage().pattern(&key).await?
-            {
-                older.extend(self.compile(&old, &stored));
-            }
-        }
-        self.set_library(Library::new(current, older));
-        *self.0.library_version.write().unwrap_or_else(PoisonError::into_inner) = Some(version);
-        Ok(())
+        self.reload_with(Compiled::new()).await
     }
 
     /// Reads the stored patterns again, changed or not.
@@ -92,14 +90,42 @@ impl Engine {
     /// # Errors
     /// When the storage cannot be reached.
     pub async fn reload_all(&self) -> Result<(), PortError> {
-        *self.0.library_version.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.library_version.lock().await = None;
         self.reload().await
     }
 
-    fn compile(&self, old: &Library, stored: &StoredPattern) -> Option<Arc<Pattern>> {
-        if let Some(known) = old.revision(&stored.key) {
-            return Some(known.clone());
+    /// Compiles only what is neither in use nor in `compiled`.
+    async fn reload_with(&self, compiled: Compiled) -> Result<(), PortError> {
+        // Held to the end: of two reloads, the one that read first would else write last.
+        let mut known = self.0.library_version.lock().await;
+        // Read before the patterns: what changes in between is seen by the next reload.
+        let version = self.storage().patterns_version().await?;
+        if *known == Some(version) {
+            return Ok(());
         }
+        let old = self.library();
+        let compile = |stored: &StoredPattern| {
+            let known = old.revision(&stored.key).or_else(|| compiled.get(&stored.key));
+            known.cloned().or_else(|| self.compile(stored))
+        };
+        let mut current = Vec::new();
+        for stored in self.storage().patterns().await? {
+            current.extend(compile(&stored).or_else(|| old.current(&stored.key.id).cloned()));
+        }
+        let mut older: Vec<_> = old.revisions().cloned().collect();
+        for key in self.storage().listening_patterns().await? {
+            if old.revision(&key).is_none()
+                && let Some(stored) = self.storage().pattern(&key).await?
+            {
+                older.extend(compile(&stored));
+            }
+        }
+        self.replace_library(&old, Library::new(current, older));
+        *known = Some(version);
+        Ok(())
+    }
+
+    fn compile(&self, stored: &StoredPattern) -> Option<Arc<Pattern>> {
         match Pattern::compile(stored, &self.config().expr_limits) {
             Ok(pattern) => Some(Arc::new(pattern)),
             Err(LoadError { pattern, faults }) => {
@@ -109,21 +135,48 @@ impl Engine {
         }
     }
 
-    /// Adds an older revision that a thred turned out to run.
-    pub(super) fn know_revision(&self, pattern: Arc<Pattern>) -> Arc<Library> {
-        let library = self.library();
-        let older = library.revisions().cloned().chain([pattern]);
-        self.set_library(Library::new(library.all().cloned(), older))
+    /// Adds an older revision that a thred turned out to run, to the patterns in use and to those
+    /// that a batch works with: the batch goes on with the set that it began with.
+    pub(super) fn know_revision(&self, of_batch: &mut Arc<Library>, pattern: Arc<Pattern>) {
+        let mut library = self.0.library.write().unwrap_or_else(PoisonError::into_inner);
+        let same = Arc::ptr_eq(&library, of_batch);
+        *library = Arc::new(library.with_older([pattern.clone()]));
+        *of_batch = match same {
+            true => library.clone(),
+            false => Arc::new(of_batch.with_older([pattern])),
+        };
     }
 
     /// Learns who watches.
     pub(super) async fn find_watchers(&self) -> Result<(), PortError> {
         let leases = self.storage().leases(WATCH, self.now()).await?;
-        let watchers: Vec<_> = leases.into_iter().map(|l| ParticipantId::from(l.owner)).collect();
+        let watchers = Watchers::new(leases);
         let mut known = self.0.watchers.write().unwrap_or_else(PoisonError::into_inner);
-        if **known != watchers {
-            *known = Arc::new(watchers);
+        if known.leases != watchers.leases {
+            *known = watchers;
         }
         Ok(())
+    }
+}
+
+/// Who watches, and how long. A watch ends by itself, whenever the leases were last looked at.
+#[derive(Debug, Default)]
+pub(super) struct Watchers {
+    leases: Vec<Lease>,
+    owners: Arc<Vec<ParticipantId>>,
+}
+
+impl Watchers {
+    fn new(leases: Vec<Lease>) -> Self {
+        let owners = leases.iter().map(|lease| lease.owner.as_str().into()).collect();
+        Self { leases, owners: Arc::new(owners) }
+    }
+
+    fn at(&self, now: i64) -> Arc<Vec<ParticipantId>> {
+        if self.leases.iter().all(|lease| lease.until > now) {
+            return self.owners.clone();
+        }
+        let running = self.leases.iter().filter(|lease| lease.until > now);
+        Arc::new(running.map(|lease| lease.owner.as_str().into()).collect())
     }
 }

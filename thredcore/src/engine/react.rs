@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use thredlib::{ErrorCode, Event, EventError, ExprError, ThredId, expr::Scope};
+use thredlib::{ErrorCode, EventError, ExprError, ThredId, expr::Scope};
 
 use super::{
     Engine, Stopped,
@@ -182,7 +182,7 @@ impl Engine {
         match compiled {
             Some(Ok(pattern)) => {
                 let pattern = Arc::new(pattern);
-                batch.library = self.know_revision(pattern.clone());
+                self.know_revision(&mut batch.library, pattern.clone());
                 Ok(Some(pattern))
             }
             Some(Err(error)) => {
@@ -225,13 +225,5 @@ fn react_one(
     match state {
         Some(state) => thred::react(pattern, state, input, &world),
         None => Ok(Outcome::Ended),
-    }
-}
-
-/// The event of a case, if it is one.
-pub(super) fn event_of(inbound: &Inbound) -> Option<&Arc<Event>> {
-    match inbound {
-        Inbound::Event(event) => Some(event),
-        Inbound::Command(_) => None,
     }
 }

@@ -1,7 +1,7 @@
 //! The queue of what comes in.
 
 use std::{
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    hash::BuildHasher,
     pin::pin,
     sync::{
         Arc, Mutex,
@@ -16,9 +16,12 @@ use super::{
     lane::{DeadLetters, Item, Lane},
     lock,
 };
-use crate::port::{
-    Clock, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, EventQ, Inbound, PortError,
-    PortErrorKind, SystemClock,
+use crate::{
+    hash::FastHash,
+    port::{
+        Clock, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, EventQ, Inbound, PortError,
+        PortErrorKind, SystemClock,
+    },
 };
 
 /// Limits of a [`MemoryEventQ`].
@@ -163,8 +166,8 @@ impl MemoryEventQ {
     }
 
     fn partition_of(&self, item: &Inbound) -> usize {
-        let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one(item.partition_key());
-        (hash % self.partitions.len() as u64) as usize
+        let hash = FastHash::new().hash_one(item.partition_key());
+        ((hash >> 32) % self.partitions.len() as u64) as usize
     }
 
     /// Counts events in, once there is room.

@@ -14,6 +14,7 @@ mod query;
 mod records;
 mod revisions;
 mod storage;
+mod tally;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ mod tests;
 pub use event_q::{MemoryEventQ, MemoryEventQConfig};
 pub use message_q::{MemoryMessageQ, MemoryMessageQConfig};
 pub use storage::{MemoryStorage, MemoryStorageConfig};
+pub use tally::Tally;
 
 /// All backends that an engine needs, in memory, with default limits.
 ///

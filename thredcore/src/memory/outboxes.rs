@@ -3,25 +3,24 @@
 use std::{
     borrow::Borrow,
     collections::{HashMap, HashSet},
-    hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher},
+    hash::{Hash, Hasher},
     sync::Arc,
 };
 
 use thredlib::{MessageId, ThredId};
 
-use super::records::Step;
-use crate::{port::OutboxEntry, state::ThredState};
-
-/// Fixed keys, so that runs are alike. Ids of threds are derived by a cryptographic hash: nobody
-/// can choose colliding ones.
-pub(super) type FixedHasher = BuildHasherDefault<DefaultHasher>;
+use crate::{
+    hash::FastHash,
+    port::{Commit, OutboxEntry},
+    state::ThredState,
+};
 
 /// Some of the threds.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     /// Known by the id inside the state, so that an open thred costs one pointer here.
-    pub(super) threds: HashSet<ById, FixedHasher>,
-    pub(super) outboxes: HashMap<ThredId, Vec<Unpublished>, FixedHasher>,
+    pub(super) threds: HashSet<ById, FastHash>,
+    pub(super) outboxes: HashMap<ThredId, Vec<Unpublished>, FastHash>,
 }
 
 /// A state, found by its thred's id.
@@ -48,21 +47,21 @@ impl PartialEq for ById {
 
 impl Eq for ById {}
 
-/// An entry of a step that is not published yet; shared with the history.
+/// An entry of a commit that is not published yet; shared with the history.
 #[derive(Debug)]
 pub(super) struct Unpublished {
-    step: Arc<Step>,
+    commit: Arc<Commit>,
     place: usize,
 }
 
 impl Unpublished {
-    /// All entries of a step.
-    pub(super) fn all(step: &Arc<Step>) -> impl Iterator<Item = Self> {
-        (0..step.outbox.len()).map(|place| Self { step: step.clone(), place })
+    /// All entries of a commit.
+    pub(super) fn all(commit: &Arc<Commit>) -> impl Iterator<Item = Self> {
+        (0..commit.outbox.len()).map(|place| Self { commit: commit.clone(), place })
     }
 
     pub(super) fn entry(&self) -> &OutboxEntry {
-        &self.step.outbox[self.place]
+        &self.commit.outbox[self.place]
     }
 }
 

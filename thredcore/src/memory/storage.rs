@@ -11,13 +11,15 @@ use thredlib::{Event, MessageId, PatternId, ThredId};
 
 use super::{
     lock,
-    outboxes::{ById, FixedHasher, Shard, Unpublished},
+    outboxes::{ById, Shard, Unpublished},
     places::{Leases, Places},
     query::{Listeners, Pager},
     records::{Records, Step},
     revisions::Revisions,
+    tally::{Counters, Tally},
 };
 use crate::{
+    hash::FastHash,
     port::{
         Commit, Committed, Due, History, Loaded, LogRecord, PendingOutbox, PortError, RecordStore,
         ThredPage, ThredQuery, ThredStore, Timer,
@@ -32,15 +34,18 @@ pub struct MemoryStorageConfig {
     /// How many partitions timers and outboxes are kept in: 64.
     pub partitions: u16,
     /// How many ended threds are kept, so that a redelivered event is recognized and the thred can
-    /// be looked at: the latest 100,000, and those with unpublished entries.
+    /// be looked at: the latest 10,000, and those with unpublished entries.
+    ///
+    /// What is kept, here and in the history, has left the processor's caches when it is freed at
+    /// last: keeping much more makes each short thred dearer.
     pub ended_threds: usize,
-    /// How many steps of history are kept, with their log records: the latest 100,000.
+    /// How many steps of history are kept, with their events and log records: the latest 1,000.
     pub history_records: usize,
 }
 
 impl Default for MemoryStorageConfig {
     fn default() -> Self {
-        Self { partitions: 64, ended_threds: 100_000, history_records: 100_000 }
+        Self { partitions: 64, ended_threds: 10_000, history_records: 1_000 }
     }
 }
 
@@ -79,6 +84,7 @@ pub struct MemoryStorage {
     /// In the order of their ending.
     ended: Mutex<VecDeque<ThredId>>,
     ended_limit: usize,
+    counters: Counters,
     pub(super) listeners: Mutex<Listeners>,
     pub(super) places: Mutex<HashMap<PatternId, Places>>,
     pub(super) leases: Mutex<Leases>,
@@ -106,11 +112,17 @@ impl MemoryStorage {
             records: Mutex::new(Records::new(config.history_records)),
             ended: Mutex::default(),
             ended_limit: config.ended_threds,
+            counters: Counters::default(),
             listeners: Mutex::default(),
             places: Mutex::default(),
             leases: Mutex::default(),
             revisions: Mutex::default(),
         }
+    }
+
+    /// What happened here so far.
+    pub fn tally(&self) -> Tally {
+        self.counters.tally()
     }
 
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
@@ -123,36 +135,39 @@ impl MemoryStorage {
     }
 
     /// All checks come before the first write.
-    fn apply(&self, commit: Commit) -> Applied {
-        let Commit { expected, consumed, state, outbox, log, event, command } = commit;
+    fn apply(&self, commit: &Arc<Commit>) -> Applied {
+        let (expected, consumed, state) = (commit.expected, &commit.consumed, &commit.state);
         debug_assert_eq!(state.version, expected + 1, "a commit raises the version by one");
-        debug_assert!(state.has_consumed(&consumed), "the inbox holds what is consumed");
+        debug_assert!(state.has_consumed(consumed), "the inbox holds what is consumed");
         let hash = hash(&state.id);
         let mut shard = lock(self.shard(hash));
         let stored = shard.state(&state.id);
-        if stored.is_some_and(|stored| stored.has_consumed(&consumed)) {
+        if stored.is_some_and(|stored| stored.has_consumed(consumed)) {
             return Applied::not(Committed::Duplicate);
         }
         if stored.map_or(0, |stored| stored.version) != expected {
             return Applied::not(Committed::Conflict);
         }
 
-        let id = state.id.clone();
-        let thred = Some(id.clone());
-        let step = Arc::new(Step { thred, version: state.version, event, command, log, outbox });
-        if !step.outbox.is_empty() {
-            shard.outboxes.entry(id).or_default().extend(Unpublished::all(&step));
+        if !commit.outbox.is_empty() {
+            let outbox = shard.outboxes.entry(state.id.clone()).or_default();
+            outbox.extend(Unpublished::all(commit));
         }
         let old = shard.threds.replace(ById(state.clone())).map(|old| old.0);
-        self.update_timer(old.as_deref(), &state);
-        if old.as_deref().and_then(Listeners::place).is_some() || Listeners::place(&state).is_some()
+        self.update_timer(old.as_deref(), state);
+        if old.as_deref().and_then(Listeners::place).is_some() || Listeners::place(state).is_some()
         {
-            lock(&self.listeners).update(old.as_deref(), &state);
+            lock(&self.listeners).update(old.as_deref(), state);
         }
-        let oldest = lock(&self.records).push(hash, step);
+        let oldest = lock(&self.records).push(hash, Step::Commit(commit.clone()));
         let ended = !state.status.is_live() && old.as_ref().is_none_or(|old| old.status.is_live());
         drop(shard);
-        Applied { answer: Committed::Applied, ended: ended.then_some(state), _freed: (old, oldest) }
+        self.counters.commit(old.is_none(), ended);
+        Applied {
+            answer: Committed::Applied,
+            ended: ended.then(|| state.clone()),
+            _freed: (old, oldest),
+        }
     }
 
     fn update_timer(&self, old: Option<&ThredState>, new: &ThredState) {
@@ -206,14 +221,14 @@ impl MemoryStorage {
 }
 
 fn hash(id: &ThredId) -> u64 {
-    FixedHasher::new().hash_one(id.as_str())
+    FastHash::new().hash_one(id.as_str())
 }
 
 /// What is left to do after a commit, outside of the lock.
 struct Applied {
     answer: Committed,
     ended: Option<Arc<ThredState>>,
-    _freed: (Option<Arc<ThredState>>, Option<Arc<Step>>),
+    _freed: (Option<Arc<ThredState>>, Option<Step>),
 }
 
 impl Applied {
@@ -241,7 +256,7 @@ impl ThredStore for MemoryStorage {
         let mut answers = Vec::with_capacity(commits.len());
         let mut ended = Vec::new();
         for commit in commits {
-            let applied = self.apply(Commit::clone(commit));
+            let applied = self.apply(commit);
             answers.push(Ok(applied.answer));
             ended.extend(applied.ended);
         }
@@ -328,7 +343,12 @@ impl ThredStore for MemoryStorage {
 impl RecordStore for MemoryStorage {
     async fn append_log(&self, records: Vec<(LogRecord, Arc<Event>)>) -> Result<(), PortError> {
         let mut kept = lock(&self.records);
-        records.into_iter().for_each(|(record, event)| kept.push_unmoved(record, event));
+        for (record, event) in records {
+            let decision = record.log_type;
+            if kept.push_unmoved(record, event) {
+                self.counters.unmoved(decision);
+            }
+        }
         Ok(())
     }
 

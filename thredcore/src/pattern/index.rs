@@ -13,15 +13,29 @@ use thredlib::{
 };
 
 use super::{Condition, Kind, Reaction, SourceRule};
+use crate::hash::FastHash;
 
 /// Finds the reactions, by their numbers, that an event may match.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     /// Those that nothing could be derived from.
     always: Vec<u32>,
-    by_type: HashMap<Box<str>, Vec<u32>>,
-    by_source: HashMap<Box<str>, Vec<u32>>,
-    by_value: HashMap<Box<str>, HashMap<Scalar, Vec<u32>>>,
+    by_type: Lists<Box<str>>,
+    by_source: Lists<Box<str>>,
+    by_value: HashMap<Box<str>, Values, FastHash>,
+    /// The lengths of the names in `by_value`, a bit for each: most names in an event are passed
+    /// over without a look at them.
+    lengths: u64,
+}
+
+/// The numbers of reactions by what they ask for, ascending.
+type Lists<K> = HashMap<K, Vec<u32>, FastHash>;
+
+/// What reactions ask of the values of one name.
+#[derive(Clone, Debug, Default)]
+struct Values {
+    texts: Lists<Box<str>>,
+    others: Lists<Scalar>,
 }
 
 /// An event that equals one of these is a candidate; `None`: every event is.
@@ -31,7 +45,7 @@ impl Index {
     /// An index of reactions in this order.
     pub fn new<'p>(reactions: impl IntoIterator<Item = &'p Reaction>) -> Self {
         let requirements: Vec<_> = reactions.into_iter().map(requirement_of).collect();
-        let mut uses: HashMap<(&Field, &Scalar), usize> = HashMap::new();
+        let mut uses: HashMap<(&Field, &Scalar), usize, FastHash> = HashMap::default();
         for requirement in &requirements {
             count(requirement, &mut uses);
         }
@@ -61,29 +75,32 @@ impl Index {
             Field::Type => self.by_type.entry(text(scalar)).or_default(),
             Field::SourceId => self.by_source.entry(text(scalar)).or_default(),
             Field::ValueNamed(name) => {
+                self.lengths |= length_bit(name);
                 let values = self.by_value.entry(name.clone()).or_default();
-                values.entry(scalar.clone()).or_default()
+                match scalar {
+                    Scalar::Text(text) => values.texts.entry(text.clone()).or_default(),
+                    other => values.others.entry(other.clone()).or_default(),
+                }
             }
         }
     }
 
-    /// The numbers of the reactions that an event may match, ascending.
-    pub fn candidates(&self, event: &Event) -> Vec<u32> {
-        let mut found = self.always.clone();
-        found.extend(self.by_type.get(&*event.event_type).into_iter().flatten());
-        if !self.by_source.is_empty() {
-            found.extend(self.by_source.get(event.source.id.as_str()).into_iter().flatten());
+    /// The numbers of the reactions that an event may match, ascending, each once.
+    pub fn candidates(&self, event: &Event) -> Candidates<'_> {
+        fn of<'i>(lists: &'i Lists<Box<str>>, text: &str) -> &'i [u32] {
+            lists.get(text).map_or(&[], Vec::as_slice)
         }
-        if !self.by_value.is_empty()
+        let mut by_value = Vec::new();
+        if self.lengths != 0
             && let Some(values) = event.values()
         {
-            self.search(values, &mut found);
+            self.search(values, &mut by_value);
+            by_value.sort_unstable();
+            by_value.dedup();
         }
-        if found.len() > 1 {
-            found.sort_unstable();
-            found.dedup();
-        }
-        found
+        let by_type = of(&self.by_type, &event.event_type);
+        let by_source = of(&self.by_source, event.source.id.as_str());
+        Candidates { lists: [&self.always, by_type, by_source], by_value: by_value.into_iter() }
     }
 
     /// Looks at every field of the values, the first of a name or not: a few candidates too many
@@ -92,10 +109,10 @@ impl Index {
         match values {
             Value::Object(map) => {
                 for (key, value) in map {
-                    if let Some(wanted) = self.by_value.get(key.as_str())
-                        && let Some(scalar) = Scalar::of(value)
+                    if self.lengths & length_bit(key) != 0
+                        && let Some(wanted) = self.by_value.get(key.as_str())
                     {
-                        found.extend(wanted.get(&scalar).into_iter().flatten());
+                        found.extend(wanted.of(value).into_iter().flatten());
                     }
                     self.search(value, found);
                 }
@@ -103,6 +120,50 @@ impl Index {
             Value::Array(items) => items.iter().for_each(|item| self.search(item, found)),
             _ => {}
         }
+    }
+}
+
+impl Values {
+    fn of(&self, value: &Value) -> Option<&Vec<u32>> {
+        match value {
+            Value::String(text) => self.texts.get(text.as_str()),
+            other => self.others.get(&Scalar::of(other)?),
+        }
+    }
+}
+
+/// The bit that stands for the length of a name.
+fn length_bit(name: &str) -> u64 {
+    1 << name.len().min(63)
+}
+
+/// The numbers of the reactions that an event may match; see [`Index::candidates`]. Allocates
+/// only when a value of the event is asked for by some reaction.
+#[derive(Clone, Debug)]
+pub struct Candidates<'i> {
+    lists: [&'i [u32]; 3],
+    by_value: std::vec::IntoIter<u32>,
+}
+
+impl Iterator for Candidates<'_> {
+    type Item = u32;
+
+    /// Merges the ascending lists.
+    fn next(&mut self) -> Option<u32> {
+        let by_value = self.by_value.as_slice().first();
+        let heads = self.lists.iter().map(|list| list.first()).chain([by_value]);
+        let least = *heads.flatten().min()?;
+        for list in &mut self.lists {
+            if let Some((&head, rest)) = list.split_first()
+                && head == least
+            {
+                *list = rest;
+            }
+        }
+        if self.by_value.as_slice().first() == Some(&least) {
+            self.by_value.next();
+        }
+        Some(least)
     }
 }
 
@@ -133,7 +194,10 @@ fn of_condition(condition: &Condition) -> Requirement {
     }
 }
 
-fn count<'r>(requirement: &'r Requirement, uses: &mut HashMap<(&'r Field, &'r Scalar), usize>) {
+fn count<'r>(
+    requirement: &'r Requirement,
+    uses: &mut HashMap<(&'r Field, &'r Scalar), usize, FastHash>,
+) {
     match requirement {
         Requirement::Anything | Requirement::Nothing => {}
         Requirement::OneOf(field, scalars) => {
@@ -149,7 +213,7 @@ fn count<'r>(requirement: &'r Requirement, uses: &mut HashMap<(&'r Field, &'r Sc
 /// fewest others share.
 fn keys<'r>(
     requirement: &'r Requirement,
-    uses: &HashMap<(&'r Field, &'r Scalar), usize>,
+    uses: &HashMap<(&'r Field, &'r Scalar), usize, FastHash>,
 ) -> Keys<'r> {
     match requirement {
         Requirement::Anything => None,
@@ -158,8 +222,7 @@ fn keys<'r>(
             Some(scalars.iter().map(|scalar| (field, scalar)).collect())
         }
         Requirement::All(all) => {
-            let crowd =
-                |keys: &Vec<_>| keys.iter().map(|key| uses.get(key)).flatten().sum::<usize>();
+            let crowd = |keys: &Vec<_>| keys.iter().filter_map(|key| uses.get(key)).sum::<usize>();
             all.iter().filter_map(|requirement| keys(requirement, uses)).min_by_key(crowd)
         }
         Requirement::Any(any) => {

@@ -11,17 +11,22 @@ use crate::state::PatternKey;
 /// changes, so that every event meets one consistent set.
 #[derive(Clone, Debug, Default)]
 pub struct Library {
-    /// The current revision of each pattern.
-    current: HashMap<PatternId, Arc<Pattern>>,
-    by_name: HashMap<Arc<str>, PatternId>,
+    current: Arc<Current>,
     /// Every revision that is known, older ones included.
-    revisions: HashMap<PatternKey, Arc<Pattern>>,
-    /// The current, active patterns, sorted by id: the order in which an event starts threds.
-    entries: Vec<Arc<Pattern>>,
-    entry_index: Index,
+    revisions: HashMap<Arc<PatternKey>, Arc<Pattern>>,
     /// The revisions and reactions that may hold threds which wait for unbound events.
     listening: Vec<(Arc<Pattern>, usize)>,
     listening_index: Index,
+}
+
+/// The current revision of each pattern.
+#[derive(Debug, Default)]
+struct Current {
+    by_id: HashMap<PatternId, Arc<Pattern>>,
+    by_name: HashMap<Arc<str>, PatternId>,
+    /// The active ones, sorted by id: the order in which an event starts threds.
+    entries: Vec<Arc<Pattern>>,
+    index: Index,
 }
 
 impl Library {
@@ -30,13 +35,14 @@ impl Library {
         current: impl IntoIterator<Item = Arc<Pattern>>,
         older: impl IntoIterator<Item = Arc<Pattern>>,
     ) -> Self {
-        let current: HashMap<_, _> =
-            current.into_iter().map(|pattern| (pattern.key.id.clone(), pattern)).collect();
-        let mut entries: Vec<_> = current.values().filter(|p| p.active).cloned().collect();
-        entries.sort_by(|a, b| a.key.id.cmp(&b.key.id));
-        let revisions: HashMap<_, _> = (older.into_iter().chain(current.values().cloned()))
-            .map(|pattern| ((*pattern.key).clone(), pattern))
-            .collect();
+        let current = Current::new(current);
+        let revisions = older.into_iter().chain(current.by_id.values().cloned());
+        Self::of(revisions.collect(), Arc::new(current))
+    }
+
+    fn of(revisions: Vec<Arc<Pattern>>, current: Arc<Current>) -> Self {
+        let revisions: HashMap<_, _> =
+            revisions.into_iter().map(|pattern| (pattern.key.clone(), pattern)).collect();
         let mut listening: Vec<_> = revisions
             .values()
             .flat_map(|pattern| {
@@ -46,21 +52,26 @@ impl Library {
             })
             .collect();
         listening.sort_by(|(a, i), (b, j)| (&a.key, i).cmp(&(&b.key, j)));
-        let by_name = current.values().map(|p| (p.name.clone(), p.key.id.clone())).collect();
-        let entry_index = Index::new(entries.iter().map(|pattern| pattern.entry()));
         let waiting = listening.iter().map(|(pattern, index)| &pattern.reactions[*index]);
         let listening_index = Index::new(waiting);
-        Self { current, by_name, revisions, entries, entry_index, listening, listening_index }
+        Self { current, revisions, listening, listening_index }
+    }
+
+    /// The same with more revisions that threds still run; the current ones stay.
+    #[must_use]
+    pub fn with_older(&self, older: impl IntoIterator<Item = Arc<Pattern>>) -> Self {
+        let revisions = self.revisions.values().cloned().chain(older);
+        Self::of(revisions.collect(), self.current.clone())
     }
 
     /// The current revision of a pattern.
     pub fn current(&self, id: &PatternId) -> Option<&Arc<Pattern>> {
-        self.current.get(id)
+        self.current.by_id.get(id)
     }
 
     /// The current revisions, in no order.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Pattern>> {
-        self.current.values()
+        self.current.by_id.values()
     }
 
     /// One revision.
@@ -75,26 +86,41 @@ impl Library {
 
     /// The pattern of an id or a name, as `spawn` writes it.
     pub fn find(&self, id_or_name: &str) -> Option<&Arc<Pattern>> {
-        self.current.get(id_or_name).or_else(|| self.current.get(self.by_name.get(id_or_name)?))
+        let by_id = &self.current.by_id;
+        by_id.get(id_or_name).or_else(|| by_id.get(self.current.by_name.get(id_or_name)?))
     }
 
     /// The patterns that an unbound event may start a thred of, in order.
     pub fn entries(&self) -> &[Arc<Pattern>] {
-        &self.entries
+        &self.current.entries
     }
 
     /// The patterns that this unbound event may start a thred of, in order.
     pub fn candidates(&self, event: &Event) -> impl Iterator<Item = &Arc<Pattern>> {
-        let numbers = self.entry_index.candidates(event).into_iter();
-        numbers.filter_map(|number| self.entries.get(number as usize))
+        let numbers = self.current.index.candidates(event);
+        numbers.filter_map(|number| self.current.entries.get(number as usize))
     }
 
-    /// The reactions in which threds may wait for this unbound event.
+    /// The reactions in which threds may wait for unbound events, in order.
+    pub fn all_listening(&self) -> &[(Arc<Pattern>, usize)] {
+        &self.listening
+    }
+
+    /// The reactions in which threds may wait for this unbound event, in order.
     pub fn listening(&self, event: &Event) -> impl Iterator<Item = &(Arc<Pattern>, usize)> {
-        let numbers = match self.listening.is_empty() {
-            true => Vec::new(),
-            false => self.listening_index.candidates(event),
-        };
-        numbers.into_iter().filter_map(|number| self.listening.get(number as usize))
+        let numbers = self.listening_index.candidates(event);
+        numbers.filter_map(|number| self.listening.get(number as usize))
+    }
+}
+
+impl Current {
+    fn new(patterns: impl IntoIterator<Item = Arc<Pattern>>) -> Self {
+        let by_id: HashMap<_, _> =
+            patterns.into_iter().map(|pattern| (pattern.key.id.clone(), pattern)).collect();
+        let by_name = by_id.values().map(|p| (p.name.clone(), p.key.id.clone())).collect();
+        let mut entries: Vec<_> = by_id.values().filter(|p| p.active).cloned().collect();
+        entries.sort_by(|a, b| a.key.id.cmp(&b.key.id));
+        let index = Index::new(entries.iter().map(|pattern| pattern.entry()));
+        Self { by_id, by_name, entries, index }
     }
 }

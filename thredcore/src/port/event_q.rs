@@ -24,8 +24,8 @@ pub trait EventQ: Send + Sync {
     /// Adds items at the end of their partitions. When it returns without an error, all of them
     /// are as durable as the queue ever makes them.
     ///
-    /// Waits while the queue is full; [commands](Inbound::Command) are taken even then, since the
-    /// engine that would make room is the one who publishes them.
+    /// Waits while the queue is full; a call with nothing but [commands](Inbound::Command) does not,
+    /// since the engine that would make room is the one who publishes them.
     ///
     /// # Errors
     /// Some or all items may not be in the queue; publishing them again may double them, which

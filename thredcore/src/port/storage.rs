@@ -36,7 +36,8 @@ pub trait ThredStore: Send + Sync {
     ///
     /// A commit is atomic: the new state, its timer, its outbox entries and its records are all
     /// there, or none is. It applies only if the stored version is the expected one (0: there is
-    /// no such thred) and the stored inbox does not hold the consumed event.
+    /// no such thred) and the stored inbox does not hold the consumed event. The inbox is asked
+    /// first: what it holds is a duplicate, whatever the version.
     ///
     /// # Errors
     /// [`PortErrorKind::Unknown`](super::PortErrorKind::Unknown): it may have been applied; sending
@@ -68,10 +69,11 @@ pub trait ThredStore: Send + Sync {
     /// When the storage cannot be reached.
     async fn due(&self, partition: u16, at: i64, limit: usize) -> Result<Due, PortError>;
 
-    /// The threds that match a query, oldest start first, a page at a time.
+    /// The threds that match a query, oldest start first, a page at a time. The last page has no
+    /// `next`, even if it is full.
     ///
     /// # Errors
-    /// When the storage cannot be reached.
+    /// When the storage cannot be reached, or `after` is not what an earlier page gave.
     async fn threds(&self, query: &ThredQuery) -> Result<ThredPage, PortError>;
 
     /// The active threds that wait for unbound events in a reaction.
@@ -235,7 +237,7 @@ pub trait RecordStore: Send + Sync {
     async fn append_log(&self, records: Vec<(LogRecord, Arc<Event>)>) -> Result<(), PortError>;
 
     /// What is kept of one thred's past, in the order of its versions; with `None`, of the events
-    /// that moved no thred, latest last.
+    /// that moved no thred, latest last, one entry for each record. Only the latest `limit` entries.
     ///
     /// # Errors
     /// When the storage cannot be reached.
@@ -245,8 +247,7 @@ pub trait RecordStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<History>, PortError>;
 
-    /// The log records kept, of all threds and of none, oldest first, at most so many of the
-    /// latest.
+    /// The log records kept, of all threds and of none, oldest first; only the latest `limit`.
     ///
     /// # Errors
     /// When the storage cannot be reached.
@@ -347,7 +348,8 @@ pub enum LogType {
 /// Keeps who takes up a pattern's places: sets of threds, not counters.
 #[async_trait]
 pub trait LimitStore: Send + Sync {
-    /// Takes a place for a thred; a thred that has one already keeps it.
+    /// Takes a place for a thred; a thred that has one already keeps it, whatever the limits. The
+    /// time of the last place stays when that is given back.
     ///
     /// # Errors
     /// Whether the place was taken is unknown; asking again is safe.
@@ -397,7 +399,7 @@ pub enum Reserved {
 #[async_trait]
 pub trait LeaseStore: Send + Sync {
     /// Takes or renews a lease until a time (milliseconds since the Unix epoch), unless somebody
-    /// else holds it at `now`; says whether it is held.
+    /// else holds it at `now`; says whether it is held. At its `until` it has run out.
     ///
     /// # Errors
     /// Whether it is held is unknown.
@@ -461,7 +463,8 @@ pub trait PatternStore: Send + Sync {
     /// When the storage cannot be reached.
     async fn listening_patterns(&self) -> Result<Vec<PatternKey>, PortError>;
 
-    /// A number that changes whenever the set of current revisions does.
+    /// A number that changes whenever the set of current revisions does, and never returns to one
+    /// that it had.
     ///
     /// # Errors
     /// When the storage cannot be reached.

@@ -195,7 +195,7 @@ impl Bed {
     pub async fn advance(&mut self, ms: i64) -> Result<(), BedError> {
         let until = self.now().saturating_add(ms);
         while let Some(at) = self.next_timer(until).await? {
-            self.clock.set(at);
+            self.clock.set(at.max(self.now()));
             self.engine.fire_due(&mut self.fired).await?;
             self.settle().await?;
         }
@@ -207,10 +207,11 @@ impl Bed {
         let storage = self.engine.storage();
         let mut first: Option<i64> = None;
         for partition in 0..storage.partitions() {
-            let due = storage.due(partition, until, 1).await?;
-            first = first.into_iter().chain(due.timers.first().map(|timer| timer.at)).min();
+            let due = storage.due(partition, until, FiredTimers::AT_ONCE).await?;
+            let turns = due.timers.iter().map(|timer| self.fired.turn_of(partition, timer));
+            first = first.into_iter().chain(turns).min();
         }
-        Ok(first)
+        Ok(first.filter(|turn| *turn <= until))
     }
 
     /// Drops the engine and builds another one on the same backends.

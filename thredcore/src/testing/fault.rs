@@ -424,7 +424,7 @@ mod tests {
         let fault = Fault::at(2, FaultKind::Before);
         let queue = Faulty::new(Arc::new(MemoryEventQ::default()), fault.clone());
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::default());
-        let storage = Faulty::new(storage, fault.clone());
+        let storage: Arc<dyn Storage> = Arc::new(Faulty::new(storage, fault.clone()));
         assert!(queue.publish(vec![item()]).await.is_ok());
         assert!(!fault.has_struck());
         let error = storage.load(&["a".into()]).await.unwrap_err();

@@ -9,3 +9,4 @@ pub mod scenario;
 
 pub use bed::{Bed, BedBuilder, BedError};
 pub use clock::ManualClock;
+pub use scenario::{ScenarioOutcome, run_scenario};

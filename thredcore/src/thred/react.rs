@@ -30,6 +30,7 @@ pub fn start(
     let state = Step::fresh(pattern, world, started_id(&event.id, &pattern.key.id));
     scope.enter_thred(state.id.clone(), state.locals.clone());
     let mut step = Step::new(pattern, world, state, event.id.clone(), Some(event.clone()));
+    step.testing = true;
     let started = step.run(scope);
     scope.set_event(event);
     match started? {
@@ -96,6 +97,11 @@ pub fn react(
         Input::Command(command) => return obey(pattern, state, command, id, world),
         Input::Bound(event) | Input::Offered(event) => event,
     };
+    let bound = matches!(input, Input::Bound(_));
+    // Offered to where the thred stood when the event was matched; it may have moved since.
+    if !bound && !state.listening {
+        return Ok(Outcome::Nothing);
+    }
     if let Some((at, entry)) = state.timer()
         && at <= world.now
     {
@@ -105,7 +111,6 @@ pub fn react(
             other => Ok(other),
         };
     }
-    let bound = matches!(input, Input::Bound(_));
     let mut step = Step::new(pattern, world, state.clone(), id, Some(event.clone()));
     if bound && event.error().is_some() {
         step.report_error(event)?;

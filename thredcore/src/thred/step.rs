@@ -36,6 +36,8 @@ pub(super) struct Step<'a> {
     log: Vec<LogRecord>,
     /// How many events have been made so far; part of their ids.
     made: usize,
+    /// Whether the next match is a test of the entry, which has no side effects.
+    pub(super) testing: bool,
 }
 
 impl<'a> Step<'a> {
@@ -46,8 +48,18 @@ impl<'a> Step<'a> {
         consumed: EventId,
         event: Option<Arc<Event>>,
     ) -> Self {
-        let (command, outbox, log) = (None, Vec::new(), Vec::new());
-        Self { pattern, world, state, consumed, event, command, outbox, log, made: 0 }
+        Self {
+            pattern,
+            world,
+            state,
+            consumed,
+            event,
+            command: None,
+            outbox: Vec::new(),
+            log: Vec::new(),
+            made: 0,
+            testing: false,
+        }
     }
 
     /// A thred that has just entered the first reaction of its pattern, not committed yet.
@@ -93,7 +105,14 @@ impl<'a> Step<'a> {
                 .condition
                 .offer(scope, &mut self.state.matched, &mut ran)
                 .map_err(|error| self.failed(error))?;
+            if std::mem::take(&mut self.testing) && !Arc::ptr_eq(scope.locals(), &self.state.locals)
+            {
+                scope.enter_thred(self.state.id.clone(), self.state.locals.clone());
+            }
             self.run_consequents(&ran, scope)?;
+            for line in scope.take_logs() {
+                tracing::info!(thred = %self.state.id, "{line}");
+            }
             match verdict {
                 Verdict::No => {
                     self.record(LogType::NoMatch, None, None);
@@ -410,11 +429,11 @@ impl<'a> Step<'a> {
         if self.state.status == Status::Terminated {
             self.end();
         }
-        self.tell_watchers();
         let expected = self.state.version;
+        self.state.version += 1;
+        self.state.modified_at = self.world.now;
+        self.tell_watchers();
         let state = &mut self.state;
-        state.version += 1;
-        state.modified_at = self.world.now;
         let surplus = (state.inbox.len() + 1).saturating_sub(self.world.limits.inbox.max(1));
         state.inbox.drain(..surplus);
         state.inbox.push(self.consumed.clone());

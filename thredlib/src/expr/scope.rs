@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::jsonata::Session;
-use crate::{Event, ThredId};
+use crate::{Event, EventId, ThredId};
 
 /// The locals of a thred; shared until changed.
 pub type Locals = Arc<Map<String, Value>>;
@@ -21,7 +21,9 @@ pub struct Scope {
     pub(super) locals: Locals,
     pub(super) outbound: Option<Arc<Event>>,
     pub(super) now: i64,
-    pub(super) random: u64,
+    seed: u64,
+    /// Where `$random()` stands in its sequence; `None` before the first draw.
+    pub(super) random: Option<u64>,
     pub(super) logs: Vec<String>,
     pub(super) session: Option<Box<Session>>,
 }
@@ -36,7 +38,8 @@ impl Scope {
             locals: Locals::default(),
             outbound: None,
             now,
-            random: seed,
+            seed,
+            random: None,
             logs: Vec::new(),
             session: None,
         }
@@ -45,6 +48,7 @@ impl Scope {
     /// Evaluates for a running thred from here on.
     pub fn enter_thred(&mut self, id: ThredId, locals: Locals) {
         self.thred_id = Some(id);
+        self.random = None;
         self.locals = locals;
         self.unbind();
     }
@@ -75,14 +79,15 @@ impl Scope {
 
     /// Sets one local; `None` removes it.
     pub fn set_local(&mut self, name: &str, value: Option<Value>) {
-        let locals = Arc::make_mut(&mut self.locals);
-        match value {
-            Some(value) => locals.insert(name.to_owned(), value),
-            None => locals.shift_remove(name),
-        };
+        put(&mut self.locals, name, value);
         if let Some(session) = &self.session {
             session.forget_locals();
         }
+    }
+
+    /// What the sequence of `$random()` starts from.
+    pub(super) fn origin(&self) -> Origin {
+        Origin { seed: self.seed, event: self.event.id.clone(), thred: self.thred_id.clone() }
     }
 
     /// What expressions have logged with `$log` since the last call, oldest first; no more than
@@ -97,4 +102,28 @@ impl Scope {
             session.unbind();
         }
     }
+}
+
+/// What the sequence of `$random()` starts from: another one for each seed, event and thred.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    seed: u64,
+    event: EventId,
+    thred: Option<ThredId>,
+}
+
+impl Origin {
+    pub(super) fn start(&self) -> u64 {
+        let thred = self.thred.as_ref().map_or("", |id| id.as_str());
+        crate::stable_hash(format!("{}/{}/{thred}", self.seed, self.event).as_bytes())
+    }
+}
+
+/// Sets or removes one local, in a copy when the locals are shared.
+pub(super) fn put(locals: &mut Locals, name: &str, value: Option<Value>) {
+    let locals = Arc::make_mut(locals);
+    match value {
+        Some(value) => locals.insert(name.to_owned(), value),
+        None => locals.shift_remove(name),
+    };
 }

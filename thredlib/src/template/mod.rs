@@ -56,7 +56,8 @@ impl Template {
     ///
     /// # Errors
     /// Every expression that does not compile, with its JSON path below the template
-    /// (`.content.values.x`, `.to[1]`). A template that is itself over the limits of a result.
+    /// (`.content.values.x`, `.to[1]`) and the column within the expression. A template that is
+    /// itself over the limits of a result.
     pub fn compile(
         template: &Value,
         language: ExpressionLanguage,

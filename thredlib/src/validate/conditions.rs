@@ -18,8 +18,19 @@ pub(super) fn check(pattern: &Pattern, findings: &mut Findings) {
     for reaction in &pattern.reactions {
         if let Some(condition) = &reaction.condition {
             unpaired(condition, findings);
+            size(condition, findings);
         }
         expiry(&reaction.node, findings);
+    }
+}
+
+/// The engine numbers the parts of a condition with 16 bits.
+fn size(condition: &Condition, findings: &mut Findings) {
+    const MOST: usize = 65_534;
+    if condition.size() > MOST {
+        let message = format!("the condition has more than {MOST} parts");
+        let help = "split the reaction into several";
+        findings.error("condition-too-large", &condition.node.path, message, help);
     }
 }
 
@@ -120,7 +131,7 @@ fn transform(condition: &Condition, findings: &mut Findings) {
         }
         (Some(_), Some(xpr)) => {
             let message = "a transform has `eventDataTemplate` or `templateXpr`, not both";
-            findings.warning("two-templates", &xpr.path, message, "remove one of the two");
+            findings.error("two-templates", &xpr.path, message, "remove one of the two");
         }
         _ => {}
     }
@@ -143,8 +154,8 @@ fn spawn_names(condition: &Condition, findings: &mut Findings) {
 fn expiry(reaction: &Node, findings: &mut Findings) {
     let Some(expiry) = reaction.get("expiry") else { return };
     if let Some(interval) = expiry.get("interval").filter(|node| node.value.as_u64() == Some(0)) {
-        let message = "the reaction expires at once: its interval is 0";
-        let help = "give the milliseconds to wait, or remove the expiry to wait without end";
+        let message = "the reaction never expires: its interval is 0";
+        let help = "give the milliseconds to wait, or remove the expiry";
         findings.warning("zero-expiry", &interval.path, message, help);
     }
     if let Some(transition) = expiry.get("transition") {

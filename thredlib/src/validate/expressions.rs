@@ -8,7 +8,7 @@ use super::{
     tree::{Node, Pattern},
     words::quoted,
 };
-use crate::{CompileError, ExprLimits, ExpressionLanguage, Template, expr};
+use crate::{CompileError, ConditionType, ExprLimits, ExpressionLanguage, Template, expr};
 
 /// An expression in its place.
 #[derive(Debug)]
@@ -60,7 +60,10 @@ impl<'v> Expressions<'v> {
         let mut collector = Collector { language: pattern.language, found: Self::default() };
         for (reaction, condition) in pattern.conditions() {
             let filter = if reaction.index == 0 { Place::EntryFilter } else { Place::Step };
-            collector.expression(condition.node.get("xpr"), filter);
+            // Nothing evaluates the expression of an `and` or `or`.
+            if condition.kind == Some(ConditionType::Filter) {
+                collector.expression(condition.node.get("xpr"), filter);
+            }
             collector.consequent(condition.node.get("onTrue"), Place::Step);
             if let Some(transform) = &condition.transform {
                 collector.template(transform.get("eventDataTemplate"), Place::Step);

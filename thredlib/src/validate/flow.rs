@@ -26,11 +26,12 @@ pub(super) fn check_names(pattern: &Pattern, findings: &mut Findings) {
         }
     }
     let conditions = pattern.conditions();
-    // A transition below an `and` never applies, whatever it says.
-    let taken = conditions.iter().filter(|(_, condition)| !condition.below_and);
-    let taken = taken.filter_map(|(_, condition)| condition.transition.clone());
-    let expired = pattern.reactions.iter().filter_map(|reaction| expiry_transition(&reaction.node));
-    for transition in taken.chain(expired) {
+    let matched = conditions.iter().filter_map(|(_, condition)| condition.transition.clone());
+    let expired = pattern
+        .reactions
+        .iter()
+        .filter_map(|reaction| running_expiry(&reaction.node)?.get("transition"));
+    for transition in matched.chain(expired) {
         let Some(name) = target_name(&transition) else { continue };
         if !RESERVED.contains(&name) && !first.contains_key(name) {
             unknown_target(pattern, &transition, name, findings);
@@ -140,7 +141,7 @@ impl<'p, 'v> Routes<'p, 'v> {
             let reaction = &self.pattern.reactions[index];
             let outcomes = self.outcomes(reaction);
             open.extend(outcomes.iter().map(|o| self.target(index, o.transition)));
-            if let Some(expiry) = reaction.node.get("expiry") {
+            if let Some(expiry) = running_expiry(&reaction.node) {
                 open.push(self.target(index, expiry.get("transition").as_ref()));
             }
         }
@@ -217,6 +218,8 @@ fn target_name<'v>(transition: &Node<'v>) -> Option<&'v str> {
     transition.value.as_str().or_else(|| transition.text("name"))
 }
 
-fn expiry_transition<'v>(reaction: &Node<'v>) -> Option<Node<'v>> {
-    reaction.get("expiry")?.get("transition")
+/// An interval of 0 never expires.
+fn running_expiry<'v>(reaction: &Node<'v>) -> Option<Node<'v>> {
+    let expiry = reaction.get("expiry")?;
+    (expiry.get("interval")?.value.as_u64() != Some(0)).then_some(expiry)
 }

@@ -8,17 +8,17 @@
 //! |---|---|
 //! | `json-syntax` `wrong-type` `missing-field` `unknown-value` `bad-number` `nesting-too-deep` `malformed` | the document has not the form of a pattern |
 //! | `empty-name` `no-reactions` `duplicate-reaction` `duplicate-id` | patterns and reactions without a name, or with another one's |
-//! | `missing-xpr` `missing-operands` `missing-local-name` `empty-transform` | something lacks what it is made of |
+//! | `missing-xpr` `missing-operands` `missing-local-name` `empty-transform` `two-templates` `condition-too-large` | something lacks what it is made of, or has too much of it |
 //! | `expression-syntax` `bad-regex` | a text is not of its language |
 //! | `unknown-reaction` `bad-address` | a transition or message leads nowhere |
 //!
 //! | codes of warnings | |
 //! |---|---|
-//! | `unknown-field` `unused-operands` `unused-xpr` `unused-local-name` `empty-consequent` `two-templates` `literal-xpr` | something is there, but has no effect |
+//! | `unknown-field` `unused-operands` `unused-xpr` `unused-local-name` `empty-consequent` `zero-expiry` `literal-xpr` | something is there, but has no effect |
 //! | `ignored-directive` `transform-without-publish` `publish-without-transform` `no-recipients` `empty-address` | no message goes out, or a directive never applies |
 //! | `unknown-variable` `unset-local` `unknown-publish` `unknown-spawn` | a name that nothing has |
 //! | `set-local-in-entry-filter` `outbound-event-outside-on-publish` | a name in a place where it means nothing |
-//! | `unreachable-reaction` `forward-cycle` `zero-expiry` | threds never get somewhere, or never stay |
+//! | `unreachable-reaction` `forward-cycle` | threds never get somewhere, or never stay |
 //! | `reserved-name` `empty-name` `empty-id` `unfinished-regex` | a text is taken for something else |
 //!
 //! ```

@@ -3,13 +3,12 @@
 use std::collections::HashSet;
 
 use super::{
-    JsonPath,
     expressions::{Expressions, Place, Usage},
     finding::Findings,
     set::Surroundings,
     tree::{Node, Pattern},
     variables::{Variable, variables},
-    words::{did_you_mean, quoted},
+    words::{did_you_mean, nearest, quoted},
 };
 use crate::ExpressionLanguage;
 
@@ -58,62 +57,57 @@ pub(super) fn check(
     let publishes: Vec<&str> = publish_names(pattern);
     let locals = Locals::of(pattern, &publishes, &used, surroundings);
     for (usage, variable) in &used {
-        placed(usage, variable, findings);
-        match (variable.name, variable.argument) {
-            ("isResponseFor", Some(name)) if !publishes.contains(&name) => {
-                let all = || r#"name the publish with `"name": "…"`"#.to_owned();
-                let help = did_you_mean(name, publishes.iter().copied(), all);
-                let message = format!("no publish is called {}", quoted(name));
-                findings
-                    .warning("unknown-publish", &usage.path, message, help)
-                    .at(usage.spot(variable.column));
-            }
-            ("local", Some(name)) => {
-                if let Some((message, help)) = locals.missing(name) {
-                    findings
-                        .warning("unset-local", &usage.path, message, help)
-                        .at(usage.spot(variable.column));
-                }
-            }
-            (name, _) if !HOST.contains(&name) && !BUILT_IN.contains(&name) => {
-                let message = format!("nothing gives {} a value", quoted(&format!("${name}")));
-                let help = did_you_mean_variable(name);
-                findings
-                    .warning("unknown-variable", &usage.path, message, help)
-                    .at(usage.spot(variable.column));
-            }
-            _ => {}
+        let spot = usage.spot(variable.column);
+        let misused = misplaced(usage.place, variable.name);
+        for (code, message, help) in
+            misused.into_iter().chain(unknown(variable, &publishes, &locals))
+        {
+            findings.warning(code, &usage.path, message, help).at(spot);
         }
     }
     local_inputs(pattern, &locals, findings);
 }
 
-fn did_you_mean_variable(name: &str) -> String {
-    let known = HOST.into_iter().chain(BUILT_IN);
-    match super::words::nearest(name, known) {
-        Some(near) => format!("did you mean `${near}`?"),
-        None => format!("give it one in the expression, as `(${name} := 1; …)`"),
+/// Code, message and help.
+type Complaint = (&'static str, String, String);
+
+/// A name that nothing has.
+fn unknown(variable: &Variable, publishes: &[&str], locals: &Locals) -> Option<Complaint> {
+    match (variable.name, variable.argument) {
+        ("isResponseFor", Some(name)) if !publishes.contains(&name) => {
+            let all = || r#"name the publish with `"name": "…"`"#.to_owned();
+            let help = did_you_mean(name, publishes.iter().copied(), all);
+            Some(("unknown-publish", format!("no publish is called {}", quoted(name)), help))
+        }
+        ("local", Some(name)) => locals.missing(name),
+        (name, _) if !HOST.contains(&name) && !BUILT_IN.contains(&name) => {
+            let message = format!("nothing gives {} a value", quoted(&format!("${name}")));
+            let help = match nearest(name, HOST.into_iter().chain(BUILT_IN)) {
+                Some(near) => format!("did you mean `${near}`?"),
+                None => "give it one in the expression, as `($x := 1; …)`".to_owned(),
+            };
+            Some(("unknown-variable", message, help))
+        }
+        _ => None,
     }
 }
 
-/// Names that mean something in some places only.
-fn placed(usage: &Usage, variable: &Variable, findings: &mut Findings) {
-    let spot = usage.spot(variable.column);
-    match (variable.name, usage.place) {
-        ("outboundEvent", Place::EntryFilter | Place::Step) => {
-            let message = "`$outboundEvent` has a value in `onPublish` only";
-            let help = "move this into the publish's `onPublish`, or use `$event`";
-            findings
-                .warning("outbound-event-outside-on-publish", &usage.path, message, help)
-                .at(spot);
-        }
-        ("setLocal", Place::EntryFilter) => {
-            let message = "`$setLocal` has no effect while an event is tested for a start";
-            let help = "move it into the condition's `onTrue`";
-            findings.warning("set-local-in-entry-filter", &usage.path, message, help).at(spot);
-        }
-        _ => {}
-    }
+/// A name that means something in other places only.
+fn misplaced(place: Place, name: &str) -> Option<Complaint> {
+    let (code, message, help) = match (name, place) {
+        ("outboundEvent", Place::EntryFilter | Place::Step) => (
+            "outbound-event-outside-on-publish",
+            "`$outboundEvent` has a value in `onPublish` only",
+            "move this into the publish's `onPublish`, or use `$event`",
+        ),
+        ("setLocal", Place::EntryFilter) => (
+            "set-local-in-entry-filter",
+            "`$setLocal` has no effect while an event is tested for a start",
+            "move it into the condition's `onTrue`",
+        ),
+        _ => return None,
+    };
+    Some((code, message.to_owned(), help.to_owned()))
 }
 
 fn local_inputs(pattern: &Pattern, locals: &Locals, findings: &mut Findings) {
@@ -121,10 +115,12 @@ fn local_inputs(pattern: &Pattern, locals: &Locals, findings: &mut Findings) {
     for (_, condition) in pattern.conditions() {
         takers.extend(condition.transition.iter().chain(&condition.spawn).cloned());
     }
+    let expiries = pattern.reactions.iter().filter_map(|reaction| reaction.node.get("expiry"));
+    takers.extend(expiries.filter_map(|expiry| expiry.get("transition")));
     for taker in takers.iter().filter(|taker| taker.text("input") == Some("local")) {
         let Some(name) = taker.text("localName").filter(|name| !name.is_empty()) else { continue };
-        if let Some((message, help)) = locals.missing(name) {
-            findings.warning("unset-local", &taker.path.key("localName"), message, help);
+        if let Some((code, message, help)) = locals.missing(name) {
+            findings.warning(code, &taker.path.key("localName"), message, help);
         }
     }
 }
@@ -173,7 +169,7 @@ impl<'v> Locals<'v> {
     }
 
     /// What to say when nothing sets the local.
-    fn missing(&self, name: &str) -> Option<(String, String)> {
+    fn missing(&self, name: &str) -> Option<Complaint> {
         let Self::Known { set, publishes } = self else { return None };
         if set.contains(name) || publishes.contains(name) {
             return None;
@@ -185,12 +181,7 @@ impl<'v> Locals<'v> {
              parent"
                 .to_owned()
         });
-        Some((format!("nothing in the pattern sets the local {}", quoted(name)), help))
+        let message = format!("nothing in the pattern sets the local {}", quoted(name));
+        Some(("unset-local", message, help))
     }
-}
-
-/// Where to point for a pattern as a whole.
-pub(super) fn own_name(pattern: &Pattern) -> JsonPath {
-    let named = ["id", "name"].into_iter().find_map(|key| pattern.node.get(key));
-    named.map_or_else(JsonPath::root, |node| node.path)
 }

@@ -5,9 +5,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::{
-    Report, check_document,
+    JsonPath, Report, check_document,
     finding::Findings,
-    names::own_name,
     pattern_id,
     tree::{Node, Pattern},
     words::{did_you_mean, listed, quoted},
@@ -36,9 +35,8 @@ impl<'v> PatternSet<'v> {
         for (index, (_, document)) in patterns.iter().enumerate() {
             if let Some(id) = pattern_id(document) {
                 owners.entry(id.as_str().to_owned()).or_insert(index);
-                names.push(id.as_str().to_owned());
             }
-            names.extend(document.get("name").and_then(Value::as_str).map(str::to_owned));
+            names.extend(called(document));
             for (spawn, name) in spawned(document) {
                 if spawn.get("context").is_some_and(|context| context.value == true) {
                     spawned_with_context.extend(name.value.as_str());
@@ -83,10 +81,7 @@ impl Surroundings<'_> {
     /// Whether another pattern starts threds of this one with its own locals.
     pub(super) fn gives_locals(self, document: &Value) -> bool {
         let Some((set, _)) = self.0 else { return false };
-        let name = document.get("name").and_then(Value::as_str);
-        let id = pattern_id(document);
-        let names = name.into_iter().chain(id.as_ref().map(|id| id.as_str()));
-        names.into_iter().any(|name| set.spawned_with_context.contains(name))
+        called(document).iter().any(|name| set.spawned_with_context.contains(name.as_str()))
     }
 
     pub(super) fn check(self, pattern: &Pattern, findings: &mut Findings) {
@@ -113,6 +108,14 @@ impl Surroundings<'_> {
     }
 }
 
+/// What a spawn can call a pattern: its id, and its name when it differs.
+fn called(document: &Value) -> Vec<String> {
+    let id = pattern_id(document).map(|id| id.as_str().to_owned());
+    let name = document.get("name").and_then(Value::as_str).map(str::to_owned);
+    let other_name = name.filter(|name| id.as_ref() != Some(name));
+    id.into_iter().chain(other_name).collect()
+}
+
 /// The spawns of a pattern with each name that they start.
 fn spawned(document: &Value) -> Vec<(Node<'_>, Node<'_>)> {
     if super::nests_too_deep(document) {
@@ -127,4 +130,10 @@ fn spawned(document: &Value) -> Vec<(Node<'_>, Node<'_>)> {
         }
     }
     spawned
+}
+
+/// Where to point for a pattern as a whole.
+fn own_name(pattern: &Pattern) -> JsonPath {
+    let named = ["id", "name"].into_iter().find_map(|key| pattern.node.get(key));
+    named.map_or_else(JsonPath::root, |node| node.path)
 }

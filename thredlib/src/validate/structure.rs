@@ -166,9 +166,13 @@ fn remedy(expected: &str, value: &Value) -> String {
     match value {
         Value::Null => "give it a value or leave the field out".to_owned(),
         Value::Number(n) if expected.contains("text") => format!("write it in quotes: \"{n}\""),
-        Value::String(s) if s.parse::<f64>().is_ok() || s == "true" || s == "false" => {
+        Value::String(s) if expected.contains("number") && s.parse::<u64>().is_ok() => {
             format!("write it without quotes: {s}")
         }
+        Value::String(s) if expected.contains("`true`") && (s == "true" || s == "false") => {
+            format!("write it without quotes: {s}")
+        }
+        Value::Object(_) if expected.contains("list") => "put it in a list: `[ … ]`".to_owned(),
         _ => "change it to what is expected".to_owned(),
     }
 }

@@ -200,12 +200,14 @@ fn transitions() {
         ],
     );
     let mut pattern = whole();
+    pattern["reactions"][1]["expiry"] = json!({ "interval": 1, "transition": "never" });
+    finds(&pattern, &["error unknown-reaction $.reactions[1].expiry.transition"]);
     pattern["reactions"][1]["expiry"] = json!({ "interval": 0, "transition": "never" });
     finds(
         &pattern,
         &[
             "warning zero-expiry $.reactions[1].expiry.interval",
-            "error unknown-reaction $.reactions[1].expiry.transition",
+            "warning unreachable-reaction $.reactions[2].name",
         ],
     );
 }
@@ -226,7 +228,7 @@ fn transform_and_publish_belong_together() {
         &filter(
             json!({ "transform": { "eventDataTemplate": {}, "templateXpr": "{}" }, "publish": { "to": "a" } }),
         ),
-        &[&at("warning two-templates", "transform.templateXpr")],
+        &[&at("error two-templates", "transform.templateXpr")],
     );
     // Of two operands one sends with the shared publish, the other one says nothing.
     finds(
@@ -252,6 +254,7 @@ fn directives_below_an_and() {
         &[
             "warning ignored-directive $.reactions[0].condition.operands[0].spawn",
             "warning ignored-directive $.reactions[0].condition.operands[0].operands[0].transition",
+            "error unknown-reaction $.reactions[0].condition.operands[0].operands[0].transition",
         ],
     );
 }
@@ -394,6 +397,15 @@ fn sets_have_unique_ids_and_known_spawns() {
     );
     assert_eq!(lines[2], "");
     assert_eq!(validate(&reader).warnings().count(), 1);
+}
+
+#[test]
+fn conditions_are_bounded() {
+    let operand = json!({ "type": "filter", "xpr": "true" });
+    let with =
+        |operands| minimal(json!({ "type": "or", "operands": vec![operand.clone(); operands] }));
+    finds(&with(65_533), &[]);
+    finds(&with(65_534), &["error condition-too-large $.reactions[0].condition"]);
 }
 
 #[test]

@@ -113,6 +113,11 @@ impl<'v> Pattern<'v> {
 }
 
 impl<'v> Condition<'v> {
+    /// How many conditions it is made of.
+    pub(super) fn size(&self) -> usize {
+        1 + self.operands.iter().map(Self::size).sum::<usize>()
+    }
+
     fn new(node: Node<'v>, below_and: bool) -> Self {
         let kind = match node.text("type") {
             Some("filter") => Some(ConditionType::Filter),

@@ -90,7 +90,10 @@ impl Engine {
         let found: Vec<_> = threds
             .iter()
             .map(|thred| summary(thred))
-            .filter(|thred| matcher.as_ref().is_none_or(|matcher| matcher.matches(thred)))
+            .filter(|thred| match (&matcher, thred) {
+                (Some(matcher), Value::Object(fields)) => matcher.matches(fields),
+                _ => true,
+            })
             .collect();
         Ok(Map::from_iter([("threds".to_owned(), found.into())]))
     }

@@ -99,3 +99,14 @@ async fn the_latest_steps_are_kept_and_outboxes_do_not_depend_on_them() {
     let loaded = storage.load(&["a".into()]).await.unwrap();
     assert_eq!(loaded[0].as_ref().unwrap().outbox.len(), 1);
 }
+
+#[tokio::test]
+async fn the_tally_counts_what_is_no_longer_kept() {
+    let config = MemoryStorageConfig::default().ended_threds(1).history_records(1);
+    let storage = MemoryStorage::new(config);
+    let mut live = ended("d");
+    Arc::make_mut(&mut live.state).status = Status::Active;
+    apply(&storage, vec![ended("a"), ended("b"), ended("c"), live]).await;
+    let tally = storage.tally();
+    assert_eq!((tally.started, tally.ended, tally.live()), (4, 3, 1));
+}

@@ -7,15 +7,17 @@ use std::{
 
 use jsonata_core::{
     ast::AstNode,
-    evaluator::{Evaluator, EvaluatorError, HostFnResult},
+    evaluator::{Context, Evaluator, EvaluatorError, HostFnResult},
     value::JValue,
 };
 
 use super::{
-    super::{Locals, Scope},
+    super::{
+        Locals, Scope,
+        scope::{Origin, put},
+    },
     convert::{self, Refused},
     guard::{Budget, CHECKS, check_picture},
-    session::set_local,
 };
 use crate::{EventId, ExprLimits};
 
@@ -27,7 +29,8 @@ pub(super) struct Host {
     pub(super) limits: ExprLimits,
     values: JValue,
     now: Cell<i64>,
-    random: Cell<u64>,
+    random: Cell<Option<u64>>,
+    origin: RefCell<Option<Origin>>,
     re: RefCell<Option<EventId>>,
     locals: RefCell<Locals>,
     locals_changed: Cell<bool>,
@@ -43,6 +46,7 @@ impl Host {
             values,
             now: Cell::default(),
             random: Cell::default(),
+            origin: RefCell::default(),
             re: RefCell::default(),
             locals: RefCell::default(),
             locals_changed: Cell::default(),
@@ -56,6 +60,7 @@ impl Host {
     pub(super) fn enter(&self, scope: &mut Scope) {
         self.now.set(scope.now);
         self.random.set(scope.random);
+        self.origin.replace(Some(scope.origin()));
         self.re.replace(scope.event.re.clone());
         self.locals.replace(std::mem::take(&mut scope.locals));
         self.locals_changed.set(false);
@@ -110,7 +115,7 @@ impl Host {
                     failed("a local cannot hold a function; set it to the function's result")
                 }
             })?;
-        set_local(&mut self.locals.borrow_mut(), name, data);
+        put(&mut self.locals.borrow_mut(), name, data);
         self.locals_changed.set(true);
         Ok(value.clone())
     }
@@ -155,6 +160,21 @@ impl Host {
         Evaluator::new().evaluate(&call, &JValue::Null)
     }
 
+    /// `$zip`, which makes an array for each item, over no more than a sequence of them.
+    fn zip(&self, args: &[JValue]) -> HostFnResult {
+        let mut context = Context::new();
+        let mut call = Vec::with_capacity(args.len());
+        for (index, arg) in args.iter().enumerate() {
+            if arg.as_array().is_some_and(|items| items.len() > self.limits.sequence) {
+                return Err(self.breach("sequence"));
+            }
+            context.bind(format!("a{index}"), arg.clone());
+            call.push(AstNode::Variable(format!("a{index}")));
+        }
+        let call = AstNode::Function { name: "zip".into(), args: call, is_builtin: true };
+        Evaluator::with_context(context).evaluate(&call, &JValue::Null)
+    }
+
     /// Fisher-Yates, from the scope's seed.
     fn shuffle(&self, args: &[JValue]) -> HostFnResult {
         let mut items = match args {
@@ -171,8 +191,10 @@ impl Host {
 
     /// SplitMix64 (Steele, Lea, Flood 2014): the seed alone decides the whole sequence.
     fn random(&self) -> f64 {
-        let state = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
-        self.random.set(state);
+        let before = self.random.get();
+        let before = before.or_else(|| self.origin.borrow().as_ref().map(Origin::start));
+        let state = before.unwrap_or(0).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.random.set(Some(state));
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
@@ -224,6 +246,7 @@ pub(super) fn register(evaluator: &mut Evaluator, host: &Rc<Host>) {
     add("millis", |host, _| Ok(JValue::Number(host.now.get() as f64)));
     add("random", |host, _| Ok(JValue::Number(host.random())));
     add("shuffle", Host::shuffle);
+    add("zip", Host::zip);
     add("eval", |_, _| Err(failed("`$eval` is not available; data is never evaluated")));
     for (name, check) in CHECKS {
         let host = Rc::clone(host);

@@ -51,6 +51,7 @@ struct Jsonata {
     native: Option<Program>,
     ast: AstNode,
     reads_context: bool,
+    binds_items: bool,
     limits: ExprLimits,
 }
 
@@ -70,9 +71,10 @@ impl Jsonata {
             CompileError::at(source, source[..at].chars().count() + 1, refused.message)
         })?;
         let native = Program::compile(&ast);
+        let binds_items = guard::binds_items(&ast);
         let ast = guard::rewrite(ast);
         let reads_context = may_read_context(source);
-        Ok(Self { source: source.into(), native, ast, reads_context, limits: *limits })
+        Ok(Self { source: source.into(), native, ast, reads_context, binds_items, limits: *limits })
     }
 }
 

@@ -50,10 +50,12 @@ impl Node {
         match self {
             Self::Undefined | Self::Literal(_) | Self::IsResponseFor(_) | Self::Millis => true,
             Self::Path(root, names) => match root {
-                // A longer path may map over a list that is too long.
+                // Texts and numbers. A longer path may map over a list that is too long, and what
+                // is no scalar takes the interpreter.
                 Root::Event => match &**names {
-                    [] => true,
-                    [name] => name.as_ref() != "data",
+                    [name] => {
+                        matches!(&**name, "type" | "id" | "thredId" | "re" | "timestamp" | "time")
+                    }
                     [first, second] => first.as_ref() == "source" && second.as_ref() == "id",
                     _ => false,
                 },

@@ -1,6 +1,6 @@
 //! The interpreter as one scope uses it: made when first needed, kept for the next expression.
 
-use std::{cell::RefCell, fmt, panic::AssertUnwindSafe, rc::Rc, sync::Arc};
+use std::{cell::RefCell, fmt, panic::AssertUnwindSafe, rc::Rc};
 
 use jsonata_core::{
     evaluator::{Context, Evaluator, EvaluatorError, EvaluatorOptions},
@@ -86,6 +86,9 @@ pub(super) fn run<T>(
     read: impl FnOnce(&JValue, &ExprLimits) -> Result<T, Fault>,
 ) -> Result<T, ExprError> {
     let limits = &expression.limits;
+    if expression.binds_items && holds_long_list(scope, limits.sequence) {
+        return Err(ExprError::limit(&expression.source, "sequence"));
+    }
     let mut session = scope.session.take().unwrap_or_else(|| {
         let event = convert::event_to_interpreter(&scope.event);
         Box::new(Session { event, bound: None, locals: RefCell::default() })
@@ -161,11 +164,20 @@ fn explain(source: &str, fault: &Fault) -> ExprError {
     }
 }
 
-/// Only for its type: locals are shared until an expression changes them.
-pub(super) fn set_local(locals: &mut Locals, name: &str, value: Option<Value>) {
-    let locals = Arc::make_mut(locals);
-    match value {
-        Some(value) => locals.insert(name.to_owned(), value),
-        None => locals.shift_remove(name),
-    };
+/// Whether a list in the event or the locals has more items than a sequence may have.
+fn holds_long_list(scope: &Scope, most: usize) -> bool {
+    fn is_long(value: &Value, most: usize) -> bool {
+        match value {
+            Value::Array(items) => {
+                items.len() > most || items.iter().any(|item| is_long(item, most))
+            }
+            Value::Object(map) => map.values().any(|item| is_long(item, most)),
+            _ => false,
+        }
+    }
+    let events = [Some(&scope.event), scope.outbound.as_ref()];
+    let data = events.into_iter().flatten().filter_map(|event| event.data.as_ref());
+    data.flat_map(|data| data.as_map().values())
+        .chain(scope.locals.values())
+        .any(|value| is_long(value, most))
 }

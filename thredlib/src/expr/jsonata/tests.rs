@@ -38,6 +38,7 @@ fn event_and_its_parts_are_bound() {
     gives("$event.time = $event.timestamp", json!(true));
     gives("$valueNamed('y')", json!("in"));
     gives("$valueNamed('y', $event)", json!("in"));
+    gives("$map(['x', 'y'], $valueNamed)", json!([5, "in"]));
     assert_eq!(run("$valueNamed('nil')").unwrap(), None);
     assert_eq!(run("$outboundEvent").unwrap(), None);
 }
@@ -107,4 +108,50 @@ fn compile_errors_say_where() {
     wrong_at("é = 'ü' )", 9);
     wrong_at("foo bar", 5);
     wrong_at("", 1);
+}
+
+/// A pattern is compiled once; threads evaluate it at the same time.
+#[test]
+fn threads_share_an_expression() {
+    let source = "$sum($values.list) + $valueNamed('x')";
+    let expression = compile(ExpressionLanguage::Jsonata, source, &ExprLimits::default()).unwrap();
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                assert_eq!(expression.evaluate(&mut scope()), Ok(Some(json!(11))));
+            });
+        }
+    });
+}
+
+#[test]
+fn numbers_that_are_whole_stay_integers() {
+    gives("[$valueNamed('x') / 1, 7, 2.5, $sum([3.5, 3.5])]", json!([5, 7, 2.5, 7]));
+}
+
+/// What an expression gives is data, also when it looks like an expression.
+#[test]
+fn results_are_not_evaluated_again() {
+    gives("'$xpr(' & '$event.id)'", json!("$xpr($event.id)"));
+    assert!(run("$eval('1 + 1')").is_err());
+}
+
+#[test]
+fn limits_are_told_apart() {
+    let limit = |source| match run(source) {
+        Err(ExprError::Limit { limit, .. }) => limit,
+        other => panic!("{source}: {other:?}"),
+    };
+    assert_eq!(limit("($f := function(){ $f() }; $f())"), "time");
+    assert_eq!(limit("($f := function($n){ 1 + $f($n) }; $f(1))"), "depth");
+    assert_eq!(limit("[1..20000]"), "sequence");
+    assert_eq!(limit("$pad('', 300000)"), "size");
+}
+
+/// After an error the scope is as useful as before.
+#[test]
+fn a_failure_leaves_the_session_whole() {
+    let mut scope = scope();
+    assert!(run_in(&mut scope, "($setLocal('a', 1); $pad('x', 1e9))").is_err());
+    assert_eq!(run_in(&mut scope, "$uppercase($event.type)"), Ok(Some(json!("A.B"))));
 }

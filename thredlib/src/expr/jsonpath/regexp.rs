@@ -3,8 +3,10 @@
 
 use regex::{Regex, RegexBuilder};
 
-/// Sizes of a compiled program to try, in bytes.
-const SIZES: [usize; 4] = [1 << 14, 1 << 16, 1 << 18, 1 << 20];
+/// Sizes of a compiled program to try, in bytes. Those of an expression's own text may be larger
+/// than those from the data, which are compiled while the clock runs.
+const SIZES: &[usize] = &[1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22];
+const SIZES_FROM_DATA: &[usize] = &[1 << 14, 1 << 16, 1 << 18];
 
 /// The product of program size and text length that is still matched in time, at worst.
 const WORK: usize = 1 << 32;
@@ -22,11 +24,20 @@ pub(super) struct Regexp {
 impl Regexp {
     /// With `whole`, one that matches all of a text or nothing. The error says what is wrong.
     pub(super) fn compile(source: &str, whole: bool) -> Result<Self, String> {
+        Self::compile_within(source, whole, SIZES)
+    }
+
+    /// As `compile`, for a text that comes from the data.
+    pub(super) fn compile_from_data(source: &str, whole: bool) -> Option<Self> {
+        Self::compile_within(source, whole, SIZES_FROM_DATA).ok()
+    }
+
+    fn compile_within(source: &str, whole: bool, sizes: &[usize]) -> Result<Self, String> {
         if source.len() > MAX_SOURCE {
             return Err(format!("it is longer than {MAX_SOURCE} bytes"));
         }
         let translated = translate(source, whole);
-        for size in SIZES {
+        for &size in sizes {
             let built = RegexBuilder::new(&translated)
                 .size_limit(size)
                 .dfa_size_limit(size * 4)

@@ -328,7 +328,7 @@ impl<'a> Walk<'a> {
                 if !self.regexps.contains_key(&(source, whole)) {
                     // Compiling takes about as long as many visits.
                     self.spend(VISITS)?;
-                    self.regexps.insert((source, whole), Regexp::compile(source, whole).ok());
+                    self.regexps.insert((source, whole), Regexp::compile_from_data(source, whole));
                 }
                 match &self.regexps[&(source, whole)] {
                     Some(regexp) => regexp.is_match(text),

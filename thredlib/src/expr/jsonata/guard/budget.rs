@@ -13,6 +13,9 @@ const RESULTS: usize = 128;
 /// What a value costs beside its text.
 const NODE: usize = 16;
 
+/// And an object beside its entries.
+const OBJECT: usize = 192;
+
 /// How much deeper than a result a value on its way may nest.
 const DEPTH_FACTOR: usize = 8;
 
@@ -35,6 +38,10 @@ type Check = fn(&Budget, &JValue) -> Result<Option<JValue>, Breach>;
 /// The checks by name. Each gives another value in place of its argument, or `None` to let it be.
 pub(in super::super) const CHECKS: &[(&str, Check)] = &[
     (name::KEEP, |budget, value| budget.pay_for(value, usize::MAX)),
+    (name::FIRST, |budget, value| {
+        budget.pay(2 * OBJECT)?;
+        budget.pay_for(value, usize::MAX)
+    }),
     (name::TEXT, |budget, value| budget.pay_for(value, budget.limits.result_bytes)),
     (name::TIMES, Budget::times),
     (name::BY, Budget::by),
@@ -132,7 +139,7 @@ impl Budget {
                 }
                 JValue::Object(map) => {
                     open.extend(map.values().map(|item| (item, depth + 1)));
-                    map.keys().fold(0, |sum: usize, key| sum.saturating_add(key.len() + NODE))
+                    map.keys().fold(OBJECT, |sum: usize, key| sum.saturating_add(key.len() + NODE))
                 }
                 _ => 0,
             };

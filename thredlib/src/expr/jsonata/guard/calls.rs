@@ -23,6 +23,15 @@ pub(super) fn arity(function: &str) -> Option<usize> {
     })
 }
 
+/// As `arity`, with the functions of the host that would be handed more arguments than they expect
+/// from a callback.
+pub(super) fn callback_arity(function: &str) -> Option<usize> {
+    match function {
+        "shuffle" | "valueNamed" | "zip" => Some(1),
+        function => arity(function),
+    }
+}
+
 /// Functions of the language itself, which end a chain of tail calls.
 pub(super) fn is_builtin(function: &str) -> bool {
     const OTHERS: &[&str] = &[

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use jsonata_core::ast::{AstNode, BinaryOp, Stage};
 use regex::RegexBuilder;
 
-use super::calls::arity;
+use super::calls::callback_arity;
 
 /// Trees may not nest deeper.
 const MAX_DEPTH: usize = 200;
@@ -25,13 +25,29 @@ pub(in super::super) struct Unguardable {
 pub(in super::super) fn inspect(ast: &AstNode) -> Result<(), Unguardable> {
     let mut bound = HashSet::new();
     visit(ast, MAX_DEPTH, &mut bound)?;
-    match bound.into_iter().find(|name| arity(name).is_some()) {
+    match bound.into_iter().find(|name| callback_arity(name).is_some()) {
         None => Ok(()),
         Some(name) => Err(Unguardable {
             message: format!("`${name}` is a built-in function; bind another name"),
             near: Some(format!("${name}")),
         }),
     }
+}
+
+/// Whether a path binds variables to its items (`@$v`, `#$i`, `%`): the interpreter makes an object
+/// for each of them before it looks at its limits.
+pub(in super::super) fn binds_items(ast: &AstNode) -> bool {
+    let own = match ast {
+        AstNode::Path { steps } => steps.iter().any(|step| {
+            step.is_tuple
+                || step.inner_tuple
+                || step.focus.is_some()
+                || step.index_var.is_some()
+                || step.ancestor_label.is_some()
+        }),
+        _ => false,
+    };
+    own || children(ast).into_iter().any(binds_items)
 }
 
 /// Finds the names that the expression binds, and what is to be refused.

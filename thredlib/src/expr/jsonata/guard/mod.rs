@@ -20,13 +20,15 @@ mod rewrite;
 mod tests;
 
 pub(super) use budget::{Budget, CHECKS, check_picture};
-pub(super) use inspect::{children, inspect};
+pub(super) use inspect::{binds_items, children, inspect};
 pub(super) use rewrite::rewrite;
 
 /// Functions that the rewritten tree calls.
 mod name {
     /// Pays for the argument.
     pub(super) const KEEP: &str = "guard keep";
+    /// Pays for the argument and the object that it becomes the first value of.
+    pub(super) const FIRST: &str = "guard first";
     /// Pays for the argument, which becomes text; it may not be longer than a result.
     pub(super) const TEXT: &str = "guard text";
     /// Pays for the argument and notes its length for the next `BY`.

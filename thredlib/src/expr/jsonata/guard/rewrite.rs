@@ -4,8 +4,8 @@ use jsonata_core::ast::{AstNode, BinaryOp, PathStep, Stage};
 
 use super::{
     calls::{
-        applies_functions, arity, as_lambda, call, gives_sequence, has_placeholder, is_builtin,
-        match_call,
+        applies_functions, arity, as_lambda, call, callback_arity, gives_sequence, has_placeholder,
+        is_builtin, match_call,
     },
     name,
 };
@@ -18,7 +18,7 @@ pub(in super::super) fn rewrite(ast: AstNode) -> AstNode {
 pub(super) fn plain(ast: AstNode) -> AstNode {
     let boxed = |node: Box<AstNode>| Box::new(plain(*node));
     match ast {
-        AstNode::Variable(name) => match arity(&name) {
+        AstNode::Variable(name) => match callback_arity(&name) {
             Some(arity) => as_lambda(&name, arity),
             None => AstNode::Variable(name),
         },
@@ -34,7 +34,7 @@ pub(super) fn plain(ast: AstNode) -> AstNode {
             AstNode::Lambda { params, body: Box::new(tail(*body)), signature, thunk }
         }
         AstNode::Array(items) => AstNode::Array(items.into_iter().map(item).collect()),
-        AstNode::ArrayGroup(items) => AstNode::ArrayGroup(items.into_iter().map(item).collect()),
+        AstNode::ArrayGroup(items) => AstNode::ArrayGroup(items.into_iter().map(made).collect()),
         AstNode::Object(pairs) => AstNode::Object(entries(pairs)),
         AstNode::ObjectTransform { input, pattern } => kept(AstNode::ObjectTransform {
             input: Box::new(source(*input)),
@@ -89,9 +89,8 @@ fn source(ast: AstNode) -> AstNode {
         }
         AstNode::Sort { .. } | AstNode::ObjectTransform { .. } => unwrapped(plain(ast)),
         AstNode::Variable(name) if name.is_empty() => AstNode::Variable(name),
-        AstNode::Array(_) | AstNode::ArrayGroup(_) | AstNode::Object(_) | AstNode::Name(_) => {
-            plain(ast)
-        }
+        AstNode::Array(items) => AstNode::Array(items.into_iter().map(made).collect()),
+        AstNode::ArrayGroup(_) | AstNode::Object(_) | AstNode::Name(_) => plain(ast),
         AstNode::Wildcard | AstNode::Descendant | AstNode::Parent(_) => ast,
         other => tail(other),
     }
@@ -175,6 +174,16 @@ fn item(ast: AstNode) -> AstNode {
     }
 }
 
+/// An item of an array that a step makes for each of its items: literals pay too, else the
+/// interpreter would make all of them without a look at the clock.
+fn made(ast: AstNode) -> AstNode {
+    match ast {
+        AstNode::Array(items) => AstNode::Array(items.into_iter().map(made).collect()),
+        ast if is_small(&ast) => kept(plain(ast)),
+        ast => item(ast),
+    }
+}
+
 /// An argument of a function that the expression defines: paid when it is new.
 pub(super) fn argument(ast: AstNode) -> AstNode {
     match ast {
@@ -184,7 +193,16 @@ pub(super) fn argument(ast: AstNode) -> AstNode {
 }
 
 fn entries(pairs: Vec<(AstNode, AstNode)>) -> Vec<(AstNode, AstNode)> {
-    pairs.into_iter().map(|(key, content)| (value(key), value(content))).collect()
+    let mut is_paid = false;
+    let entry = |(key, content): (AstNode, AstNode)| {
+        let key = value(key);
+        if is_paid || matches!(content, AstNode::Lambda { .. }) {
+            return (key, value(content));
+        }
+        is_paid = true;
+        (key, check(name::FIRST, plain(content)))
+    };
+    pairs.into_iter().map(entry).collect()
 }
 
 /// A node that a function ends with: kept by the caller, except that a call to another function

@@ -1,0 +1,125 @@
+//! Workloads that measure the engine, each of which checks itself.
+//!
+//! Client and engine run in one process. Events enter as JSON bytes and messages leave as JSON
+//! bytes, both of which count.
+
+mod client;
+mod observe;
+mod report;
+mod usage;
+mod workload;
+
+use std::{sync::Arc, time::Duration};
+
+use thredcore::{
+    Engine, Ports,
+    memory::{MemoryEventQ, MemoryMessageQ, MemoryStorage},
+};
+
+pub(crate) use report::Report;
+pub(crate) use workload::Workload;
+
+use client::{Client, Run};
+use observe::Observed;
+use usage::Usage;
+
+/// What is measured, and on what.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) workload: Workload,
+    /// Events that count.
+    pub(crate) events: usize,
+    /// Further patterns that do not match.
+    pub(crate) patterns: usize,
+    /// Further threds that are left open; for W6, the timers.
+    pub(crate) open: usize,
+    /// Engines that share the work.
+    pub(crate) engines: usize,
+}
+
+/// Measures; tells the progress as events done, of how many.
+///
+/// # Errors
+/// When a backend fails or the outcome is not what it must be.
+pub(crate) async fn measure(
+    plan: Plan,
+    progress: impl Fn(&'static str, usize, usize) + Send + Sync + 'static,
+) -> Result<Report, Box<dyn std::error::Error>> {
+    let storage = Arc::new(Observed::new(MemoryStorage::default()));
+    let message_q = Arc::new(MemoryMessageQ::default());
+    let ports = Ports {
+        event_q: Arc::new(MemoryEventQ::default()),
+        message_q: message_q.clone(),
+        storage: storage.clone(),
+        ..Ports::default()
+    };
+    let mut engines = Vec::new();
+    for _ in 0..plan.engines {
+        let mut builder = Engine::builder().ports(ports.clone());
+        if engines.is_empty() {
+            for pattern in plan.workload.patterns(plan.patterns) {
+                builder = builder.pattern(pattern);
+            }
+        }
+        engines.push(builder.build().await?);
+    }
+    let running: Vec<_> = engines.iter().map(Engine::start).collect();
+    let client = Client::new(engines[0].clone(), message_q, Arc::new(progress));
+
+    let before = Usage::now();
+    let opened = match plan.workload {
+        Workload::W4 => client.open(plan.open).await?,
+        _ => 0,
+    };
+    let after = Usage::now();
+    let mut report = Report::new(&plan);
+    if opened > 0 {
+        let grown = after.rss_bytes.saturating_sub(before.rss_bytes);
+        report.bytes_per_open_thred = Some(grown / opened as u64);
+    }
+
+    let ended_before = storage.ended();
+    let start = Usage::now();
+    let run = match plan.workload {
+        Workload::W6 => client.timers(plan.open, &storage).await?,
+        workload => client.run(workload, plan.events, None).await?,
+    };
+    let cpu = Usage::now().cpu_seconds - start.cpu_seconds;
+    check(&plan, &run, storage.ended() - ended_before)?;
+    report.measured(&run, cpu);
+
+    // Latency is told at half of the rate: at the full one it is the length of the queue.
+    if plan.workload != Workload::W6 {
+        let rate = report.events_per_second / 2.0;
+        let events = plan.events.min((rate * 3.0) as usize).max(3);
+        let paced = client.run(plan.workload, events, Some(rate)).await?;
+        report.latency = paced.latency;
+    }
+    let live = client.live_threds().await?;
+    let expected = plan.workload.left_open() + opened;
+    if live != expected {
+        return Err(format!("{live} threds are open at the end, not {expected}").into());
+    }
+    report.peak_rss_bytes = Usage::peak_rss_bytes();
+    for running in running {
+        running.shutdown().await;
+    }
+    Ok(report)
+}
+
+fn check(plan: &Plan, run: &Run, ended: usize) -> Result<(), Box<dyn std::error::Error>> {
+    let (messages, threds) = plan.workload.outcome(run.events);
+    if run.messages != messages {
+        return Err(format!("{} messages came, not {messages}", run.messages).into());
+    }
+    if ended != threds {
+        return Err(format!("{ended} threds ended, not {threds}").into());
+    }
+    if plan.workload == Workload::W6 && run.early > 0 {
+        return Err(format!("{} timers fired early", run.early).into());
+    }
+    Ok(())
+}
+
+/// How long a run may stand still before it is given up.
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,108 @@
+//! What was measured.
+
+use serde_json::{Value, json};
+
+use super::{Plan, client::Run};
+
+/// Microseconds, at ranks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Latency {
+    pub(crate) p50: u64,
+    pub(crate) p99: u64,
+    pub(crate) max: u64,
+}
+
+impl Latency {
+    /// Of these durations, in microseconds.
+    pub(crate) fn of(mut micros: Vec<u64>) -> Self {
+        micros.sort_unstable();
+        let at = |share: f64| {
+            let last = micros.len().saturating_sub(1);
+            micros.get((last as f64 * share) as usize).copied().unwrap_or(0)
+        };
+        Self { p50: at(0.5), p99: at(0.99), max: at(1.0) }
+    }
+}
+
+/// The figures of one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    plan: Plan,
+    pub(super) events: usize,
+    pub(super) seconds: f64,
+    pub(super) events_per_second: f64,
+    pub(super) messages: usize,
+    pub(super) latency: Latency,
+    pub(super) peak_rss_bytes: u64,
+    pub(super) bytes_per_open_thred: Option<u64>,
+    pub(super) cpu_seconds: f64,
+}
+
+impl Report {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            plan: plan.clone(),
+            events: 0,
+            seconds: 0.0,
+            events_per_second: 0.0,
+            messages: 0,
+            latency: Latency::default(),
+            peak_rss_bytes: 0,
+            bytes_per_open_thred: None,
+            cpu_seconds: 0.0,
+        }
+    }
+
+    pub(super) fn measured(&mut self, run: &Run, cpu_seconds: f64) {
+        self.events = run.events;
+        self.messages = run.messages;
+        self.seconds = run.seconds;
+        self.events_per_second = run.events as f64 / run.seconds.max(1e-9);
+        self.latency = run.latency;
+        self.cpu_seconds = cpu_seconds;
+    }
+
+    /// One JSON object.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "workload": self.plan.workload.name(),
+            "store": "memory",
+            "queue": "memory",
+            "events": self.events,
+            "patterns": self.plan.patterns,
+            "openThreds": self.plan.open,
+            "engines": self.plan.engines,
+            "seconds": round(self.seconds, 3),
+            "eventsPerSecond": self.events_per_second.round(),
+            "messages": self.messages,
+            "latencyMicros": {
+                "p50": self.latency.p50, "p99": self.latency.p99, "max": self.latency.max
+            },
+            "peakRssBytes": self.peak_rss_bytes,
+            "bytesPerOpenThred": self.bytes_per_open_thred,
+            "cpuSeconds": round(self.cpu_seconds, 2),
+        })
+    }
+
+    /// A table of two columns.
+    pub(crate) fn to_table(&self) -> String {
+        let Value::Object(fields) = self.to_json() else { return String::new() };
+        let rows = fields.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| {
+            let value = match value {
+                Value::String(text) => text.clone(),
+                Value::Object(ranks) => {
+                    let ranks = ranks.iter().map(|(rank, value)| format!("{rank} {value}"));
+                    ranks.collect::<Vec<_>>().join(", ")
+                }
+                other => other.to_string(),
+            };
+            format!("{name:<18} {value}\n")
+        });
+        rows.collect()
+    }
+}
+
+fn round(number: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (number * scale).round() / scale
+}

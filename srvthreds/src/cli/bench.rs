@@ -1,0 +1,58 @@
+//! `srvthreds bench`.
+
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Outcome, args::BenchArgs};
+use crate::bench::{self, Plan, Workload};
+
+/// Runs a workload and prints what was measured.
+pub(crate) fn run(args: &BenchArgs) -> io::Result<Outcome> {
+    let plan = Plan {
+        workload: args.workload,
+        events: args.events.unwrap_or(match args.workload {
+            Workload::W5 => 300_000,
+            _ => 1_000_000,
+        }),
+        patterns: args.patterns.unwrap_or(match args.workload {
+            Workload::W3 => 10_000,
+            _ => 0,
+        }),
+        open: args.open.unwrap_or(match args.workload {
+            Workload::W4 | Workload::W6 => 1_000_000,
+            _ => 0,
+        }),
+        engines: args.engines,
+    };
+    let bar = match io::stderr().is_terminal() {
+        true => ProgressBar::new(0),
+        false => ProgressBar::hidden(),
+    };
+    if let Ok(style) = ProgressStyle::with_template("{msg:>16} {wide_bar} {pos}/{len}") {
+        bar.set_style(style);
+    }
+    let shown = bar.clone();
+    let tell = move |what: &'static str, done: usize, of: usize| {
+        shown.set_message(what);
+        shown.set_length(of as u64);
+        shown.set_position(done as u64);
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(bench::measure(plan, tell));
+    bar.finish_and_clear();
+    match result {
+        Ok(report) => {
+            let mut out = io::stdout().lock();
+            match args.json {
+                true => writeln!(out, "{}", report.to_json())?,
+                false => write!(out, "{}", report.to_table())?,
+            }
+            Ok(Outcome::Good)
+        }
+        Err(error) => {
+            eprintln!("error: {}: {error}", args.workload.name());
+            Ok(Outcome::Bad)
+        }
+    }
+}

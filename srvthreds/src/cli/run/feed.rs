@@ -1,0 +1,117 @@
+//! From lines to accepted events.
+
+use thredcore::{AcceptError, Engine};
+
+use super::{
+    input::{Input, Line, Text},
+    traffic::Traffic,
+};
+use crate::cli::{diagnostics::printable, progress::Progress};
+
+/// What became of the lines.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) accepted: u64,
+    pub(super) rejected: u64,
+}
+
+/// Takes events in, as fast as the engine works on them.
+pub(super) struct Feed<'r> {
+    engine: &'r Engine,
+    traffic: &'r Traffic,
+    counts: Counts,
+    progress: Progress,
+}
+
+impl<'r> Feed<'r> {
+    /// How many rejected lines are shown; the others are only counted.
+    const SHOWN: u64 = 20;
+
+    pub(super) fn new(engine: &'r Engine, traffic: &'r Traffic) -> Self {
+        Self { engine, traffic, counts: Counts::default(), progress: Progress::new("events") }
+    }
+
+    pub(super) fn into_counts(self) -> Counts {
+        self.counts
+    }
+
+    /// Takes in all lines. May be dropped at any time.
+    pub(super) async fn all(&mut self, mut input: Input) {
+        let mut lines = Vec::new();
+        while input.lines.recv_many(&mut lines, self.traffic.batch()).await > 0 {
+            let read = lines.drain(..).filter_map(|line| self.read(&input.name, &line));
+            let events: Vec<_> = read.collect();
+            let count = events.len();
+            self.traffic.room(count).await;
+            // All events were checked when they were read, and the queue is never full.
+            match self.engine.accept(events).await {
+                Ok(()) => self.counts.accepted += count as u64,
+                Err(error) => {
+                    self.counts.rejected += count as u64;
+                    self.progress.report(&format!("error: {error}"));
+                }
+            }
+        }
+        self.traffic.settle().await;
+    }
+
+    fn read(&mut self, name: &str, line: &Line) -> Option<thredlib::Event> {
+        let Line { number, text } = line;
+        let (bytes, reason) = match text {
+            Text::Whole(bytes) if bytes.trim_ascii().is_empty() => return None,
+            Text::Whole(bytes) => match self.engine.read_event(bytes) {
+                Ok(event) => {
+                    self.progress.tick();
+                    return Some(event);
+                }
+                Err(error) => (&bytes[..], explain(&error)),
+            },
+            Text::TooLong(start) => {
+                let limit = self.engine.config().event_limits.bytes;
+                (&start[..], format!(": the line is longer than an event may be, {limit} bytes"))
+            }
+            Text::Unreadable(reason) => (&[][..], format!(": the input broke off: {reason}")),
+        };
+        self.counts.rejected += 1;
+        if self.counts.rejected <= Self::SHOWN {
+            self.progress.report(&report(name, *number, &reason, bytes));
+            if self.counts.rejected == 1 && matches!(bytes.trim_ascii(), b"{" | b"[") {
+                let help = "  help: each line must hold a whole event; `jq -c` makes such lines, \
+                            `jq -c '.[]'` from a list";
+                self.progress.report(help);
+            }
+        }
+        if self.counts.rejected == Self::SHOWN + 1 {
+            self.progress.report("error: further lines that are no events are only counted");
+        }
+        None
+    }
+}
+
+fn report(name: &str, number: u64, reason: &str, bytes: &[u8]) -> String {
+    const WIDTH: usize = 100;
+    let start = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * WIDTH)]);
+    let mut excerpt: String = start.chars().take(WIDTH).collect();
+    if excerpt.len() < bytes.len() {
+        excerpt.push('…');
+    }
+    let (name, reason) = (printable(name), printable(reason));
+    match excerpt.is_empty() {
+        true => format!("error: {name}:{number}{reason}"),
+        false => format!("error: {name}:{number}{reason}\n  | {}", printable(&excerpt)),
+    }
+}
+
+/// The reason, after the column if there is one: an event is one line, so the reader's line number
+/// says nothing.
+fn explain(error: &AcceptError) -> String {
+    let AcceptError::Malformed { path, reason } = error else { return format!(": {error}") };
+    let (reason, column) = match reason.rsplit_once(" at line 1 column ") {
+        Some((reason, column)) => (reason, format!(":{column}")),
+        None => (reason.as_str(), String::new()),
+    };
+    match path.as_str() {
+        "." | "?" => format!("{column}: not an event: {reason}"),
+        path => format!("{column}: not an event: at `{path}`: {reason}"),
+    }
+}

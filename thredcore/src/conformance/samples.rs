@@ -1,0 +1,166 @@
+//! Threds, commits and events to check with.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use thredlib::{Event, EventId, Message, MessageId, ThredId};
+
+use crate::{
+    port::{
+        Commit, Committed, Inbound, LogRecord, LogType, OutboxEntry, Outgoing, PortError, Routed,
+        Storage,
+    },
+    state::{PatternKey, Status, ThredState},
+};
+
+/// Texts that a backend might trip over.
+pub(super) const FOREIGN: &str =
+    "Gr\u{fc}\u{df}e \u{4f60}\u{597d} \u{1f680} \u{0} \" \\ ' \n \u{2028} {p17}";
+
+/// A text of a mebibyte.
+pub(super) fn large() -> String {
+    "0123456789abcdef".repeat(65_536)
+}
+
+pub(super) fn event(id: &str, source: &str) -> Arc<Event> {
+    let event = Event::builder("org.example.sample", source).id(id).timestamp(1);
+    Arc::new(event.values(json!({ "number": 7, "ratio": 0.1 })).build())
+}
+
+pub(super) fn unbound(id: &str, source: &str) -> Inbound {
+    Inbound::Event(event(id, source))
+}
+
+pub(super) fn message(id: &str) -> Message {
+    Message {
+        id: id.into(),
+        event: event(&format!("event of {id}"), "erp"),
+        to: vec!["ann".into(), "bob".into()],
+        timestamp: 5,
+    }
+}
+
+pub(super) fn routed(topic: &str, id: &str) -> Routed {
+    Routed { topic: topic.into(), message: message(id) }
+}
+
+pub(super) fn pattern(id: &str) -> PatternKey {
+    PatternKey { id: id.into(), revision: u64::MAX - 1 }
+}
+
+/// An active thred at version 1 that has consumed `{id}#1`.
+pub(super) fn thred(id: &str) -> ThredState {
+    ThredState {
+        id: id.into(),
+        pattern: Arc::new(pattern("sample")),
+        version: 1,
+        status: Status::Active,
+        reaction: "first".into(),
+        listening: false,
+        entry: 1,
+        entered_at: 1_000,
+        expires_at: None,
+        started_at: 1_000,
+        modified_at: 1_000,
+        locals: Arc::default(),
+        participants: vec!["erp".into()],
+        matched: vec![],
+        inbox: vec![consumed(id, 1)],
+        label: None,
+        description: None,
+        display: None,
+        parent: None,
+        children: vec![],
+    }
+}
+
+fn consumed(id: &str, version: u64) -> EventId {
+    EventId::new(format!("{id}#{version}"))
+}
+
+/// The state one version later, with the event for that in its inbox.
+pub(super) fn next(state: &ThredState) -> ThredState {
+    let version = state.version + 1;
+    let mut next = ThredState { version, modified_at: state.modified_at + 1, ..state.clone() };
+    next.inbox.push(consumed(next.id.as_str(), version));
+    next
+}
+
+/// The commit that leads to a state; its event is the last of the inbox.
+pub(super) fn commit(state: ThredState) -> Commit {
+    let consumed = state.inbox.last().cloned().expect("a sample has consumed an event");
+    let log = vec![record(&consumed, LogType::Match, Some(&state.id), state.modified_at)];
+    let event = Some(event(consumed.as_str(), "erp"));
+    let expected = state.version - 1;
+    Commit { expected, consumed, state: Arc::new(state), outbox: vec![], log, event, command: None }
+}
+
+pub(super) fn record(
+    event: &EventId,
+    log_type: LogType,
+    thred: Option<&ThredId>,
+    timestamp: i64,
+) -> LogRecord {
+    LogRecord {
+        log_type,
+        event: event.clone(),
+        thred_id: thred.cloned(),
+        pattern_id: Some("sample".into()),
+        from: Some("first".into()),
+        to: None,
+        timestamp,
+        detail: None,
+    }
+}
+
+/// A message in an outbox.
+pub(super) fn entry(id: &str, at: i64) -> OutboxEntry {
+    let topic = "org.wt.session".into();
+    OutboxEntry { id: id.into(), at, outgoing: Outgoing::Message { topic, message: message(id) } }
+}
+
+pub(super) fn with_outbox(mut commit: Commit, ids: &[&str], at: i64) -> Commit {
+    commit.outbox = ids.iter().map(|id| entry(id, at)).collect();
+    commit
+}
+
+pub(super) fn outbox_ids(entries: &[OutboxEntry]) -> Vec<&str> {
+    entries.iter().map(|entry| entry.id.as_str()).collect()
+}
+
+pub(super) fn message_ids(ids: &[&str]) -> Vec<MessageId> {
+    ids.iter().map(|id| MessageId::from(*id)).collect()
+}
+
+/// Commits that must apply.
+#[track_caller]
+pub(super) fn applied(answers: Vec<Result<Committed, PortError>>) {
+    for (place, answer) in answers.into_iter().enumerate() {
+        let answer = answer.unwrap_or_else(|error| panic!("commit {place}: {error:?}"));
+        assert_eq!(answer, Committed::Applied, "commit {place}");
+    }
+}
+
+/// Sends one commit.
+pub(super) async fn send(storage: &dyn Storage, commit: Commit) -> Committed {
+    let mut answers = storage.commit(&[Arc::new(commit)]).await;
+    assert_eq!(answers.len(), 1, "one commit has one answer");
+    answers.remove(0).unwrap_or_else(|error| panic!("commit: {error:?}"))
+}
+
+/// Stores states that must apply.
+pub(super) async fn store(storage: &dyn Storage, states: impl IntoIterator<Item = ThredState>) {
+    let commits: Vec<_> = states.into_iter().map(commit).map(Arc::new).collect();
+    applied(storage.commit(&commits).await);
+}
+
+pub(super) async fn load(storage: &dyn Storage, id: &str) -> Option<Arc<ThredState>> {
+    let mut loaded = storage.load(&[id.into()]).await.expect("load");
+    assert_eq!(loaded.len(), 1, "one id has one answer");
+    loaded.remove(0).map(|loaded| loaded.state)
+}
+
+pub(super) async fn outbox(storage: &dyn Storage, id: &str) -> Vec<OutboxEntry> {
+    let mut loaded = storage.load(&[id.into()]).await.expect("load");
+    loaded.remove(0).map(|loaded| loaded.outbox).unwrap_or_default()
+}

@@ -1,0 +1,68 @@
+//! What a storage has seen since it was made.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::lock;
+use crate::port::LogType;
+
+/// What a [`MemoryStorage`](super::MemoryStorage) has seen, what it no longer keeps included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tally {
+    /// Threds that were started.
+    pub started: u64,
+    /// Threds that have ended; the others are live.
+    pub ended: u64,
+    /// Events that moved no thred, by what was decided about them.
+    pub unmoved: HashMap<LogType, u64>,
+}
+
+impl Tally {
+    /// Threds that have not ended.
+    pub fn live(&self) -> u64 {
+        self.started.saturating_sub(self.ended)
+    }
+
+    /// Events about which this was decided and that moved no thred.
+    pub fn of(&self, decision: LogType) -> u64 {
+        self.unmoved.get(&decision).copied().unwrap_or_default()
+    }
+}
+
+/// Counts while others do.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    started: AtomicU64,
+    ended: AtomicU64,
+    unmoved: Mutex<HashMap<LogType, u64>>,
+}
+
+impl Counters {
+    pub(super) fn commit(&self, started: bool, ended: bool) {
+        if started {
+            self.started.fetch_add(1, Ordering::Relaxed);
+        }
+        if ended {
+            self.ended.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn unmoved(&self, decision: LogType) {
+        *lock(&self.unmoved).entry(decision).or_default() += 1;
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        Tally {
+            // In this order, so that no thred has ended before it was started.
+            ended: self.ended.load(Ordering::Relaxed),
+            started: self.started.load(Ordering::Relaxed),
+            unmoved: lock(&self.unmoved).clone(),
+        }
+    }
+}
