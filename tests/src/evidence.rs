@@ -49,6 +49,10 @@ pub struct Evidence {
     pub depth: usize,
     /// The time.
     pub now: i64,
+    /// Whether a process died with events in hand. An unbound event is then matched anew, against
+    /// the threds that wait by then: one that had matched nothing may find a thred, and one that a
+    /// thred was not there for may reach it after a later one.
+    pub interrupted: bool,
     config: EngineConfig,
     directory: Arc<Directory>,
     library: Library,
@@ -111,6 +115,7 @@ impl Evidence {
             reserved,
             depth: ports.event_q.depth().await?,
             now: ports.clock.now(),
+            interrupted: false,
             config: config.clone(),
             directory: ports.resolver.directory().await?,
             library: Library::new(current, revisions.into_values()),

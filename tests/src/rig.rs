@@ -37,6 +37,7 @@ pub struct Rig {
     batch: usize,
     accepted: Vec<Arc<Event>>,
     published: Vec<Routed>,
+    fault: Arc<Fault>,
 }
 
 impl Rig {
@@ -62,10 +63,21 @@ impl Rig {
         let sound = ports(&backends, &clock, &directory, None);
         let installer = Engine::builder().ports(sound).build().await.expect("memory backends");
         installer.put_patterns(patterns).await.expect("the patterns run");
-        let (engine, _) = Self::build(&backends, &clock, &directory, &config, fault).await;
+        let engine = Self::build(&backends, &clock, &directory, &config, fault.clone()).await;
         let (fired, accepted, published) = Default::default();
         let batch = 1;
-        Self { backends, clock, directory, config, engine, fired, batch, accepted, published }
+        Self {
+            backends,
+            clock,
+            directory,
+            config,
+            engine,
+            fired,
+            batch,
+            accepted,
+            published,
+            fault,
+        }
     }
 
     /// Hands out so many events at a time.
@@ -81,11 +93,11 @@ impl Rig {
         directory: &Arc<FixedDirectory>,
         config: &EngineConfig,
         mut fault: Arc<Fault>,
-    ) -> (Engine, Arc<Fault>) {
+    ) -> Engine {
         loop {
             let ports = ports(backends, clock, directory, Some(&fault));
             match Engine::builder().ports(ports).config(config.clone()).build().await {
-                Ok(engine) => return (engine, fault),
+                Ok(engine) => return engine,
                 Err(EngineError::Port(error)) if error.is_retryable() => {}
                 Err(_) => fault = Fault::counting(),
             }
@@ -178,7 +190,7 @@ impl Rig {
     pub async fn replace(&mut self) {
         let sound = Fault::counting();
         let (backends, clock, directory) = (&self.backends, &self.clock, &self.directory);
-        (self.engine, _) = Self::build(backends, clock, directory, &self.config, sound).await;
+        self.engine = Self::build(backends, clock, directory, &self.config, sound).await;
         self.fired = FiredTimers::default();
         self.backends.event_q.redeliver_unacked();
         self.engine.relay(self.now() + 1).await.expect("no faults");
@@ -201,7 +213,9 @@ impl Rig {
         let sound = ports(&self.backends, &self.clock, &self.directory, None);
         let gathered =
             Evidence::gather(&sound, &self.config, self.accepted.clone(), self.published.clone());
-        gathered.await.expect("memory backends")
+        let mut evidence = gathered.await.expect("memory backends");
+        evidence.interrupted = self.fault.has_struck();
+        evidence
     }
 }
 

@@ -215,7 +215,7 @@ fn every_crash_point_in_batches() {
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn random_histories_with_a_random_fault(

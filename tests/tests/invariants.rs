@@ -30,7 +30,7 @@ fn run(models: Vec<PatternModel>, acts: &[Act], group: usize, batch: usize) -> E
 }
 
 proptest! {
-    #![proptest_config(cases(100))]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn random_histories_keep_the_invariants(

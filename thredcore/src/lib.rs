@@ -48,6 +48,7 @@
 
 pub mod port;
 pub mod state;
+mod hash;
 
 pub mod pattern;
 pub mod thred;
