@@ -54,7 +54,6 @@ pub mod pattern;
 pub mod thred;
 
 mod engine;
-mod hash;
 
 pub mod agent;
 pub mod persistence;
