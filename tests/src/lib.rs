@@ -2,7 +2,7 @@
 
 pub mod arbitrary;
 pub mod evidence;
+pub mod filters;
 pub mod rig;
 pub mod seed;
 pub mod story;
-pub mod filters;
