@@ -46,9 +46,9 @@
 //! backend keeps what it has accepted; a message arrives at least once, with a stable id, published
 //! in the thred's order; a timer takes effect once.
 
+mod hash;
 pub mod port;
 pub mod state;
-mod hash;
 
 pub mod pattern;
 pub mod thred;
