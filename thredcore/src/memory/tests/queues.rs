@@ -15,7 +15,7 @@ fn routed(topic: &str, id: impl ToString) -> Routed {
     let event = Arc::new(Event::builder("a", "erp").id("e").build());
     let message =
         Message { id: id.to_string().into(), event, to: vec!["ann".into()], timestamp: 0 };
-    Routed { topic: topic.into(), message }
+    Routed { topic: topic.into(), message: message.into() }
 }
 
 fn ids(batch: &[Delivery<Inbound>]) -> Vec<String> {
