@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use thredlib::{EventId, ParticipantId, PatternId, ThredId, expr::Locals};
+use thredlib::{
+    EventId, ParticipantId, PatternId, ThredId,
+    expr::{Locals, no_locals},
+};
 
 /// Names one revision of a pattern. A thred keeps the revision that it started with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -73,7 +76,7 @@ pub struct ThredState {
     /// When it last changed, milliseconds since the Unix epoch.
     pub modified_at: i64,
     /// What `$setLocal` has stored.
-    #[serde(default, skip_serializing_if = "locals_is_empty")]
+    #[serde(default = "no_locals", skip_serializing_if = "locals_is_empty")]
     pub locals: Locals,
     /// Who has taken part, in the order of their joining; services included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

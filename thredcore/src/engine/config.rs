@@ -52,7 +52,7 @@ pub struct EngineConfig {
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
-            max_in_flight: 4_096,
+            max_in_flight: 1_024,
             max_attempts: 10,
             conflict_retries: 8,
             first_pause: Duration::from_millis(5),

@@ -56,6 +56,10 @@ impl Unique {
         if !self.seen.is_empty() {
             self.seen.insert(id.clone());
         }
+        if self.list.len() < Self::SHORT {
+            // Most lists stay short, and a participant list is kept as long as its thred.
+            self.list.reserve_exact(1);
+        }
         self.list.push(id);
         if self.seen.is_empty() && self.list.len() > Self::SHORT {
             self.seen = self.list.iter().cloned().collect();

@@ -6,7 +6,7 @@ use serde_json::Value;
 use thredlib::{
     Event, EventData, EventId, ExprError, MessageId, ParticipantId, SYSTEM, Source, SpawnType,
     ThredId, derive_id, event_type,
-    expr::{Locals, Scope},
+    expr::{Locals, Scope, no_locals},
     transition_name,
 };
 
@@ -77,7 +77,7 @@ impl<'a> Step<'a> {
             expires_at: entry.expiry.as_ref().map(|e| world.now.saturating_add(e.interval)),
             started_at: world.now,
             modified_at: world.now,
-            locals: Locals::default(),
+            locals: no_locals(),
             participants: Vec::new(),
             matched: Vec::new(),
             inbox: Vec::new(),
@@ -436,6 +436,8 @@ impl<'a> Step<'a> {
         let state = &mut self.state;
         let surplus = (state.inbox.len() + 1).saturating_sub(self.world.limits.inbox.max(1));
         state.inbox.drain(..surplus);
+        // Most threds consume few events: room for one more costs less than room for four.
+        state.inbox.reserve_exact(1);
         state.inbox.push(self.consumed.clone());
         Ok(Commit {
             expected,

@@ -15,7 +15,7 @@ use std::{fmt::Debug, sync::Arc};
 use serde_json::Value;
 
 pub use requirement::{Field, Requirement, Scalar};
-pub use scope::{Locals, Scope};
+pub use scope::{Locals, Scope, no_locals};
 
 use crate::{ExprLimits, ExpressionLanguage};
 

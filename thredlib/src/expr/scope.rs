@@ -1,6 +1,6 @@
 //! What an expression sees: one event, the locals, the engine's clock and seed.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value};
 
@@ -9,6 +9,13 @@ use crate::{Event, EventId, ThredId};
 
 /// The locals of a thred; shared until changed.
 pub type Locals = Arc<Map<String, Value>>;
+
+/// No locals: one value for all that have none, since most threds have none and a map of its own
+/// would cost each of them 100 bytes.
+pub fn no_locals() -> Locals {
+    static NONE: LazyLock<Locals> = LazyLock::new(Locals::default);
+    NONE.clone()
+}
 
 /// The evaluation context for one event. Whatever an evaluator needs for more than one expression
 /// (the event converted, the host functions bound) is made once and kept here.
@@ -35,7 +42,7 @@ impl Scope {
         Self {
             event,
             thred_id: None,
-            locals: Locals::default(),
+            locals: no_locals(),
             outbound: None,
             now,
             seed,
