@@ -7,7 +7,8 @@ use proptest::{collection::vec, prelude::*};
 use serde_json::json;
 use thredlib::{
     ConditionModel, ConditionType, ConsequentModel, Event, EventId, ExpiryModel, InputKind,
-    PatternModel, PublishModel, ReactionModel, ThredId, TransformModel, TransitionModel, XprModel,
+    OneOrMany, PatternModel, PublishModel, ReactionModel, SpawnModel, SpawnType, ThredId,
+    TransformModel, TransitionModel, XprModel,
 };
 
 /// The kinds of event that occur: `org.example.a` to `org.example.d`.
@@ -153,8 +154,9 @@ fn directed(condition: ConditionModel, count: usize) -> impl Strategy<Value = Co
     let set_local = prop::bool::weighted(0.3);
     let to = proptest::sample::select(&["ann", "@ops", "$thred", "org.wt.store"][..]);
     let transition = prop::option::weighted(0.6, transition(count, true));
-    (Just(condition), set_local, prop::option::weighted(0.4, to), transition).prop_map(
-        |(condition, set_local, to, transition)| ConditionModel {
+    let spawn = prop::option::weighted(0.15, spawn());
+    (Just(condition), set_local, prop::option::weighted(0.4, to), transition, spawn).prop_map(
+        |(condition, set_local, to, transition, spawn)| ConditionModel {
             on_true: set_local.then(|| ConsequentModel {
                 xpr: Some(XprModel::Text("$setLocal('n', $values.n)".into())),
                 ..ConsequentModel::default()
@@ -165,9 +167,25 @@ fn directed(condition: ConditionModel, count: usize) -> impl Strategy<Value = Co
             }),
             publish: to.map(|to| PublishModel { to: to.into(), ..PublishModel::default() }),
             transition,
+            spawn,
             ..condition
         },
     )
+}
+
+/// Of patterns that may or may not be there. What is spawned waits: a pattern that spawned itself
+/// on the same event would never come to an end.
+fn spawn() -> impl Strategy<Value = SpawnModel> {
+    let name = proptest::sample::select(&["p", "p0", "p1", "p2"][..]);
+    let spawn_type = prop_oneof![Just(SpawnType::Child), Just(SpawnType::Sibling)];
+    (name, spawn_type, any::<bool>()).prop_map(|(name, spawn_type, context)| SpawnModel {
+        names: OneOrMany::One(name.to_owned()),
+        spawn_type: Some(spawn_type),
+        context: Some(context),
+        input: None,
+        local_name: None,
+        extra: Default::default(),
+    })
 }
 
 fn transition(count: usize, forward: bool) -> impl Strategy<Value = TransitionModel> {

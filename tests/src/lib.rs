@@ -1,4 +1,8 @@
 //! What the tests of this package share.
 
 pub mod arbitrary;
+pub mod evidence;
 pub mod filters;
+pub mod rig;
+pub mod seed;
+pub mod story;

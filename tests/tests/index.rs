@@ -94,7 +94,7 @@ impl Trial {
                 let found = |(candidate, at): &&(Arc<Pattern>, usize)| {
                     candidate.key == pattern.key && at == reaction
                 };
-                if !candidates.iter().any(|candidate| found(candidate)) {
+                if !candidates.iter().any(found) {
                     let (id, name) = (&pattern.key.id, &fresh.reaction);
                     return Err(format!("`{id}` at `{name}` is no candidate: {outcome:?}"));
                 }

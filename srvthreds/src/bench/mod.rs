@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use thredcore::{
     Engine, Ports,
-    memory::{MemoryEventQ, MemoryMessageQ, MemoryStorage},
+    memory::{MemoryEventQ, MemoryEventQConfig, MemoryMessageQ, MemoryStorage},
 };
 
 pub(crate) use report::Report;
@@ -48,7 +48,8 @@ pub(crate) async fn measure(
     let storage = Arc::new(Observed::new(MemoryStorage::default()));
     let message_q = Arc::new(MemoryMessageQ::default());
     let ports = Ports {
-        event_q: Arc::new(MemoryEventQ::default()),
+        // What waits in the queue has left the processor's caches when its turn comes.
+        event_q: Arc::new(MemoryEventQ::new(MemoryEventQConfig::default().capacity(QUEUED))),
         message_q: message_q.clone(),
         storage: storage.clone(),
         ..Ports::default()
@@ -120,6 +121,9 @@ fn check(plan: &Plan, run: &Run, ended: usize) -> Result<(), Box<dyn std::error:
     }
     Ok(())
 }
+
+/// Events that wait in the queue at the most.
+const QUEUED: usize = 2_048;
 
 /// How long a run may stand still before it is given up.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -69,7 +69,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) sessions: Option<PathBuf>,
 
-    /// Records that the persistence agent starts with: {"Type": [{"id": …}, …], …}.
+    /// Records that the persistence agent starts with: {"Type": [{"id": …}, …], …}. The agent runs
+    /// then even if the sessions do not list it.
     #[arg(long, value_name = "FILE")]
     pub(crate) records: Option<PathBuf>,
 

@@ -118,7 +118,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Unreadabl
     };
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = match error.path().to_string() {
-            field if field == "." => String::new(),
+            field if field == "." || field == "?" => String::new(),
             field => format!("at `{field}`: "),
         };
         refuse(error.inner(), field)

@@ -149,9 +149,10 @@ pub async fn a_batch_has_bounds(fixture: Queue) {
 pub async fn large_and_foreign_texts_survive(fixture: Queue) {
     let queue = &*fixture.port;
     let mut routed = routed("a", FOREIGN);
-    routed.message.to = vec![FOREIGN.into()];
+    let message = std::sync::Arc::make_mut(&mut routed.message);
+    message.to = vec![FOREIGN.into()];
     let event = Event::builder(FOREIGN, FOREIGN).title(large()).build();
-    routed.message.event = std::sync::Arc::new(event);
+    message.event = std::sync::Arc::new(event);
     publish(queue, [routed.clone()]).await;
     assert_eq!(receive(queue, "a", 1).await[0].payload, routed);
 }

@@ -31,7 +31,11 @@ pub async fn history_tells_each_step(fixture: Store) {
     assert_eq!(history.iter().map(|step| step.version).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(history[0].event, first.event);
     assert_eq!(history[0].log, first.log);
-    assert_eq!(history[0].messages, [message("m1"), message("m2")], "published or not");
+    assert_eq!(
+        history[0].messages,
+        [message("m1").into(), message("m2").into()],
+        "published or not"
+    );
     assert_eq!(history[1].event, None);
     assert_eq!(history[1].log, second.log);
     assert!(history[1].messages.is_empty());

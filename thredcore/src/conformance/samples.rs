@@ -41,7 +41,7 @@ pub(super) fn message(id: &str) -> Message {
 }
 
 pub(super) fn routed(topic: &str, id: &str) -> Routed {
-    Routed { topic: topic.into(), message: message(id) }
+    Routed { topic: topic.into(), message: message(id).into() }
 }
 
 pub(super) fn pattern(id: &str) -> PatternKey {
@@ -116,7 +116,11 @@ pub(super) fn record(
 /// A message in an outbox.
 pub(super) fn entry(id: &str, at: i64) -> OutboxEntry {
     let topic = "org.wt.session".into();
-    OutboxEntry { id: id.into(), at, outgoing: Outgoing::Message { topic, message: message(id) } }
+    OutboxEntry {
+        id: id.into(),
+        at,
+        outgoing: Outgoing::Message { topic, message: message(id).into() },
+    }
 }
 
 pub(super) fn with_outbox(mut commit: Commit, ids: &[&str], at: i64) -> Commit {

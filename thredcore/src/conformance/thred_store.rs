@@ -473,8 +473,16 @@ pub async fn a_due_timer_stays_until_a_commit_removes_it(fixture: Store) {
     for _ in 0..3 {
         assert_eq!(due(storage, 10).await.len(), 1);
     }
+    assert_eq!(next_due(storage, "a").await, Some(10));
     store(storage, [ThredState { expires_at: None, entry: 2, ..next(&first) }]).await;
     assert!(due(storage, i64::MAX).await.is_empty());
+    assert_eq!(next_due(storage, "a").await, None);
+}
+
+/// When the next timer of a thred's partition is due.
+async fn next_due(storage: &dyn Storage, id: &str) -> Option<i64> {
+    let partition = ThredState::partition(&id.into(), storage.partitions());
+    storage.due(partition, i64::MIN, 9).await.expect("due").next
 }
 
 /// A thred has one timer: that of its last commit, kept by commits that do not change it.
@@ -488,6 +496,7 @@ pub async fn a_commit_replaces_the_timer(fixture: Store) {
         store(storage, [state]).await;
         let expected = Timer { at, thred_id: "a".into(), entry };
         assert_eq!(due(storage, i64::MAX).await, [expected]);
+        assert_eq!(next_due(storage, "a").await, Some(at));
     }
 }
 

@@ -79,6 +79,7 @@ impl Engine {
             check_event(event, &self.config().event_limits)?;
         }
         let items = events.into_iter().map(|event| Inbound::Event(Arc::new(event))).collect();
+        self.event_q().room().await?;
         Ok(self.event_q().publish(items).await?)
     }
 }

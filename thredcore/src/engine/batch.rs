@@ -36,6 +36,8 @@ pub(super) struct Batch {
     /// Threds that had consumed an event before: whoever committed it may have died before
     /// publishing.
     pub(super) unpublished: Vec<ThredId>,
+    /// Threds of the round whose outboxes are being published.
+    pub(super) outgoing: Vec<ThredId>,
 }
 
 /// One delivery and how it fares.
@@ -115,6 +117,7 @@ impl Batch {
             notices: Vec::new(),
             commands: Vec::new(),
             unpublished: Vec::new(),
+            outgoing: Vec::new(),
         })
     }
 

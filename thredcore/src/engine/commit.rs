@@ -44,13 +44,27 @@ impl Engine {
                 interval: it.pattern.instance_interval,
                 now: batch.now,
             };
-            match self.insist(|| self.storage().reserve(&place)).await? {
-                Reserved::Granted => placed.push(it),
-                Reserved::Full => self.constrain(batch, &it, "maxInstances is reached"),
-                Reserved::TooSoon => self.constrain(batch, &it, "instanceInterval is not over"),
+            let why = match self.insist(|| self.storage().reserve(&place)).await? {
+                Reserved::Granted => {
+                    placed.push(it);
+                    continue;
+                }
+                Reserved::Full => "maxInstances is reached",
+                Reserved::TooSoon => "instanceInterval is not over",
+            };
+            match self.has_started(&it.commit).await? {
+                true => self.committed_before(batch, &it, false).await?,
+                false => self.constrain(batch, &it, why),
             }
         }
         Ok(placed)
+    }
+
+    /// Whether a start has been done before; the thred may have ended and given its place back.
+    async fn has_started(&self, commit: &Commit) -> Result<bool, Stopped> {
+        let ids = [commit.state.id.clone()];
+        let loaded = self.insist(|| self.storage().load(&ids)).await?;
+        Ok(loaded.into_iter().flatten().next().is_some())
     }
 
     fn constrain(&self, batch: &mut Batch, it: &Reacted, why: &str) {
@@ -85,6 +99,10 @@ impl Engine {
         let (mut open, twice) = distinct(reacted);
         again.extend(twice.into_iter().map(|it| it.task));
         let mut commits: Vec<Arc<Commit>> = open.iter().map(|it| it.commit.clone()).collect();
+        let outgoing = commits.iter().filter(|it| !it.outbox.is_empty());
+        let outgoing = outgoing.filter(|it| it.state.status.is_live());
+        batch.outgoing = outgoing.map(|it| it.state.id.clone()).collect();
+        self.0.outgoing.begin(&batch.outgoing);
         let mut pauses = self.pauses();
         let mut uncertain = false;
         while !open.is_empty() {
@@ -101,6 +119,11 @@ impl Engine {
                     Ok(Committed::Duplicate) => {
                         self.committed_before(batch, &it, uncertain).await?;
                         again.extend(it.prelude.then_some(it.task));
+                    }
+                    // A thred's id derives from what starts it: that it is there is this start,
+                    // from before the dedupe window.
+                    Ok(Committed::Conflict) if it.commit.expected == 0 => {
+                        self.committed_before(batch, &it, uncertain).await?;
                     }
                     Ok(Committed::Conflict) => {
                         batch.held.remove(&it.commit.state.id);

@@ -34,6 +34,9 @@ pub struct EngineConfig {
     pub sweep_interval: Duration,
     /// How often timers that another process has armed are looked for. Default 20 ms.
     pub timer_interval: Duration,
+    /// How often places that no thred took are looked for. Longer than any commit takes. Default
+    /// 60 s.
+    pub orphan_interval: Duration,
     /// How long a shutdown waits for the work at hand. Default 10 s.
     pub drain: Duration,
     /// Seeds `$random()`. Default 0.
@@ -57,6 +60,7 @@ impl Default for EngineConfig {
             relay_age: Duration::from_secs(2),
             sweep_interval: Duration::from_secs(1),
             timer_interval: Duration::from_millis(20),
+            orphan_interval: Duration::from_secs(60),
             drain: Duration::from_secs(10),
             seed: 0,
             event_limits: EventLimits::default(),

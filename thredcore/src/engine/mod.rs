@@ -11,7 +11,9 @@ mod control;
 mod expiry;
 mod matching;
 mod notice;
+mod outgoing;
 mod patterns;
+mod places;
 mod publish;
 mod react;
 mod receive;
@@ -98,6 +100,7 @@ struct Shared {
     timer_armed: Notify,
     /// Whether it is this engine's turn to fire timers and to relay.
     sweeping: AtomicBool,
+    outgoing: outgoing::Outgoing,
     stop: watch::Sender<bool>,
 }
 
@@ -118,6 +121,7 @@ impl Engine {
             next_timer: AtomicI64::new(i64::MAX),
             timer_armed: Notify::new(),
             sweeping: AtomicBool::new(false),
+            outgoing: outgoing::Outgoing::default(),
             stop: watch::Sender::new(false),
         }))
     }

@@ -76,7 +76,7 @@ impl Batch {
                 to: vec![to.clone()],
                 timestamp: self.now,
             };
-            self.notices.push(Routed { topic, message });
+            self.notices.push(Routed { topic, message: Arc::new(message) });
         }
     }
 

@@ -20,15 +20,16 @@ impl Engine {
             }
         }
         published.retain(|it| !it.entries.is_empty());
-        if published.is_empty() {
-            return Ok(());
-        }
         for it in &published {
             if let Some(loaded) = batch.held.get_mut(&it.thred) {
                 loaded.outbox.clear();
             }
         }
-        self.publish_outboxes(published).await
+        if !published.is_empty() {
+            self.publish_outboxes(published).await?;
+        }
+        self.0.outgoing.end(&std::mem::take(&mut batch.outgoing));
+        Ok(())
     }
 
     /// Publishes outboxes and clears them; insists until all of it is confirmed.

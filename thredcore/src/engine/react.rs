@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use thredlib::{ErrorCode, EventError, ThredId, expr::Scope};
+use thredlib::{ErrorCode, EventError, ExprError, ThredId, expr::Scope};
 
 use super::{
     Engine, Stopped,
@@ -13,9 +13,12 @@ use super::{
 };
 use crate::{
     pattern::Pattern,
-    port::{Commit, Inbound, LogType, PortError, PortErrorKind},
+    port::{Commit, Inbound, Loaded, LogType, PortError, PortErrorKind},
     thred::{self, Input, Outcome, StepError},
 };
+
+/// How often a step that takes too long is computed before its event fails.
+const OVERTIME_TRIES: u32 = 3;
 
 /// A task and the commit that does it.
 pub(super) struct Reacted {
@@ -50,7 +53,7 @@ impl Engine {
             .cloned()
             .collect();
         if !missing.is_empty() {
-            let loaded = self.insist(|| self.storage().load(&missing)).await?;
+            let loaded = self.load_settled(&missing).await?;
             let found = missing.into_iter().zip(loaded);
             batch.held.extend(found.filter_map(|(id, loaded)| Some((id, loaded?))));
         }
@@ -78,6 +81,17 @@ impl Engine {
         Ok(ready)
     }
 
+    /// Loads threds; one that another worker of this engine is just publishing is waited for.
+    async fn load_settled(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, Stopped> {
+        let loaded = self.insist(|| self.storage().load(ids)).await?;
+        let unpublished = loaded.iter().flatten().filter(|loaded| !loaded.outbox.is_empty());
+        let unpublished: Vec<_> = unpublished.map(|loaded| loaded.state.id.clone()).collect();
+        match !unpublished.is_empty() && self.0.outgoing.wait_for(&unpublished).await {
+            true => self.insist(|| self.storage().load(ids)).await,
+            false => Ok(loaded),
+        }
+    }
+
     /// Computes what follows from each task.
     pub(super) fn react_all(&self, batch: &mut Batch, round: Vec<Ready>) -> Vec<Reacted> {
         let mut reacted = Vec::with_capacity(round.len());
@@ -90,11 +104,18 @@ impl Engine {
             {
                 scope = Some((task.case, Scope::new(event.clone(), batch.now, batch.seed)));
             }
-            let outcome = {
-                let batch = &*batch;
+            let mut attempt = || {
                 let scope = scope.as_mut().map(|(_, scope)| scope);
                 catch_unwind(AssertUnwindSafe(|| react_one(batch, &task, &pattern, scope)))
             };
+            let mut outcome = attempt();
+            // The machine may have been busy with something else: the limit is on the clock.
+            for _ in 1..OVERTIME_TRIES {
+                match &outcome {
+                    Ok(Err(error)) if is_overtime(error) => outcome = attempt(),
+                    _ => break,
+                }
+            }
             let outcome = outcome.unwrap_or_else(|_| {
                 scope = None;
                 Err(StepError::Shape {
@@ -183,6 +204,11 @@ impl Engine {
             None => Ok(None),
         }
     }
+}
+
+fn is_overtime(error: &StepError) -> bool {
+    let StepError::Expression { source, .. } = error else { return false };
+    matches!(source, ExprError::Limit { limit: "time", .. })
 }
 
 fn react_one(

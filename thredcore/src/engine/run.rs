@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::{task::JoinSet, time::timeout};
 
-use super::{Engine, Stopped};
+use super::{Engine, Stopped, places::Orphans};
 use crate::port::Lease;
 
 /// The name of the lease of whoever fires timers and relays.
@@ -33,6 +33,8 @@ impl Engine {
 
     /// Looks after what others have left or changed, until the engine stops.
     async fn sweep(self) {
+        let mut orphans = Orphans::default();
+        let mut looked = tokio::time::Instant::now();
         loop {
             if self.take_turn().await {
                 let age = i64::try_from(self.config().relay_age.as_millis()).unwrap_or(i64::MAX);
@@ -40,6 +42,12 @@ impl Engine {
                     Ok(0) => {}
                     Ok(count) => tracing::info!(count, "published forgotten outboxes"),
                     Err(Stopped) => return,
+                }
+            }
+            if looked.elapsed() >= self.config().orphan_interval {
+                looked = tokio::time::Instant::now();
+                if self.free_orphans(&mut orphans).await.is_err() {
+                    return;
                 }
             }
             for result in [self.reload().await, self.find_watchers().await] {

@@ -170,26 +170,6 @@ impl MemoryEventQ {
         ((hash >> 32) % self.partitions.len() as u64) as usize
     }
 
-    /// Counts events in, once there is room.
-    async fn admit(&self, events: usize) -> Result<(), PortError> {
-        let admitted = || {
-            let add = |now: usize| (now < self.capacity).then_some(now + events);
-            self.events.fetch_update(Ordering::AcqRel, Ordering::Acquire, add).is_ok()
-        };
-        while !admitted() {
-            let mut room = pin!(self.room.notified());
-            room.as_mut().enable();
-            if self.is_closed() {
-                return Err(PortError::closed("publish events"));
-            }
-            if admitted() {
-                break;
-            }
-            room.await;
-        }
-        Ok(())
-    }
-
     fn leave(&self, events: usize) {
         let before = self.events.fetch_sub(events, Ordering::AcqRel);
         if before >= self.capacity && before - events < self.capacity {
@@ -280,11 +260,24 @@ impl EventQ for MemoryEventQ {
         self.partitions.len() as u16
     }
 
+    async fn room(&self) -> Result<(), PortError> {
+        let is_full = || self.events.load(Ordering::Acquire) >= self.capacity;
+        while is_full() {
+            let mut room = pin!(self.room.notified());
+            room.as_mut().enable();
+            if self.is_closed() {
+                return Err(PortError::closed("publish events"));
+            }
+            if is_full() {
+                room.await;
+            }
+        }
+        Ok(())
+    }
+
     async fn publish(&self, items: Vec<Inbound>) -> Result<(), PortError> {
         let events = count_events(&items);
-        if events > 0 {
-            self.admit(events).await?;
-        }
+        self.events.fetch_add(events, Ordering::AcqRel);
         self.push(items).inspect_err(|_| self.leave(events))
     }
 

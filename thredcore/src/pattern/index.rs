@@ -222,8 +222,7 @@ fn keys<'r>(
             Some(scalars.iter().map(|scalar| (field, scalar)).collect())
         }
         Requirement::All(all) => {
-            let crowd =
-                |keys: &Vec<_>| keys.iter().map(|key| uses.get(key)).flatten().sum::<usize>();
+            let crowd = |keys: &Vec<_>| keys.iter().filter_map(|key| uses.get(key)).sum::<usize>();
             all.iter().filter_map(|requirement| keys(requirement, uses)).min_by_key(crowd)
         }
         Requirement::Any(any) => {

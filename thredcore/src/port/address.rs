@@ -29,7 +29,7 @@ pub trait AddressResolver: Send + Sync {
 /// "services": ["org.wt.persistence"], "sessions": ["ann"]}`; a session may name its node:
 /// `{"participant": "ann", "node": "org.wt.session2"}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "DirectoryModel", into = "DirectoryModel")]
+#[serde(from = "DirectoryModel", into = "DirectoryModel")]
 pub struct Directory {
     groups: HashMap<Arc<str>, Members>,
     roles: HashMap<Arc<str>, Members>,
@@ -201,10 +201,8 @@ enum SessionModel {
     OnNode { participant: ParticipantId, node: Topic },
 }
 
-impl TryFrom<DirectoryModel> for Directory {
-    type Error = std::convert::Infallible;
-
-    fn try_from(model: DirectoryModel) -> Result<Self, Self::Error> {
+impl From<DirectoryModel> for Directory {
+    fn from(model: DirectoryModel) -> Self {
         let mut directory = Self::new();
         // Left out, the sessions are those of everyone who is named in a group or role.
         let sessions = model.sessions.unwrap_or_else(|| {
@@ -229,7 +227,7 @@ impl TryFrom<DirectoryModel> for Directory {
                 }
             };
         }
-        Ok(directory)
+        directory
     }
 }
 

@@ -21,11 +21,18 @@ pub trait EventQ: Send + Sync {
     /// How many partitions there are; at least 1, the same for every process.
     fn partitions(&self) -> u16;
 
+    /// Waits until the queue has room. The door calls this before it publishes events from outside.
+    ///
+    /// [`publish`](Self::publish) itself never waits: what the engine and its agents publish belongs
+    /// to work under way, and would wait for room that only this work makes. Callers at one time
+    /// may together go over the bound by what each publishes.
+    ///
+    /// # Errors
+    /// When the queue is closed or cannot be reached.
+    async fn room(&self) -> Result<(), PortError>;
+
     /// Adds items at the end of their partitions. When it returns without an error, all of them
     /// are as durable as the queue ever makes them.
-    ///
-    /// Waits while the queue is full; a call with nothing but [commands](Inbound::Command) does not,
-    /// since the engine that would make room is the one who publishes them.
     ///
     /// # Errors
     /// Some or all items may not be in the queue; publishing them again may double them, which

@@ -1,5 +1,7 @@
 //! The queue of what goes out of the engine.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use thredlib::{Message, Topic};
@@ -15,7 +17,7 @@ pub struct Routed {
     /// An agent's node id or node type, or a session node.
     pub topic: Topic,
     /// The message.
-    pub message: Message,
+    pub message: Arc<Message>,
 }
 
 /// Takes messages to agents and session nodes. Messages of one topic are delivered in the order of

@@ -149,7 +149,7 @@ pub enum Outgoing {
         /// Where it goes.
         topic: Topic,
         /// The message.
-        message: Message,
+        message: Arc<Message>,
     },
     /// A command to another thred.
     Command(Arc<Command>),
@@ -271,7 +271,7 @@ pub struct History {
     pub log: Vec<LogRecord>,
     /// The messages that went out, with their recipients.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub messages: Vec<Message>,
+    pub messages: Vec<Arc<Message>>,
 }
 
 /// What was decided about an event.

@@ -228,7 +228,8 @@ impl Bed {
 
     /// The messages that went out since the last call, in order; the topics aside.
     pub fn take_messages(&mut self) -> Vec<Message> {
-        self.message_q.take_all().into_iter().map(|routed| routed.message).collect()
+        let taken = self.message_q.take_all().into_iter();
+        taken.map(|routed| Arc::unwrap_or_clone(routed.message)).collect()
     }
 
     /// A thred, ended ones included.

@@ -188,6 +188,10 @@ impl<P: EventQ + ?Sized> EventQ for Faulty<P> {
         self.port.partitions()
     }
 
+    async fn room(&self) -> Result<(), PortError> {
+        self.fault.call("room", self.port.room()).await
+    }
+
     async fn publish(&self, items: Vec<Inbound>) -> Result<(), PortError> {
         self.fault.call("publish", self.port.publish(items)).await
     }

@@ -57,6 +57,11 @@ pub fn spawn(pattern: &Pattern, start: &Start, world: &World<'_>) -> Result<Comm
     let command = Arc::new(Command::Start(start.clone()));
     let id = command.id();
     let event = start.input.as_ref().unwrap_or(&start.cause).clone();
+    // It has come of these: delivered again, they are not for it.
+    state.inbox.push(start.cause.id.clone());
+    if event.id != start.cause.id {
+        state.inbox.push(event.id.clone());
+    }
     let mut step = Step::new(pattern, world, state, id, Some(event));
     step.command = Some(command);
     step.record(LogType::Started, None, start.parent.as_ref().map(ThredId::as_str));
@@ -146,6 +151,8 @@ fn obey(
             let Some(expiry) = step.reaction()?.expiry.as_ref().filter(|_| due) else {
                 return Ok(Outcome::Nothing);
             };
+            // Where the transition keeps the reaction, its timer has had its one effect.
+            step.state.expires_at = None;
             return take(step, &expiry.transition, LogType::Expired);
         }
         Command::Transition { to, .. } => {

@@ -125,7 +125,7 @@ impl Step<'_> {
         for (number, (topic, to)) in routes.into_iter().enumerate() {
             let id = MessageId::new(format!("{}.{number}", event.id));
             let timestamp = self.world.now;
-            let message = Message { id: id.clone(), event: event.clone(), to, timestamp };
+            let message = Arc::new(Message { id: id.clone(), event: event.clone(), to, timestamp });
             let outgoing = Outgoing::Message { topic, message };
             self.outbox.push(OutboxEntry { id, at: timestamp, outgoing });
         }

@@ -111,7 +111,7 @@ fn explain(error: &AcceptError) -> String {
         None => (reason.as_str(), String::new()),
     };
     match path.as_str() {
-        "." => format!("{column}: not an event: {reason}"),
+        "." | "?" => format!("{column}: not an event: {reason}"),
         path => format!("{column}: not an event: at `{path}`: {reason}"),
     }
 }

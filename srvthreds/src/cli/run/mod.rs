@@ -19,7 +19,10 @@ use thredcore::{
     agent::RunningAgent,
     memory::{MemoryEventQ, MemoryStorage},
 };
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::timeout,
+};
 
 use super::{
     Outcome,
@@ -53,7 +56,7 @@ pub(crate) fn run(args: &RunArgs, color: Color) -> io::Result<Outcome> {
     let runtime = runtime(args.in_flight)?;
     runtime.block_on(async {
         match Run::start(setup, args).await {
-            Ok(run) => run.to_end(input, args).await,
+            Ok(run) => run.until_end(input, args).await,
             Err(outcome) => Ok(outcome),
         }
     })
@@ -95,33 +98,23 @@ impl Run {
         let event_q = Arc::new(MemoryEventQ::new(traffic::event_q_config()));
         let (outlet, writer) = Outlet::open(setup.answered());
         let outlet = Arc::new(outlet);
-        let traffic = Traffic::new(
-            event_q.clone(),
-            outlet.clone(),
-            usize::try_from(args.in_flight).unwrap_or(usize::MAX),
-        );
+        let most = usize::try_from(args.in_flight).unwrap_or(usize::MAX);
+        let traffic = Traffic::new(event_q.clone(), outlet.clone(), most);
         let (engine, agent) = setup.build(storage.clone(), event_q, outlet.clone()).await?;
         let running = engine.start();
         Ok(Self { engine, running, agent, storage, outlet, traffic, writer, since: Instant::now() })
     }
 
-    async fn to_end(self, input: Input, args: &RunArgs) -> io::Result<Outcome> {
+    /// Works until the input has ended or somebody ends it, finishes, and says what it came to.
+    async fn until_end(self, input: Input, args: &RunArgs) -> io::Result<Outcome> {
         let mut interrupts = Interrupts::listen()?;
         let mut feed = Feed::new(&self.engine, &self.traffic);
-        let mut interrupted = tokio::select! {
+        let interrupted = tokio::select! {
             biased;
             () = self.outlet.reader_gone() => false,
             () = interrupts.next() => true,
-            () = feed.all(input) => false,
+            () = async { feed.all(input).await; self.linger(args).await } => false,
         };
-        if !interrupted {
-            interrupted = tokio::select! {
-                biased;
-                () = self.outlet.reader_gone() => false,
-                () = interrupts.next() => true,
-                () = self.linger(args) => false,
-            };
-        }
         // A second signal means: now.
         let drained = tokio::select! {
             biased;
@@ -137,17 +130,26 @@ impl Run {
                 agent.shutdown().await;
             }
         }
-        let summary = Summary {
+        let mut summary = Summary {
             counts,
             interrupted,
             undone: self.traffic.under_way().await,
+            written: true,
             messages: self.outlet.published(),
             tally: self.storage.tally(),
             dead: summary::Dead::read(&self.traffic, &self.outlet).await,
             took,
         };
-        self.outlet.finish().await;
-        self.writer.join()?;
+        // A slow reader is waited for, but not against the user's will.
+        let patience = if interrupted || !drained { DRAIN } else { Duration::MAX };
+        tokio::select! {
+            biased;
+            () = interrupts.next() => summary.written = false,
+            written = timeout(patience, self.writer.finish(&self.outlet)) => match written {
+                Ok(written) => written?,
+                Err(_) => summary.written = false,
+            },
+        }
         summary.print(args.json)?;
         Ok(summary.outcome())
     }
@@ -155,7 +157,6 @@ impl Run {
     /// Gives timers their time after the end of the input.
     async fn linger(&self, args: &RunArgs) {
         const LOOK: Duration = Duration::from_millis(10);
-        self.traffic.settle().await;
         let longest = match args.wait {
             true => Duration::MAX,
             false => args.linger.unwrap_or_default(),

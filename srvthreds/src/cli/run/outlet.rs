@@ -1,24 +1,24 @@
 //! The queue of what goes out: prints every message, and keeps those that somebody here answers.
 
 use std::{
+    collections::{HashSet, VecDeque},
     io::{self, Write},
     sync::atomic::{AtomicU64, Ordering},
-    thread::{self, JoinHandle},
+    thread,
 };
 
 use async_trait::async_trait;
 use thredcore::{
     memory::{MemoryMessageQ, MemoryMessageQConfig},
-    port::{
-        DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, PortErrorKind,
-        Routed,
-    },
+    port::{DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, Routed},
 };
-use thredlib::Topic;
-use tokio::sync::mpsc;
+use thredlib::{MessageId, Topic};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
-/// Prints messages as JSON lines. A reader that is slow slows the engine down.
+/// Prints messages as JSON lines, each once. A reader that is slow slows the engine down.
 pub(super) struct Outlet {
+    /// Held while a message is printed and forwarded, so that a repetition cannot overtake it.
+    seen: Mutex<Seen>,
     chunks: mpsc::Sender<Chunk>,
     /// Topics with somebody behind them.
     answered: Vec<Topic>,
@@ -27,18 +27,46 @@ pub(super) struct Outlet {
     forwarded: AtomicU64,
 }
 
+/// The ids of the latest messages. An engine publishes a message twice when the next event of a
+/// thred comes before the outbox is cleared; to a reader of lines that would be two messages.
+#[derive(Default)]
+struct Seen {
+    ids: HashSet<MessageId>,
+    order: VecDeque<MessageId>,
+}
+
+impl Seen {
+    const WINDOW: usize = 1 << 16;
+
+    /// Says whether the message is new.
+    fn insert(&mut self, id: &MessageId) -> bool {
+        let new = self.ids.insert(id.clone());
+        if new {
+            self.order.push_back(id.clone());
+        }
+        if self.order.len() > Self::WINDOW
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+        new
+    }
+}
+
 enum Chunk {
     Lines(Vec<u8>),
     End,
 }
 
-/// The thread that writes to standard output.
-pub(super) struct Writer(JoinHandle<io::Result<()>>);
+/// The end of the thread that writes to standard output.
+pub(super) struct Writer(oneshot::Receiver<io::Result<()>>);
 
 impl Writer {
     /// Waits until all is written.
-    pub(super) fn join(self) -> io::Result<()> {
-        self.0.join().unwrap_or_else(|_| Err(io::Error::other("the writer panicked")))
+    pub(super) async fn finish(self, outlet: &Outlet) -> io::Result<()> {
+        // Without a receiver the writer has ended already.
+        let _ = outlet.chunks.send(Chunk::End).await;
+        self.0.await.unwrap_or_else(|_| Err(io::Error::other("the writer panicked")))
     }
 }
 
@@ -49,8 +77,11 @@ impl Outlet {
     /// Starts to print; messages of the answered topics can be received as well.
     pub(super) fn open(answered: Vec<Topic>) -> (Self, Writer) {
         let (chunks, receiver) = mpsc::channel(Self::AHEAD);
-        let writer = Writer(thread::spawn(|| write(receiver, io::stdout().lock())));
+        let (done, end) = oneshot::channel();
+        thread::spawn(|| done.send(write(receiver, io::stdout().lock())));
+        let writer = Writer(end);
         let outlet = Self {
+            seen: Mutex::default(),
             chunks,
             answered,
             // The feed bounds what is under way; a bound here could only block engine and agent
@@ -60,6 +91,29 @@ impl Outlet {
             forwarded: AtomicU64::new(0),
         };
         (outlet, writer)
+    }
+
+    /// Fails when nobody reads any more.
+    async fn print(&self, mut messages: Vec<Routed>) -> Result<(), ()> {
+        let mut seen = self.seen.lock().await;
+        messages.retain(|routed| seen.insert(&routed.message.id));
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let mut lines = Vec::with_capacity(512 * messages.len());
+        for routed in &messages {
+            // Text and JSON values; writing them to memory cannot fail.
+            serde_json::to_writer(&mut lines, &routed.message).map_err(drop)?;
+            lines.push(b'\n');
+        }
+        self.chunks.send(Chunk::Lines(lines)).await.map_err(drop)?;
+        self.published.fetch_add(messages.len() as u64, Ordering::SeqCst);
+        messages.retain(|routed| self.answered.contains(&routed.topic));
+        if !messages.is_empty() {
+            self.forwarded.fetch_add(messages.len() as u64, Ordering::SeqCst);
+            self.waiting.publish(messages).await;
+        }
+        Ok(())
     }
 
     /// How many messages have been published.
@@ -90,12 +144,6 @@ impl Outlet {
     pub(super) async fn reader_gone(&self) {
         self.chunks.closed().await;
     }
-
-    /// Has the writer end when it has written what is there.
-    pub(super) async fn finish(&self) {
-        // Without a receiver the writer has ended already.
-        let _ = self.chunks.send(Chunk::End).await;
-    }
 }
 
 fn write(mut chunks: mpsc::Receiver<Chunk>, out: impl Write) -> io::Result<()> {
@@ -119,26 +167,10 @@ fn write(mut chunks: mpsc::Receiver<Chunk>, out: impl Write) -> io::Result<()> {
 impl MessageQ for Outlet {
     async fn publish(&self, messages: Vec<Routed>) -> Vec<Result<(), PortError>> {
         let count = messages.len();
-        let fail = |error: &dyn Fn() -> PortError| (0..count).map(|_| Err(error())).collect();
-        let mut lines = Vec::with_capacity(512 * count);
-        for routed in &messages {
-            if let Err(error) = serde_json::to_writer(&mut lines, &routed.message) {
-                let text = error.to_string();
-                return fail(&|| PortError::new("print", PortErrorKind::Rejected, text.as_str()));
-            }
-            lines.push(b'\n');
+        match self.print(messages).await {
+            Ok(()) => (0..count).map(|_| Ok(())).collect(),
+            Err(()) => (0..count).map(|_| Err(PortError::closed("print"))).collect(),
         }
-        if self.chunks.send(Chunk::Lines(lines)).await.is_err() {
-            return fail(&|| PortError::closed("print"));
-        }
-        let handed_on = |routed: &Routed| self.answered.contains(&routed.topic);
-        let forward: Vec<_> = messages.into_iter().filter(handed_on).collect();
-        self.published.fetch_add(count as u64, Ordering::SeqCst);
-        if !forward.is_empty() {
-            self.forwarded.fetch_add(forward.len() as u64, Ordering::SeqCst);
-            self.waiting.publish(forward).await;
-        }
-        (0..count).map(|_| Ok(())).collect()
     }
 
     async fn receive(

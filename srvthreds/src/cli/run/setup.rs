@@ -30,6 +30,7 @@ use crate::cli::{
 
 /// The service that a run answers for itself.
 const PERSISTENCE: &str = "org.wt.persistence";
+const PERSISTENCE_NODE: &str = "org.wt.persistence1";
 
 /// Records by type.
 type Records = BTreeMap<String, Vec<Value>>;
@@ -52,6 +53,10 @@ impl Setup {
             directory.add_service(PERSISTENCE);
         }
         let stores = directory.is_service(&ParticipantId::from(PERSISTENCE));
+        if stores {
+            // Its answers come from its node, which is no participant either.
+            directory.add_service(PERSISTENCE_NODE);
+        }
         let tasks = tasks(records.unwrap_or_default(), args)?;
         Ok(Self { patterns, directory, records: stores.then_some(tasks) })
     }
@@ -59,7 +64,7 @@ impl Setup {
     /// The topics whose messages the run handles itself.
     pub(super) fn answered(&self) -> Vec<Topic> {
         match self.records {
-            Some(_) => vec![PERSISTENCE.into(), format!("{PERSISTENCE}1").into()],
+            Some(_) => vec![PERSISTENCE.into(), PERSISTENCE_NODE.into()],
             None => vec![],
         }
     }
@@ -96,6 +101,7 @@ impl Setup {
             .map_err(|error| refuse(Outcome::Unable, error))?;
         let agent = PersistenceAgent::new(store, clock);
         let agent = AgentRunner::new(PERSISTENCE, Arc::new(agent), outlet, event_q)
+            .node_id(PERSISTENCE_NODE)
             .start()
             .await
             .map_err(|error| refuse(Outcome::Unable, error))?;

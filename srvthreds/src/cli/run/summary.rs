@@ -20,6 +20,8 @@ pub(super) struct Summary {
     pub(super) interrupted: bool,
     /// Items that were left when the time to finish them was over.
     pub(super) undone: usize,
+    /// Whether standard output has taken all messages.
+    pub(super) written: bool,
     pub(super) messages: u64,
     pub(super) tally: Tally,
     pub(super) dead: Dead,
@@ -67,9 +69,10 @@ impl Dead {
 
 impl Summary {
     pub(super) fn outcome(&self) -> Outcome {
-        match self.counts.rejected + self.dead.count + self.undone as u64 {
-            0 => Outcome::Good,
-            _ => Outcome::Bad,
+        let failed = self.counts.rejected + self.dead.count + self.undone as u64;
+        match failed == 0 && self.written {
+            true => Outcome::Good,
+            false => Outcome::Bad,
         }
     }
 
@@ -109,6 +112,7 @@ impl Summary {
             },
             "deadLetters": { "count": self.dead.count, "first": letters.collect::<Vec<_>>() },
             "undone": self.undone,
+            "written": self.written,
             "interrupted": self.interrupted,
             "seconds": self.took.as_secs_f64(),
             "eventsPerSecond": self.per_second(),
@@ -144,6 +148,9 @@ impl Summary {
         }
         if self.undone > 0 {
             lines.push(format!("undone    {} events or messages", self.undone));
+        }
+        if !self.written {
+            lines.push("output    broken off: nobody took it in time".to_owned());
         }
         let seconds = self.took.as_secs_f64();
         lines.push(format!("time      {seconds:.3} s, {} events/s", self.per_second()));

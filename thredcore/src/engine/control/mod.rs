@@ -22,14 +22,14 @@ const ADMIN: &str = "admin";
 /// Why an operation was not done.
 enum Refusal {
     /// The request is at fault; its source is told.
-    Told(EventError),
+    Told(Box<EventError>),
     /// The engine is stopping.
     Stopped,
 }
 
 impl Refusal {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self::Told(EventError::new(code, message))
+        Self::Told(Box::new(EventError::new(code, message)))
     }
 
     fn missing(name: &str) -> Self {

@@ -22,17 +22,22 @@ impl Engine {
         match operation(event)? {
             "getThreds" => return self.get_threds(event).await,
             "transitionThred" => {
-                let thred = self.live(&thred_id(event)?).await?;
-                let to = self.transition_of(event, &thred).await?;
+                let thred = self.known(&thred_id(event)?).await?;
                 let (thred_id, cause) = (thred.id.clone(), event.id.clone());
+                let to = self.transition_of(event, &thred).await?;
                 fields.insert("thredId".into(), json!(thred_id));
                 fields.insert("transition".into(), json!(to));
-                batch.commands.push(Command::Transition { thred_id, to, cause });
+                let command = Command::Transition { thred_id, to, cause };
+                check_live(&thred, &command)?;
+                batch.commands.push(command);
             }
             "terminateThred" => {
-                let thred_id = self.live(&thred_id(event)?).await?.id.clone();
-                fields.insert("thredId".into(), json!(thred_id));
-                batch.commands.push(Command::Terminate { thred_id, cause: event.id.clone() });
+                let thred = self.known(&thred_id(event)?).await?;
+                let (thred_id, cause) = (thred.id.clone(), event.id.clone());
+                let command = Command::Terminate { thred_id, cause };
+                check_live(&thred, &command)?;
+                fields.insert("thredId".into(), json!(thred.id));
+                batch.commands.push(command);
             }
             "terminateAllThreds" => {
                 let threds = self.all(ThredQuery::default()).await?;
@@ -108,12 +113,18 @@ impl Engine {
 
     /// A thred that has not ended.
     pub(super) async fn live(&self, id: &ThredId) -> Result<Arc<ThredState>, Refusal> {
+        let thred = self.known(id).await?;
+        match thred.status.is_live() {
+            true => Ok(thred),
+            false => Err(Refusal::no_thred(id)),
+        }
+    }
+
+    /// A thred, ended or not.
+    async fn known(&self, id: &ThredId) -> Result<Arc<ThredState>, Refusal> {
         let ids = [id.clone()];
         let mut loaded = self.insist(|| self.storage().load(&ids)).await?;
-        match loaded.pop().flatten() {
-            Some(loaded) if loaded.state.status.is_live() => Ok(loaded.state),
-            _ => Err(Refusal::no_thred(id)),
-        }
+        loaded.pop().flatten().map(|loaded| loaded.state).ok_or_else(|| Refusal::no_thred(id))
     }
 
     async fn transition_of(&self, event: &Event, thred: &ThredState) -> Result<String, Refusal> {
@@ -156,5 +167,14 @@ impl Engine {
         }
         self.find_watchers().await?;
         Ok(fields)
+    }
+}
+
+/// Whether a thred can be told something: it has not ended, or by this very command. A request
+/// that is delivered again has the answer that it had.
+fn check_live(thred: &ThredState, command: &Command) -> Result<(), Refusal> {
+    match thred.status.is_live() || thred.has_consumed(&command.id()) {
+        true => Ok(()),
+        false => Err(Refusal::no_thred(&thred.id)),
     }
 }

@@ -77,11 +77,11 @@ pub(super) fn messages(expected: &[MessageExpectation], actual: &[Value]) -> Res
         .map(|wanted| actual.iter().map(|it| message(wanted, it).is_empty()).collect())
         .collect();
     let mut taken = vec![None; actual.len()];
-    for wanted in 0..expected.len() {
+    for (wanted, expectation) in expected.iter().enumerate() {
         if !assign(wanted, &fits, &mut taken, &mut vec![false; actual.len()]) {
             let free = (0..actual.len()).filter(|place| taken[*place].is_none());
             let nearest = free
-                .map(|place| message(&expected[wanted], &actual[place]))
+                .map(|place| message(expectation, &actual[place]))
                 .min_by_key(Vec::len)
                 .unwrap_or_default();
             let headline = format!("no message is as expected at [{wanted}]; the nearest one");

@@ -245,7 +245,7 @@ fn thred(value: Value, at: &str) -> Result<ThredExpectation, Wrong> {
 fn threds(value: Value, at: &str) -> Result<Action, Wrong> {
     if value.is_object() {
         let mut fields = Fields::of(value, at, &["pattern", "count"])?;
-        let pattern = Some(fields.require("pattern", text)?);
+        let pattern = fields.read("pattern", text)?;
         return Ok(Action::ExpectThreds { pattern, count: fields.require("count", count)? });
     }
     Ok(Action::ExpectThreds { pattern: None, count: count(value, at)? })

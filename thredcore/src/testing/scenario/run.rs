@@ -278,10 +278,11 @@ impl Run {
             &mut resolved.locals,
             &mut resolved.participants,
             &mut resolved.parent,
-        ] {
-            if let Some(value) = part {
-                *value = self.references.resolve(value)?;
-            }
+        ]
+        .into_iter()
+        .flatten()
+        {
+            *part = self.references.resolve(part)?;
         }
         if let Some(Value::String(pattern)) = &mut resolved.pattern {
             *pattern = self.pattern_id(pattern);
@@ -385,3 +386,6 @@ fn threds(count: usize) -> String {
         many => format!("{many} threds"),
     }
 }
+
+#[cfg(test)]
+mod tests;
