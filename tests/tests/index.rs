@@ -395,3 +395,24 @@ fn an_event_meets_few_of_many_patterns() {
     let order = event("order", "s", json!({ "lines": [{ "amount": 5.0 }], "customer": "c3" }));
     assert_eq!(names(&order), ["both 3", "path 5"]);
 }
+
+/// An unbound event is for the reaction that listened when it was matched, not for one that the
+/// thred has reached since.
+#[test]
+fn an_offer_comes_too_late_for_a_thred_that_no_longer_listens() {
+    let condition = json!({ "type": "filter", "xpr": "$event.type = 'a'" });
+    let reactions = json!([
+        { "name": "waits", "allowUnboundEvents": true, "condition": condition },
+        { "name": "works", "condition": condition }
+    ]);
+    let model = json!({ "name": "p", "reactions": reactions });
+    let trial = Trial::new(vec![serde_json::from_value(model).unwrap()]);
+    let pattern = &trial.library.entries()[0];
+    let event = event("a", "s", json!({}));
+    let offer =
+        |state: &ThredState| thred::react(pattern, state, Input::Offered(&event), &trial.world());
+    let waits = trial.thred(pattern, 0);
+    assert!(matches!(offer(&waits), Ok(Outcome::Commit(_))));
+    let works = ThredState { listening: false, ..trial.thred(pattern, 1) };
+    assert_eq!(offer(&works), Ok(Outcome::Nothing));
+}

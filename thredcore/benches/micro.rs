@@ -132,12 +132,12 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
 mod wire {
     use super::*;
 
-    #[divan::bench]
+    #[divan::bench(sample_size = 256)]
     fn parse_event() -> Event {
         serde_json::from_str(black_box(EVENT)).expect("the sample is an event")
     }
 
-    #[divan::bench]
+    #[divan::bench(sample_size = 256)]
     fn write_message(bencher: Bencher<'_, '_>) {
         let message = message();
         let mut out = Vec::with_capacity(1024);
@@ -148,7 +148,7 @@ mod wire {
         });
     }
 
-    #[divan::bench]
+    #[divan::bench(sample_size = 256)]
     fn derive_thred_id() -> Arc<str> {
         derive_id("thred", black_box(&["0198f2c4-7a5e-7cc3-a4b1-1f0d5be2c9a7", "bench_single"]))
     }
@@ -166,17 +166,17 @@ mod expression {
             .bench_local_refs(|scope| assert!(xpr.test(scope).expect("the filter succeeds")));
     }
 
-    #[divan::bench]
+    #[divan::bench(sample_size = 256)]
     fn filter_native(bencher: Bencher<'_, '_>) {
         test(bencher, "$event.type = 'bench.start' and $valueNamed('amount') > 100");
     }
 
-    #[divan::bench]
+    #[divan::bench(sample_size = 256)]
     fn filter_interpreted(bencher: Bencher<'_, '_>) {
         test(bencher, "$event.type = 'bench.start' and $contains($valueNamed('customer'), 'CM')");
     }
 
-    #[divan::bench]
+    #[divan::bench(sample_size = 256)]
     fn render_template(bencher: Bencher<'_, '_>) {
         let template = json!({
             "title": "$xpr('Order of ' & $valueNamed('customer'))",
@@ -202,7 +202,7 @@ mod index {
     }
 
     /// An event that none of so many patterns wants.
-    #[divan::bench(args = PATTERNS)]
+    #[divan::bench(args = PATTERNS, sample_size = 4096)]
     fn candidates_none(bencher: Bencher<'_, '_>, others: usize) {
         let library = library(others);
         let event = event();
@@ -210,7 +210,7 @@ mod index {
     }
 
     /// An event that one of so many patterns wants, by a value.
-    #[divan::bench(args = &PATTERNS[1..])]
+    #[divan::bench(args = &PATTERNS[1..], sample_size = 4096)]
     fn candidates_one(bencher: Bencher<'_, '_>, others: usize) {
         let library = library(others);
         let event = Event::builder("bench.other.8", "erp")
@@ -251,7 +251,7 @@ mod step {
     use super::*;
 
     /// The entry of a pattern: one message, and the thred ends.
-    #[divan::bench]
+    #[divan::bench(sample_size = 256)]
     fn start(bencher: Bencher<'_, '_>) {
         let surroundings = Surroundings::new();
         let pattern = compiled(pattern("$terminate"));
@@ -260,7 +260,7 @@ mod step {
     }
 
     /// A thred that meets a bound event, sends one message and enters its reaction anew.
-    #[divan::bench]
+    #[divan::bench(sample_size = 256)]
     fn react(bencher: Bencher<'_, '_>) {
         let surroundings = Surroundings::new();
         let pattern = compiled(pattern("second"));
@@ -279,7 +279,7 @@ mod memory {
     use super::*;
 
     /// A thred that starts, sends and ends, stored, and its outbox cleared.
-    #[divan::bench]
+    #[divan::bench(sample_size = 256)]
     fn commit_and_clear(bencher: Bencher<'_, '_>) {
         let surroundings = Surroundings::new();
         let pattern = compiled(pattern("$terminate"));
@@ -301,7 +301,7 @@ mod memory {
     }
 
     /// 64 events through the queue: published, received, acknowledged. Divide by 64.
-    #[divan::bench]
+    #[divan::bench(sample_size = 256)]
     fn event_q_64(bencher: Bencher<'_, '_>) {
         let queue = MemoryEventQ::default();
         let events: Vec<_> = (0..64).map(|n| Inbound::Event(numbered(n))).collect();
@@ -323,7 +323,7 @@ mod memory {
     }
 
     /// 64 messages of one topic. Divide by 64.
-    #[divan::bench]
+    #[divan::bench(sample_size = 256)]
     fn message_q_64(bencher: Bencher<'_, '_>) {
         let queue = MemoryMessageQ::default();
         let surroundings = Surroundings::new();

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use thredlib::{Event, PatternId};
 
 use super::{Pattern, index::Index};
-use crate::state::PatternKey;
+use crate::{hash::FastHash, state::PatternKey};
 
 /// The patterns that the engine knows, as one immutable value: replaced whole when a pattern
 /// changes, so that every event meets one consistent set.
@@ -13,7 +13,7 @@ use crate::state::PatternKey;
 pub struct Library {
     current: Arc<Current>,
     /// Every revision that is known, older ones included.
-    revisions: HashMap<Arc<PatternKey>, Arc<Pattern>>,
+    revisions: HashMap<Arc<PatternKey>, Arc<Pattern>, FastHash>,
     /// The revisions and reactions that may hold threds which wait for unbound events.
     listening: Vec<(Arc<Pattern>, usize)>,
     listening_index: Index,
@@ -22,8 +22,8 @@ pub struct Library {
 /// The current revision of each pattern.
 #[derive(Debug, Default)]
 struct Current {
-    by_id: HashMap<PatternId, Arc<Pattern>>,
-    by_name: HashMap<Arc<str>, PatternId>,
+    by_id: HashMap<PatternId, Arc<Pattern>, FastHash>,
+    by_name: HashMap<Arc<str>, PatternId, FastHash>,
     /// The active ones, sorted by id: the order in which an event starts threds.
     entries: Vec<Arc<Pattern>>,
     index: Index,
@@ -41,7 +41,7 @@ impl Library {
     }
 
     fn of(revisions: Vec<Arc<Pattern>>, current: Arc<Current>) -> Self {
-        let revisions: HashMap<_, _> =
+        let revisions: HashMap<_, _, _> =
             revisions.into_iter().map(|pattern| (pattern.key.clone(), pattern)).collect();
         let mut listening: Vec<_> = revisions
             .values()
@@ -115,7 +115,7 @@ impl Library {
 
 impl Current {
     fn new(patterns: impl IntoIterator<Item = Arc<Pattern>>) -> Self {
-        let by_id: HashMap<_, _> =
+        let by_id: HashMap<_, _, _> =
             patterns.into_iter().map(|pattern| (pattern.key.id.clone(), pattern)).collect();
         let by_name = by_id.values().map(|p| (p.name.clone(), p.key.id.clone())).collect();
         let mut entries: Vec<_> = by_id.values().filter(|p| p.active).cloned().collect();

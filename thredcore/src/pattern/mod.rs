@@ -16,7 +16,7 @@ pub use condition::{Condition, Kind, Verdict};
 pub use directive::{
     Consequent, DataSource, Directives, NextInput, Publish, Spawn, Target, Transform, Transition,
 };
-pub use index::Index;
+pub use index::{Candidates, Index};
 pub use library::Library;
 pub use source::SourceRule;
 
