@@ -10,16 +10,15 @@ use std::{
 
 use thredcore::{Engine, memory::MemoryMessageQ, port::Delivery, port::MessageQ, port::Routed};
 use thredlib::Event;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{
-    PATIENCE,
+    Failure, PATIENCE,
     observe::Observed,
     report::Latency,
     workload::{self, Workload},
 };
 
-type Failure = Box<dyn std::error::Error>;
 type Tell = Arc<dyn Fn(&'static str, usize, usize) + Send + Sync>;
 
 /// Events that are handed over at one time.
@@ -100,12 +99,12 @@ impl Client {
     async fn singles(&self, run: usize, events: usize, rate: Option<f64>) -> Result<Run, Failure> {
         let track = Arc::new(Track::new(events));
         let (client, sent) = (self.clone(), track.clone());
-        let producer = tokio::spawn(async move {
+        let producer = produce(rate, async move {
             let mut pace = Pace::new(rate);
             let mut n = 0;
             while n < events {
                 let most = BATCH.min(events - n);
-                let batch = pace.next(most).await;
+                let batch = pace.next(most);
                 client
                     .send(batch, |i, out| {
                         sent.send(n + i);
@@ -145,7 +144,7 @@ impl Client {
         let (answers, mut answered) = mpsc::unbounded_channel::<(usize, usize, Arc<str>)>();
         let (done, mut finished) = mpsc::unbounded_channel::<()>();
         let (client, sent) = (self.clone(), track.clone());
-        let producer = tokio::spawn(async move {
+        let producer = produce(rate, async move {
             let mut pace = Pace::new(rate.map(|rate| rate / 3.0));
             let (mut started, mut ended) = (0, 0);
             let mut batch = Vec::with_capacity(BATCH);
@@ -156,7 +155,7 @@ impl Client {
                 let room = INTERLEAVED.saturating_sub(started - ended);
                 let most = room.min(conversations - started).min(BATCH);
                 if most > 0 {
-                    let now = pace.next(most).await;
+                    let now = pace.next(most);
                     client
                         .send(now, |i, out| {
                             sent.send(started + i);
@@ -231,14 +230,14 @@ impl Client {
         let (client, sent) = (self.clone(), track.clone());
         let received = Arc::new(AtomicUsize::new(0));
         let behind = received.clone();
-        let producer = tokio::spawn(async move {
+        let producer = produce(rate, async move {
             let mut pace = Pace::new(rate);
             let mut n = 0;
             while n < events {
                 while n - behind.load(Ordering::Relaxed) >= HOT {
                     tokio::time::sleep(Duration::from_micros(200)).await;
                 }
-                let batch = pace.next(BATCH.min(events - n)).await;
+                let batch = pace.next(BATCH.min(events - n));
                 client
                     .send(batch, |i, out| {
                         sent.send(n + i);
@@ -393,6 +392,21 @@ impl Client {
     }
 }
 
+/// Runs a producer: as a task, or, if it is to keep to a rate, on a thread of its own, where it may
+/// sleep.
+fn produce(
+    rate: Option<f64>,
+    work: impl Future<Output = Result<(), String>> + Send + 'static,
+) -> JoinHandle<Result<(), String>> {
+    match rate {
+        None => tokio::spawn(work),
+        Some(_) => {
+            let runtime = tokio::runtime::Handle::current();
+            tokio::task::spawn_blocking(move || runtime.block_on(work))
+        }
+    }
+}
+
 /// Spreads events over time.
 struct Pace {
     since: Instant,
@@ -406,7 +420,7 @@ impl Pace {
     }
 
     /// How many events may be sent now, of so many; waits until there is one.
-    async fn next(&mut self, most: usize) -> usize {
+    fn next(&mut self, most: usize) -> usize {
         let Some(rate) = self.rate else { return most };
         loop {
             let due = (self.since.elapsed().as_secs_f64() * rate) as usize;
@@ -415,8 +429,8 @@ impl Pace {
                 self.sent += now;
                 return now;
             }
-            // The timer's own grain is a millisecond.
-            tokio::time::sleep(Duration::from_micros(500)).await;
+            // The runtime's timers have a grain of a millisecond: too coarse to spread events.
+            std::thread::sleep(Duration::from_micros(50));
         }
     }
 }

@@ -23,6 +23,8 @@ use client::{Client, Run};
 use observe::Observed;
 use usage::Usage;
 
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
 /// What is measured, and on what.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -44,7 +46,7 @@ pub(crate) struct Plan {
 pub(crate) async fn measure(
     plan: Plan,
     progress: impl Fn(&'static str, usize, usize) + Send + Sync + 'static,
-) -> Result<Report, Box<dyn std::error::Error>> {
+) -> Result<Report, Failure> {
     let storage = Arc::new(Observed::new(MemoryStorage::default()));
     let message_q = Arc::new(MemoryMessageQ::default());
     let ports = Ports {
@@ -108,7 +110,7 @@ pub(crate) async fn measure(
     Ok(report)
 }
 
-fn check(plan: &Plan, run: &Run, ended: usize) -> Result<(), Box<dyn std::error::Error>> {
+fn check(plan: &Plan, run: &Run, ended: usize) -> Result<(), Failure> {
     let (messages, threds) = plan.workload.outcome(run.events);
     if run.messages != messages {
         return Err(format!("{} messages came, not {messages}", run.messages).into());
