@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use thin_vec::ThinVec;
 use thredlib::{
     EventId, ParticipantId, PatternId, ThredId,
     expr::{Locals, no_locals},
@@ -47,6 +48,9 @@ impl Status {
 }
 
 /// The state of a thred, as it is stored.
+///
+/// There may be millions of them, so its size counts: the lists that most threds leave empty are
+/// one pointer wide.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ThredState {
@@ -83,8 +87,8 @@ pub struct ThredState {
     pub participants: Vec<ParticipantId>,
     /// The operands of `and` conditions that have matched in this reaction, as preorder numbers
     /// in its condition tree; sorted.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub matched: Vec<u16>,
+    #[serde(default, skip_serializing_if = "ThinVec::is_empty")]
+    pub matched: ThinVec<u16>,
     /// The ids of the events and commands that it consumed last, oldest first.
     pub inbox: Vec<EventId>,
     /// What it is about, for people.
@@ -100,8 +104,8 @@ pub struct ThredState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ThredId>,
     /// The live threds that end with it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub children: Vec<ThredId>,
+    #[serde(default, skip_serializing_if = "ThinVec::is_empty")]
+    pub children: ThinVec<ThredId>,
 }
 
 fn is_false(value: &bool) -> bool {

@@ -64,13 +64,13 @@ pub(super) fn thred(id: &str) -> ThredState {
         modified_at: 1_000,
         locals: Arc::default(),
         participants: vec!["erp".into()],
-        matched: vec![],
+        matched: Default::default(),
         inbox: vec![consumed(id, 1)],
         label: None,
         description: None,
         display: None,
         parent: None,
-        children: vec![],
+        children: Default::default(),
     }
 }
 

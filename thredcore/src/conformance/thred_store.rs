@@ -49,12 +49,12 @@ pub async fn a_state_survives_whole(fixture: Store) {
         expires_at: Some(i64::MAX),
         locals: Arc::new(locals),
         participants: vec!["erp".into(), "\u{fc}".into()],
-        matched: vec![0, 3, u16::MAX],
+        matched: [0, 3, u16::MAX].into(),
         label: Some(FOREIGN.into()),
         description: Some("".into()),
         display: Some("uri://icon".into()),
         parent: Some("parent".into()),
-        children: vec!["child 1".into(), "child 2".into()],
+        children: ["child 1".into(), "child 2".into()].into(),
         ..thred("whole")
     };
     store(&*fixture.port, [whole.clone()]).await;

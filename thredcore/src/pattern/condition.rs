@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use thin_vec::ThinVec;
 use thredlib::{
     ExprError,
     expr::{Expression, Scope},
@@ -55,7 +56,7 @@ impl Condition {
     pub fn offer<'p>(
         &'p self,
         scope: &mut Scope,
-        memory: &mut Vec<u16>,
+        memory: &mut ThinVec<u16>,
         ran: &mut Vec<&'p Consequent>,
     ) -> Result<Verdict<'p>, ExprError> {
         let verdict = match &self.kind {
@@ -76,7 +77,7 @@ impl Condition {
         &'p self,
         operands: &'p [Condition],
         scope: &mut Scope,
-        memory: &mut Vec<u16>,
+        memory: &mut ThinVec<u16>,
         ran: &mut Vec<&'p Consequent>,
     ) -> Result<Verdict<'p>, ExprError> {
         let mut progress = false;
@@ -106,7 +107,7 @@ impl Condition {
     fn offer_any<'p>(
         operands: &'p [Condition],
         scope: &mut Scope,
-        memory: &mut Vec<u16>,
+        memory: &mut ThinVec<u16>,
         ran: &mut Vec<&'p Consequent>,
     ) -> Result<Verdict<'p>, ExprError> {
         let mut progress = false;

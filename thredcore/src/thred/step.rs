@@ -3,6 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
+use thin_vec::ThinVec;
 use thredlib::{
     Event, EventData, EventId, ExprError, MessageId, ParticipantId, SYSTEM, Source, SpawnType,
     ThredId, derive_id, event_type,
@@ -79,13 +80,13 @@ impl<'a> Step<'a> {
             modified_at: world.now,
             locals: no_locals(),
             participants: Vec::new(),
-            matched: Vec::new(),
+            matched: ThinVec::new(),
             inbox: Vec::new(),
             label: None,
             description: None,
             display: None,
             parent: None,
-            children: Vec::new(),
+            children: ThinVec::new(),
         }
     }
 
@@ -264,7 +265,7 @@ impl<'a> Step<'a> {
         state.entered_at = self.world.now;
         state.expires_at =
             reaction.expiry.as_ref().map(|e| self.world.now.saturating_add(e.interval));
-        state.matched = Vec::new();
+        state.matched = ThinVec::new();
     }
 
     fn leave(&mut self, status: Status) {
@@ -272,7 +273,7 @@ impl<'a> Step<'a> {
         state.status = status;
         state.listening = false;
         state.expires_at = None;
-        state.matched = Vec::new();
+        state.matched = ThinVec::new();
     }
 
     /// Ends the thred.

@@ -25,13 +25,13 @@ fn ended(id: &str) -> Commit {
         modified_at: 0,
         locals: Arc::default(),
         participants: vec![],
-        matched: vec![],
+        matched: Default::default(),
         inbox: vec![consumed.clone()],
         label: None,
         description: None,
         display: None,
         parent: None,
-        children: vec![],
+        children: Default::default(),
     };
     let record = LogRecord {
         log_type: LogType::Match,
