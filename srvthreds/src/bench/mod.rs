@@ -3,6 +3,7 @@
 //! Client and engine run in one process. Events enter as JSON bytes and messages leave as JSON
 //! bytes, both of which count.
 
+mod bare;
 mod client;
 mod observe;
 mod report;
@@ -19,6 +20,7 @@ use thredcore::{
 pub(crate) use report::Report;
 pub(crate) use workload::Workload;
 
+use bare::Bare;
 use client::{Client, Run};
 use observe::Observed;
 use usage::Usage;
@@ -69,13 +71,14 @@ pub(crate) async fn measure(
     let running: Vec<_> = engines.iter().map(Engine::start).collect();
     let client = Client::new(engines[0].clone(), message_q, Arc::new(progress));
 
+    let bare = Bare::measure();
     let before = Usage::now();
     let opened = match plan.workload {
         Workload::W4 => client.open(plan.open).await?,
         _ => 0,
     };
     let after = Usage::now();
-    let mut report = Report::new(&plan);
+    let mut report = Report::new(&plan, bare);
     if opened > 0 {
         let grown = after.rss_bytes.saturating_sub(before.rss_bytes);
         report.bytes_per_open_thred = Some(grown / opened as u64);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Plan, client::Run};
+use super::{Plan, bare::Bare, client::Run};
 
 /// Microseconds, at ranks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,6 +28,7 @@ impl Latency {
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     plan: Plan,
+    bare: Bare,
     pub(super) events: usize,
     pub(super) seconds: f64,
     pub(super) events_per_second: f64,
@@ -39,9 +40,10 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan, bare: Bare) -> Self {
         Self {
             plan: plan.clone(),
+            bare,
             events: 0,
             seconds: 0.0,
             events_per_second: 0.0,
@@ -81,6 +83,9 @@ impl Report {
             "peakRssBytes": self.peak_rss_bytes,
             "bytesPerOpenThred": self.bytes_per_open_thred,
             "cpuSeconds": round(self.cpu_seconds, 2),
+            "bareMicros": {
+                "parseEvent": round(self.bare.parse, 2), "writeMessage": round(self.bare.write, 2)
+            },
         })
     }
 
