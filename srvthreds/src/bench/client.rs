@@ -69,6 +69,16 @@ impl Track {
         self.sent[n].store(self.now() + 1, Ordering::Relaxed);
     }
 
+    fn end(&self, events: usize, latencies: Vec<u64>) -> Run {
+        Run {
+            events,
+            messages: latencies.len(),
+            seconds: self.since.elapsed().as_secs_f64(),
+            latency: Latency::of(latencies),
+            early: 0,
+        }
+    }
+
     fn took(&self, n: usize) -> u64 {
         (self.now() + 1).saturating_sub(self.sent[n].load(Ordering::Relaxed))
     }
@@ -122,13 +132,7 @@ impl Client {
         })
         .await?;
         producer.await??;
-        Ok(Run {
-            events,
-            messages: latencies.len(),
-            seconds: track.since.elapsed().as_secs_f64(),
-            latency: Latency::of(latencies),
-            early: 0,
-        })
+        Ok(track.end(events, latencies))
     }
 
     /// Three events and three messages each; the client answers each message but the last.
@@ -202,13 +206,7 @@ impl Client {
         .await?;
         drop((answers, done));
         producer.await??;
-        Ok(Run {
-            events: conversations * 3,
-            messages: latencies.len(),
-            seconds: track.since.elapsed().as_secs_f64(),
-            latency: Latency::of(latencies),
-            early: 0,
-        })
+        Ok(track.end(conversations * 3, latencies))
     }
 
     /// All events are bound to one thred.
@@ -256,13 +254,7 @@ impl Client {
         })
         .await?;
         producer.await??;
-        Ok(Run {
-            events,
-            messages: latencies.len(),
-            seconds: track.since.elapsed().as_secs_f64(),
-            latency: Latency::of(latencies),
-            early: 0,
-        })
+        Ok(track.end(events, latencies))
     }
 
     /// Opens threds and leaves them so; says how many.
