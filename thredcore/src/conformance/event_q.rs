@@ -1,4 +1,4 @@
-//! What [`EventQ`](crate::port::EventQ) promises.
+//! What [`EventQ`] promises.
 
 use std::{collections::BTreeMap, sync::Arc};
 

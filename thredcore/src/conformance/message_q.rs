@@ -1,4 +1,4 @@
-//! What [`MessageQ`](crate::port::MessageQ) promises.
+//! What [`MessageQ`] promises.
 
 use std::{
     collections::BTreeSet,

@@ -4,6 +4,7 @@
 //! in as arguments, and all that follows from it goes out as one [`Commit`]: equal arguments give
 //! an equal outcome, so a run can be computed again from its history.
 
+mod family;
 mod react;
 mod recipients;
 mod relay;

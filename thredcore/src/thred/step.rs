@@ -5,8 +5,8 @@ use std::sync::{Arc, LazyLock};
 use serde_json::Value;
 use thin_vec::ThinVec;
 use thredlib::{
-    Event, EventData, EventId, ExprError, MessageId, ParticipantId, SYSTEM, Source, SpawnType,
-    ThredId, derive_id, event_type,
+    Event, EventData, EventId, ExprError, ParticipantId, SYSTEM, Source, ThredId, derive_id,
+    event_type,
     expr::{Locals, Scope, no_locals},
     transition_name,
 };
@@ -14,10 +14,10 @@ use thredlib::{
 use super::{StepError, World, recipients::Recipients};
 use crate::{
     pattern::{
-        Consequent, Directives, NextInput, Pattern, Publish, Reaction, Spawn, Target, Transform,
+        Consequent, Directives, NextInput, Pattern, Publish, Reaction, Target, Transform,
         Transition, Verdict,
     },
-    port::{Adopt, Command, Commit, LogRecord, LogType, OutboxEntry, Outgoing, Start},
+    port::{Command, Commit, LogRecord, LogType, OutboxEntry},
     state::{Status, ThredState},
 };
 
@@ -30,13 +30,13 @@ pub(super) struct Step<'a> {
     pub(super) world: &'a World<'a>,
     pub(super) state: ThredState,
     /// The event or command that is consumed.
-    consumed: EventId,
+    pub(super) consumed: EventId,
     event: Option<Arc<Event>>,
     pub(super) command: Option<Arc<Command>>,
     pub(super) outbox: Vec<OutboxEntry>,
     log: Vec<LogRecord>,
     /// How many events have been made so far; part of their ids.
-    made: usize,
+    pub(super) made: usize,
     /// Whether the next match is a test of the entry, which has no side effects.
     pub(super) testing: bool,
 }
@@ -299,62 +299,17 @@ impl<'a> Step<'a> {
         }
     }
 
-    fn stored_event(&self, name: &str, locals: &Locals) -> Result<Arc<Event>, StepError> {
+    pub(super) fn stored_event(
+        &self,
+        name: &str,
+        locals: &Locals,
+    ) -> Result<Arc<Event>, StepError> {
         let Some(value) = locals.get(name) else {
             return Err(self.misshapen(format!("there is no local `{name}` to take as input")));
         };
         serde::Deserialize::deserialize(value)
             .map(Arc::new)
             .map_err(|error| self.misshapen(format!("the local `{name}` holds no event: {error}")))
-    }
-
-    fn spawn(&mut self, spawn: &Spawn, event: &Arc<Event>, scope: &Scope) -> Result<(), StepError> {
-        let input = match &spawn.input {
-            NextInput::Wait => None,
-            NextInput::Forward => Some(event.clone()),
-            NextInput::Local(name) => Some(self.stored_event(name, scope.locals())?),
-        };
-        for name in &spawn.names {
-            let Some(pattern) = self.world.library.find(name) else {
-                self.record(LogType::NoPattern, None, Some(name));
-                continue;
-            };
-            let number = self.made.to_string();
-            self.made += 1;
-            let id = self.state.id.as_str();
-            let child = derive_id("child", &[id, self.consumed.as_str(), &number]);
-            let child = ThredId::new(child);
-            let is_child = spawn.spawn_type == SpawnType::Child;
-            let (locals, participants) = match spawn.context {
-                true => (scope.locals().clone(), self.state.participants.clone()),
-                false => Default::default(),
-            };
-            self.record(
-                LogType::Spawned,
-                Some(pattern.key.id.as_arc().clone()),
-                Some(child.as_str()),
-            );
-            if is_child {
-                self.state.children.push(child.clone());
-            }
-            self.order(Command::Start(Start {
-                thred_id: child,
-                pattern_id: pattern.key.id.clone(),
-                parent: is_child.then(|| self.state.id.clone()),
-                cause: event.clone(),
-                input: input.clone(),
-                locals,
-                participants,
-            }));
-        }
-        self.check("children", self.state.children.len(), self.world.limits.children)
-    }
-
-    /// Tells another thred something, once this step is committed.
-    pub(super) fn order(&mut self, command: Command) {
-        let id = MessageId::new(command.id().as_arc().clone());
-        let outgoing = Outgoing::Command(Arc::new(command));
-        self.outbox.push(OutboxEntry { id, at: self.world.now, outgoing });
     }
 
     fn label(&mut self, event: &Event) {
@@ -449,24 +404,6 @@ impl<'a> Step<'a> {
             event: self.event,
             command: self.command,
         })
-    }
-
-    /// What the end of a thred entails: its children end, its parent forgets it, its place among
-    /// the pattern's instances is free.
-    fn end(&mut self) {
-        for child in std::mem::take(&mut self.state.children) {
-            self.order(Command::Terminate { thred_id: child, cause: self.consumed.clone() });
-        }
-        if let Some(parent) = self.state.parent.clone() {
-            self.order(Command::Disown(Adopt { thred_id: parent, child: self.state.id.clone() }));
-        }
-        if self.pattern.is_limited() {
-            self.outbox.push(OutboxEntry {
-                id: MessageId::new(derive_id("release", &[self.state.id.as_str()])),
-                at: self.world.now,
-                outgoing: Outgoing::Release(self.pattern.key.id.clone()),
-            });
-        }
     }
 }
 

@@ -1,0 +1,19 @@
+//! The storage: threds and all that must change together with them.
+
+mod limits;
+mod patterns;
+mod records;
+mod threds;
+
+pub use limits::{Lease, LeaseStore, LimitStore, Reservation, Reserved};
+pub use patterns::{PatternStore, StoredPattern};
+pub use records::{History, LogRecord, LogType, RecordStore};
+pub use threds::{
+    Commit, Committed, Due, Loaded, OutboxEntry, Outgoing, PendingOutbox, ThredPage, ThredQuery,
+    ThredStore, Timer,
+};
+
+/// All that the engine keeps. Implemented by whatever implements its parts.
+pub trait Storage: ThredStore + RecordStore + LimitStore + LeaseStore + PatternStore {}
+
+impl<S: ThredStore + RecordStore + LimitStore + LeaseStore + PatternStore + ?Sized> Storage for S {}
