@@ -1,0 +1,141 @@
+//! The agent runner: answers, redelivery, dead letters.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use serde_json::json;
+use thredcore::{
+    agent::{AgentConfig, AgentRunner},
+    memory::{MemoryEventQ, MemoryMessageQ},
+    port::{
+        AgentContext, DeadLetterFilter, EventQ, HandlerError, Inbound, MessageHandler, MessageQ,
+        Routed,
+    },
+};
+use thredlib::{Event, Message};
+use tokio::time::timeout;
+
+const TYPE: &str = "org.example.lookup";
+
+/// Fails as it is told, then answers.
+struct Handler {
+    calls: AtomicU32,
+    failures: u32,
+    failure: Failure,
+}
+
+#[derive(Clone, Copy)]
+enum Failure {
+    Retryable,
+    Terminal,
+    Panic,
+    Slow,
+}
+
+#[async_trait]
+impl MessageHandler for Handler {
+    async fn process_message(
+        &self,
+        message: &Message,
+        agent: &AgentContext,
+    ) -> Result<Vec<Event>, HandlerError> {
+        if self.calls.fetch_add(1, Ordering::SeqCst) >= self.failures {
+            return Ok(vec![agent.answer(message).values(json!({ "found": true })).build()]);
+        }
+        match self.failure {
+            Failure::Retryable => Err(HandlerError::retryable("not now").caused_by("no route")),
+            Failure::Terminal => Err(HandlerError::terminal("never")),
+            Failure::Panic => panic!("a defect of the agent"),
+            Failure::Slow => {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                Ok(vec![])
+            }
+        }
+    }
+}
+
+struct Outcome {
+    calls: u32,
+    event: Event,
+    reasons: Vec<String>,
+    left: usize,
+}
+
+/// Sends one message to an agent and waits for the event that follows.
+async fn handled(failures: u32, failure: Failure) -> Outcome {
+    let (event_q, message_q) =
+        (Arc::new(MemoryEventQ::with_partitions(1)), Arc::new(MemoryMessageQ::default()));
+    let handler = Arc::new(Handler { calls: AtomicU32::new(0), failures, failure });
+    let mut config = AgentConfig::default();
+    config.first_pause = Duration::from_millis(2);
+    config.longest_pause = Duration::from_millis(5);
+    config.time_limit = Duration::from_millis(50);
+    config.max_attempts = 3;
+    let agent = AgentRunner::new(TYPE, handler.clone(), message_q.clone(), event_q.clone());
+    let agent = agent.config(config).start().await.unwrap();
+    let question = Event::builder("org.wt.tell", "SYSTEM").id("q").thred("t").build();
+    let message =
+        Message { id: "m".into(), event: Arc::new(question), to: vec![TYPE.into()], timestamp: 0 };
+    let routed = Routed { topic: TYPE.into(), message: Arc::new(message) };
+    assert!(message_q.publish(vec![routed]).await.remove(0).is_ok());
+    let received = timeout(Duration::from_secs(10), event_q.receive(0, 9)).await;
+    let mut received = received.expect("an event follows").unwrap();
+    assert_eq!(received.len(), 1);
+    let Inbound::Event(event) = received.remove(0).payload else { panic!("a command") };
+    // The message is settled after its answer is out.
+    while message_q.depth(&TYPE.into()).await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let letters = message_q.dead_letters(&DeadLetterFilter::all()).await.unwrap();
+    assert!(agent.shutdown().await);
+    Outcome {
+        calls: handler.calls.load(Ordering::SeqCst),
+        event: (*event).clone(),
+        reasons: letters.into_iter().map(|letter| letter.reason).collect(),
+        left: message_q.depth(&TYPE.into()).await.unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_bound_to_the_thred_under_a_derived_id() {
+    let first = handled(0, Failure::Terminal).await;
+    assert_eq!(&*first.event.event_type, TYPE);
+    assert_eq!(first.event.thred_id.as_ref().unwrap(), &"t");
+    assert_eq!(first.event.re.as_ref().unwrap(), &"q");
+    assert_eq!(first.event.source.id, "org.example.lookup1");
+    assert_eq!((first.calls, first.left, first.reasons.len()), (1, 0, 0));
+    assert_eq!(first.event.id, handled(0, Failure::Terminal).await.event.id);
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again() {
+    for failure in [Failure::Retryable, Failure::Panic, Failure::Slow] {
+        let outcome = handled(2, failure).await;
+        assert_eq!((outcome.calls, outcome.reasons.len()), (3, 0));
+        assert_eq!(outcome.event.value_named("found"), Some(&json!(true)));
+    }
+}
+
+#[tokio::test]
+async fn after_its_attempts_a_message_is_a_dead_letter_and_the_thred_hears_of_it() {
+    let outcome = handled(u32::MAX, Failure::Retryable).await;
+    assert_eq!((outcome.calls, outcome.left), (3, 0));
+    assert_eq!(outcome.reasons, ["not now: no route"]);
+    let error = outcome.event.error().unwrap();
+    assert_eq!(error["code"], "AGENT_FAILED");
+    assert_eq!(outcome.event.re.as_ref().unwrap(), &"q");
+}
+
+#[tokio::test]
+async fn a_terminal_failure_is_not_tried_again() {
+    let outcome = handled(u32::MAX, Failure::Terminal).await;
+    assert_eq!(outcome.calls, 1);
+    assert_eq!(outcome.reasons, ["never"]);
+    assert_eq!(outcome.event.error().unwrap()["code"], "TASK_ERROR");
+}
