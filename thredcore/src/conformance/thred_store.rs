@@ -13,7 +13,7 @@ use super::{
     },
 };
 use crate::{
-    port::{Adopt, Command, Committed, OutboxEntry, Outgoing, Start, Storage, ThredQuery, Timer},
+    port::{Command, Committed, OutboxEntry, Outgoing, Start, Storage, ThredQuery, Timer},
     state::{PatternKey, Status, ThredState},
 };
 
@@ -342,7 +342,7 @@ pub(super) fn commands() -> Vec<Command> {
         Command::Expire { thred_id: thred_id(), entry: 7 },
         Command::Transition { thred_id: thred_id(), to: "$next".into(), cause: "c".into() },
         Command::Terminate { thred_id: thred_id(), cause: "c".into() },
-        Command::Disown(Adopt { thred_id: thred_id(), child: "child".into() }),
+        Command::Disown { thred_id: thred_id(), child: "child".into() },
     ]
 }
 

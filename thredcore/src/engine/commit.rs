@@ -10,8 +10,8 @@ use super::{
     react::Reacted,
 };
 use crate::port::{
-    Adopt, Command, Commit, Committed, Inbound, Loaded, LogType, OutboxEntry, PortError,
-    Reservation, Reserved, Start,
+    Command, Commit, Committed, Inbound, Loaded, LogType, OutboxEntry, PortError, Reservation,
+    Reserved, Start,
 };
 
 /// A thred with what it has to publish, oldest first.
@@ -83,8 +83,8 @@ impl Engine {
     /// Tells the parent of a thred that could not start.
     pub(super) fn disown(&self, batch: &mut Batch, start: &Start) {
         if let Some(parent) = start.parent.clone() {
-            let adopt = Adopt { thred_id: parent, child: start.thred_id.clone() };
-            batch.commands.push(Command::Disown(adopt));
+            let child = start.thred_id.clone();
+            batch.commands.push(Command::Disown { thred_id: parent, child });
         }
     }
 

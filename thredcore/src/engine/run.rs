@@ -109,7 +109,8 @@ impl Running {
     }
 
     /// Waits until nothing is left to do: no event waits, and none is worked on. For programs that
-    /// read a file of events to its end; timers that are not due do not count.
+    /// read a file of events to its end; timers that are not due and messages that
+    /// agents hold do not count.
     pub async fn idle(&self) {
         while self.engine.event_q().depth().await.unwrap_or(0) > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;

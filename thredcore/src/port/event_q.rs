@@ -160,17 +160,12 @@ pub enum Command {
         cause: EventId,
     },
     /// A child has ended or could not start.
-    Disown(Adopt),
-}
-
-/// Names a parent and a child.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Adopt {
-    /// The parent.
-    pub thred_id: ThredId,
-    /// The child.
-    pub child: ThredId,
+    Disown {
+        /// The parent.
+        thred_id: ThredId,
+        /// The child.
+        child: ThredId,
+    },
 }
 
 /// What a spawned thred starts from.
@@ -208,8 +203,8 @@ impl Command {
             Self::Start(start) => &start.thred_id,
             Self::Expire { thred_id, .. }
             | Self::Transition { thred_id, .. }
-            | Self::Terminate { thred_id, .. } => thred_id,
-            Self::Disown(adopt) => &adopt.thred_id,
+            | Self::Terminate { thred_id, .. }
+            | Self::Disown { thred_id, .. } => thred_id,
         }
     }
 
@@ -221,7 +216,7 @@ impl Command {
             Self::Expire { entry, .. } => derive_id("expire", &[thred, &entry.to_string()]),
             Self::Transition { cause, .. } => derive_id("transition", &[thred, cause.as_str()]),
             Self::Terminate { cause, .. } => derive_id("terminate", &[thred, cause.as_str()]),
-            Self::Disown(adopt) => derive_id("disown", &[thred, adopt.child.as_str()]),
+            Self::Disown { child, .. } => derive_id("disown", &[thred, child.as_str()]),
         })
     }
 }

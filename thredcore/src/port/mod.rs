@@ -16,7 +16,7 @@ mod storage;
 pub use address::{AddressResolver, Directory, FixedDirectory};
 pub use clock::{Clock, SystemClock};
 pub use error::{PortError, PortErrorKind};
-pub use event_q::{Adopt, Command, EventQ, Inbound, Start};
+pub use event_q::{Command, EventQ, Inbound, Start};
 pub use handler::{AgentContext, HandlerError, MessageHandler};
 pub use message_q::{MessageQ, Routed};
 pub use queue::{DeadLetter, DeadLetterFilter, Delivery, DeliveryTag};

@@ -7,7 +7,7 @@ use thredlib::{Event, MessageId, SpawnType, ThredId, derive_id, expr::Scope};
 use super::{StepError, step::Step};
 use crate::{
     pattern::{NextInput, Spawn},
-    port::{Adopt, Command, LogType, OutboxEntry, Outgoing, Start},
+    port::{Command, LogType, OutboxEntry, Outgoing, Start},
 };
 
 impl Step<'_> {
@@ -73,7 +73,7 @@ impl Step<'_> {
             self.order(Command::Terminate { thred_id: child, cause: self.consumed.clone() });
         }
         if let Some(parent) = self.state.parent.clone() {
-            self.order(Command::Disown(Adopt { thred_id: parent, child: self.state.id.clone() }));
+            self.order(Command::Disown { thred_id: parent, child: self.state.id.clone() });
         }
         if self.pattern.is_limited() {
             self.outbox.push(OutboxEntry {

@@ -7,7 +7,7 @@ use thredlib::{EventId, PatternId, ThredId, derive_id, event_type, expr::Scope, 
 use super::{Input, Outcome, StepError, World, step::Step};
 use crate::{
     pattern::{NextInput, Pattern, Target, Transition},
-    port::{Adopt, Command, Commit, LogType, Start},
+    port::{Command, Commit, LogType, Start},
     state::{Status, ThredState},
 };
 
@@ -168,7 +168,7 @@ fn obey(
             return take(step, &transition, LogType::Transitioned);
         }
         Command::Terminate { .. } => step.terminate(),
-        Command::Disown(Adopt { child, .. }) => {
+        Command::Disown { child, .. } => {
             let Some(place) = state.children.iter().position(|id| id == child) else {
                 return Ok(Outcome::Nothing);
             };
