@@ -157,12 +157,12 @@ impl Engine {
             self.timer_armed(at);
         }
         let id = commit.state.id.clone();
-        let older = batch.held.remove(&id).map(|loaded| loaded.outbox).unwrap_or_default();
-        let mut entries = older;
+        let mut entries = batch.held.remove(&id).map(|loaded| loaded.outbox).unwrap_or_default();
         entries.extend_from_slice(&commit.outbox);
-        // A thred of an unbound event is not met again in this batch.
+        // A thred of an unbound event is not met again in this batch. What the others have to
+        // publish goes out before their next task, or the batch ends.
         if !matches!(it.task.what, What::Begin(_)) {
-            let loaded = Loaded { state: commit.state.clone(), outbox: entries.clone() };
+            let loaded = Loaded { state: commit.state.clone(), outbox: Vec::new() };
             batch.held.insert(id.clone(), loaded);
         }
         Published { thred: id, entries }

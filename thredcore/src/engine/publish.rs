@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thredlib::{MessageId, PatternId, ThredId};
 
 use super::{Engine, Stopped, batch::Batch, commit::Published};
-use crate::port::{Command, Inbound, Outgoing, Routed};
+use crate::port::{Inbound, Outgoing, Routed};
 
 impl Engine {
     /// Publishes what the threds of a round have put out.
@@ -15,16 +15,11 @@ impl Engine {
         mut published: Vec<Published>,
     ) -> Result<(), Stopped> {
         for thred in std::mem::take(&mut batch.unpublished) {
-            if let Some(loaded) = batch.held.get(&thred) {
-                published.push(Published { thred, entries: loaded.outbox.clone() });
+            if let Some(loaded) = batch.held.get_mut(&thred) {
+                published.push(Published { thred, entries: std::mem::take(&mut loaded.outbox) });
             }
         }
         published.retain(|it| !it.entries.is_empty());
-        for it in &published {
-            if let Some(loaded) = batch.held.get_mut(&it.thred) {
-                loaded.outbox.clear();
-            }
-        }
         if !published.is_empty() {
             self.publish_outboxes(published).await?;
         }
@@ -128,10 +123,9 @@ impl Engine {
     pub(super) async fn acknowledge(&self, mut batch: Batch) -> Result<(), Stopped> {
         batch.close();
         self.publish_messages(std::mem::take(&mut batch.notices)).await?;
-        let commands = std::mem::take(&mut batch.commands);
-        let commands: Vec<Command> = commands;
-        let commands = commands.into_iter().map(|it| Inbound::Command(Arc::new(it))).collect();
-        self.publish_commands(commands).await?;
+        let commands = std::mem::take(&mut batch.commands).into_iter();
+        let commands = commands.map(|command| Inbound::Command(Arc::new(command)));
+        self.publish_commands(commands.collect()).await?;
         if !batch.records.is_empty() {
             self.insist(|| self.storage().append_log(batch.records.clone())).await?;
         }

@@ -86,7 +86,17 @@ impl Engine {
         let loaded = self.insist(|| self.storage().load(ids)).await?;
         let unpublished = loaded.iter().flatten().filter(|loaded| !loaded.outbox.is_empty());
         let unpublished: Vec<_> = unpublished.map(|loaded| loaded.state.id.clone()).collect();
-        match !unpublished.is_empty() && self.0.outgoing.wait_for(&unpublished).await {
+        if unpublished.is_empty() {
+            return Ok(loaded);
+        }
+        let mut stop = self.0.stop.subscribe();
+        // A worker that stops in the middle of publishing never says that it is done.
+        let waited = tokio::select! {
+            biased;
+            waited = self.0.outgoing.wait_for(&unpublished) => waited,
+            _ = stop.wait_for(|stop| *stop) => return Err(Stopped),
+        };
+        match waited {
             true => self.insist(|| self.storage().load(ids)).await,
             false => Ok(loaded),
         }
