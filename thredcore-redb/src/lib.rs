@@ -1,0 +1,1 @@
+//! Durable threds without a server: storage and queues of thredcore in one directory.

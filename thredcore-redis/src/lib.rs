@@ -1,0 +1,1 @@
+//! Threds on Redis: storage, queues, sessions and patterns of thredcore.
