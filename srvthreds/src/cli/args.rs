@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use thredcore::testing::scenario::parse_duration;
 use tracing_subscriber::EnvFilter;
 
+use super::{dead_letters::DeadLettersArgs, replay::ReplayArgs, threds::ThredsArgs};
 use crate::bench::Workload;
 
 /// Works with thredcore patterns: JSON state machines that match events and send messages.
@@ -26,6 +27,9 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(RunArgs),
+    Threds(ThredsArgs),
+    DeadLetters(DeadLettersArgs),
+    Replay(ReplayArgs),
     Validate(ValidateArgs),
     Schema(SchemaArgs),
     Test(TestArgs),

@@ -2,7 +2,6 @@
 
 mod feed;
 mod input;
-mod interrupt;
 mod outlet;
 mod setup;
 mod summary;
@@ -27,10 +26,10 @@ use tokio::{
 use super::{
     Outcome,
     args::{Color, RunArgs},
+    interrupt::Interrupts,
 };
 use feed::Feed;
 use input::Input;
-use interrupt::Interrupts;
 use outlet::Outlet;
 use setup::Setup;
 use summary::Summary;
