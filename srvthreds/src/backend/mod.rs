@@ -1,55 +1,24 @@
-//! Opening what threds and queues are kept in.
+//! What threds and queues are kept in.
 
-use std::{path::PathBuf, sync::Arc};
+mod place;
+
+use std::sync::Arc;
 
 use thredcore::{
+    Engine,
     memory::{
         MemoryBackends, MemoryEventQ, MemoryEventQConfig, MemoryMessageQ, MemoryMessageQConfig,
+        Tally,
     },
-    port::{Delivery, EventQ, MessageQ, PortError, Routed, Storage},
+    port::{Delivery, EventQ, MessageQ, PortError, Routed, Storage, ThredQuery},
 };
+use thredcore_redb::RedbBackends;
+use thredcore_redis::{RedisDirectory, RedisEventQ, RedisMessageQ, RedisStorage};
+use thredlib::Topic;
 
 use crate::query::Direct;
 
-/// Where threds and queues are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// In this process; gone with it.
-    Memory,
-    /// In files of one directory, owned by this process.
-    Directory(PathBuf),
-    /// On a Redis server, shared with others.
-    Redis(String),
-}
-
-/// A store that cannot be opened: place, reason and remedy.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-pub(crate) struct OpenError {
-    text: String,
-    /// Whether another process has it open.
-    pub(crate) in_use: bool,
-}
-
-impl Place {
-    /// Whether there may be something to open.
-    pub(crate) fn exists(&self) -> bool {
-        match self {
-            Self::Memory | Self::Redis(_) => true,
-            Self::Directory(directory) => directory.is_dir(),
-        }
-    }
-
-    /// Opens it; a directory is made when there is none.
-    pub(crate) async fn open(&self) -> Result<Backends, OpenError> {
-        match self {
-            Self::Memory => Ok(Backends::memory()),
-            Self::Directory(_) | Self::Redis(_) => {
-                Err(OpenError { text: "not yet".to_owned(), in_use: false })
-            }
-        }
-    }
-}
+pub(crate) use place::{OpenError, Place, RedisPlace};
 
 /// A store with its queues, open.
 #[derive(Clone)]
@@ -60,6 +29,16 @@ pub(crate) struct Backends {
 #[derive(Clone)]
 enum Kind {
     Memory(MemoryBackends),
+    Embedded(RedbBackends),
+    Redis(RedisBackends),
+}
+
+#[derive(Clone)]
+struct RedisBackends {
+    storage: RedisStorage,
+    event_q: Arc<RedisEventQ>,
+    message_q: Arc<RedisMessageQ>,
+    directory: Arc<RedisDirectory>,
 }
 
 impl Backends {
@@ -76,13 +55,12 @@ impl Backends {
         }
     }
 
-    /// Writes what is pending and lets go of the files.
-    pub(crate) async fn close(&self) {}
-
     /// What is kept.
     pub(crate) fn storage(&self) -> Arc<dyn Storage> {
         match &self.kind {
             Kind::Memory(it) => it.storage.clone(),
+            Kind::Embedded(it) => it.storage.clone(),
+            Kind::Redis(it) => Arc::new(it.storage.clone()),
         }
     }
 
@@ -90,6 +68,8 @@ impl Backends {
     pub(crate) fn event_q(&self) -> Arc<dyn EventQ> {
         match &self.kind {
             Kind::Memory(it) => it.event_q.clone(),
+            Kind::Embedded(it) => it.event_q.clone(),
+            Kind::Redis(it) => it.event_q.clone(),
         }
     }
 
@@ -97,6 +77,16 @@ impl Backends {
     pub(crate) fn message_q(&self) -> Arc<dyn MessageQ> {
         match &self.kind {
             Kind::Memory(it) => it.message_q.clone(),
+            Kind::Embedded(it) => it.message_q.clone(),
+            Kind::Redis(it) => it.message_q.clone(),
+        }
+    }
+
+    /// Who there is, if the store knows it.
+    pub(crate) fn directory(&self) -> Option<Arc<RedisDirectory>> {
+        match &self.kind {
+            Kind::Redis(it) => Some(it.directory.clone()),
+            _ => None,
         }
     }
 
@@ -105,10 +95,86 @@ impl Backends {
         Direct::new(self.storage(), self.event_q(), self.message_q())
     }
 
-    /// Messages of all topics in the order of publishing, for a process that is the only one.
-    pub(crate) async fn receive_any(&self, max: usize) -> Result<Vec<Delivery<Routed>>, PortError> {
+    /// Whether what is accepted outlives the process.
+    pub(crate) fn is_durable(&self) -> bool {
+        !matches!(self.kind, Kind::Memory(_))
+    }
+
+    /// Whether other processes work on it at the same time.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.kind, Kind::Redis(_))
+    }
+
+    /// Messages for a process that prints them: of all topics, in the order of publishing, if it is
+    /// the only one on the store, else of these topics.
+    pub(crate) async fn receive(
+        &self,
+        topics: &[Topic],
+        max: usize,
+    ) -> Result<Vec<Delivery<Routed>>, PortError> {
         match &self.kind {
             Kind::Memory(it) => it.message_q.receive_any(max).await,
+            Kind::Embedded(it) => it.message_q.receive_any(max).await,
+            Kind::Redis(_) if topics.is_empty() => std::future::pending().await,
+            Kind::Redis(it) => it.message_q.receive(topics, max).await,
+        }
+    }
+
+    /// Reads patterns again when another process has changed them, until it is dropped.
+    pub(crate) async fn follow_patterns(&self, engine: &Engine) {
+        let Kind::Redis(it) = &self.kind else { return };
+        let mut changes = it.storage.pattern_changes();
+        loop {
+            changes.next().await;
+            // What fails here is done again by the engine's own look, every second.
+            if let Err(error) = engine.reload().await {
+                tracing::warn!(%error, "cannot read the patterns");
+            }
+        }
+    }
+
+    /// What has happened since this process opened it, if it counts.
+    pub(crate) fn tally(&self) -> Option<Tally> {
+        match &self.kind {
+            Kind::Memory(it) => Some(it.storage.tally()),
+            Kind::Embedded(it) => Some(it.storage.tally()),
+            Kind::Redis(_) => None,
+        }
+    }
+
+    /// Dead letters that were dropped for want of room since this process opened it.
+    pub(crate) fn dropped_dead_letters(&self) -> u64 {
+        match &self.kind {
+            Kind::Memory(it) => {
+                it.event_q.dropped_dead_letters() + it.message_q.dropped_dead_letters()
+            }
+            Kind::Embedded(it) => {
+                it.event_q.dropped_dead_letters() + it.message_q.dropped_dead_letters()
+            }
+            Kind::Redis(_) => 0,
+        }
+    }
+
+    /// Whether a thred lives.
+    pub(crate) async fn any_lives(&self) -> bool {
+        if let Kind::Memory(it) = &self.kind {
+            return it.storage.tally().live() > 0;
+        }
+        let one = ThredQuery { limit: 1, ..ThredQuery::default() };
+        // Without an answer it is not known to be over.
+        self.storage().threds(&one).await.map_or(true, |page| !page.threds.is_empty())
+    }
+
+    /// Writes what is pending and lets go of files and partitions; the store can be used by others
+    /// then.
+    pub(crate) async fn close(&self) {
+        match &self.kind {
+            Kind::Memory(_) => {}
+            Kind::Embedded(it) => it.close().await,
+            Kind::Redis(it) => {
+                it.event_q.close().await;
+                it.message_q.close().await;
+            }
         }
     }
 }

@@ -8,22 +8,41 @@ use std::{
 
 use super::{Outcome, diagnostics::printable};
 use crate::{
-    backend::{Backends, OpenError, Place},
+    backend::{Backends, OpenError, Place, RedisPlace},
     query::{Queries, Unanswered},
 };
 
 /// Which store is meant.
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
 pub(crate) struct StoreArgs {
     /// The directory of an embedded store. The `srvthreds run` that works on it is asked; without
     /// one the files are opened.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", required_unless_present = "redis", conflicts_with = "redis")]
     data: Option<PathBuf>,
 
-    /// A Redis server, as redis://localhost:6379/0.
+    #[command(flatten)]
+    redis: RedisArgs,
+}
+
+/// A store on Redis.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RedisArgs {
+    /// Redis servers: redis://[user:password@]host[:port][/db], rediss:// for TLS,
+    /// redis+sentinel://host:port,host:port/name, redis+cluster://host:port,host:port.
     #[arg(long, value_name = "URL")]
-    redis: Option<String>,
+    pub(crate) redis: Option<String>,
+
+    /// What the names of all keys on Redis begin with; several deployments can share a server.
+    #[arg(long, value_name = "NAME", default_value = "thredcore", requires = "redis")]
+    namespace: String,
+}
+
+impl RedisArgs {
+    /// The place, if one is meant.
+    pub(crate) fn place(&self, replicas: usize) -> Option<Place> {
+        let (url, namespace) = (self.redis.clone()?, self.namespace.clone());
+        Some(Place::Redis(RedisPlace { url, namespace, replicas }))
+    }
 }
 
 /// A store that can be asked.
@@ -88,12 +107,9 @@ impl StoreArgs {
     }
 
     async fn open(&self) -> Result<Asked, Trouble> {
-        match (&self.data, &self.redis) {
-            (Some(directory), _) => open_directory(directory).await,
-            (None, url) => {
-                let url = url.clone().unwrap_or_default();
-                Ok(Asked::direct(Place::Redis(url).open().await?, true))
-            }
+        match (&self.data, self.redis.place(0)) {
+            (None, Some(place)) => Ok(Asked::direct(place.open().await?, true)),
+            (directory, _) => open_directory(directory.as_deref().unwrap_or(Path::new(""))).await,
         }
     }
 }
@@ -139,8 +155,7 @@ async fn open_directory(directory: &Path) -> Result<Asked, Trouble> {
             }
             Err(error) if error.in_use => {
                 return Err(Trouble::Store(format!(
-                    "{error}, and that process does not answer; end it, or copy the directory while \
-                     it is stopped"
+                    "{error}; a `srvthreds run` would answer here, but nobody does"
                 )));
             }
             Err(error) => return Err(error.into()),

@@ -7,7 +7,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thredcore::{
-    port::{Commit, History, OutboxEntry, Outgoing},
+    port::{Commit, OutboxEntry},
     state::{PatternKey, Status, ThredState},
 };
 use thredlib::{
@@ -66,7 +66,7 @@ impl Written {
             place,
             tail: tail(state)?,
             outbox,
-            step: if with_step { json(&step(commit))? } else { String::new() },
+            step: if with_step { json(&commit.history())? } else { String::new() },
         })
     }
 }
@@ -165,20 +165,6 @@ fn tail(state: &ThredState) -> Result<String, Error> {
         children: children.to_vec(),
     })?);
     Ok(tail)
-}
-
-fn step(commit: &Commit) -> History {
-    let messages = commit.outbox.iter().filter_map(|entry| match &entry.outgoing {
-        Outgoing::Message { message, .. } => Some(message.clone()),
-        _ => None,
-    });
-    History {
-        version: commit.state.version,
-        event: commit.event.clone(),
-        command: commit.command.clone(),
-        log: commit.log.clone(),
-        messages: messages.collect(),
-    }
 }
 
 /// Reads a thred's record.
