@@ -65,8 +65,14 @@ pub(crate) fn run(args: &RunArgs, color: Color) -> io::Result<Outcome> {
     };
     let runtime = runtime(args)?;
     let outcome = runtime.block_on(async {
-        match Run::start(setup, args, Printer { colours }).await {
-            Ok(run) => run.until_end(input, args).await,
+        let mut interrupts = Interrupts::listen()?;
+        let started = tokio::select! {
+            biased;
+            () = interrupts.next() => return Ok(refuse(Outcome::Bad, "interrupted while starting")),
+            started = Run::start(setup, args, Printer { colours }) => started,
+        };
+        match started {
+            Ok(run) => run.until_end(input, args, interrupts).await,
             Err(outcome) => Ok(outcome),
         }
     });
@@ -148,8 +154,12 @@ impl Run {
     }
 
     /// Works until the input has ended or somebody ends it, finishes, and says what it came to.
-    async fn until_end(self, input: Input, args: &RunArgs) -> io::Result<Outcome> {
-        let mut interrupts = Interrupts::listen()?;
+    async fn until_end(
+        self,
+        input: Input,
+        args: &RunArgs,
+        mut interrupts: Interrupts,
+    ) -> io::Result<Outcome> {
         let Self { engine, running, agent, backends, outlet, printing, traffic, .. } = self;
         let durable = backends.is_durable();
         let mut feed = Feed::new(&engine, &traffic, durable);
