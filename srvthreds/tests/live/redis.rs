@@ -117,8 +117,9 @@ fn share_the_work(store: &Store) {
 #[test]
 fn patterns_and_sessions_are_those_of_all() {
     let store = Store::new("REDIS_URL");
-    let to_group = HELLO.replace("$xpr($event.source.id)", "@ops");
-    let directory = patterns(&[("hello.json", &to_group), ("failing.json", FAILING)]);
+    // Those who are named have sessions, unless the file lists others.
+    let to_all = HELLO.replace("$xpr($event.source.id)", "*");
+    let directory = patterns(&[("hello.json", &to_all), ("failing.json", FAILING)]);
     let directory = directory.path();
     let sessions = |text: &str| fs::write(directory.join("sessions.json"), text).unwrap();
     sessions(r#"{ "groups": { "ops": ["ann"] } }"#);
@@ -132,7 +133,7 @@ fn patterns_and_sessions_are_those_of_all() {
     };
     assert_eq!(tell(&mut second, "1"), ("Hello, erp".to_owned(), serde_json::json!(["ann"])));
 
-    fs::write(directory.join("patterns/hello.json"), to_group.replace("Hello, ", "Bye, ")).unwrap();
+    fs::write(directory.join("patterns/hello.json"), to_all.replace("Hello, ", "Bye, ")).unwrap();
     first.says("reload: hello is in use");
     sessions(r#"{ "groups": { "ops": ["bob"] } }"#);
     first.says("reload: the sessions of sessions.json are in use");

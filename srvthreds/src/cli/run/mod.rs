@@ -135,7 +135,11 @@ impl Run {
                 .await?;
         let running = engine.start();
         if backends.is_durable() {
-            let patterns = count(engine.library().all().count(), "pattern");
+            let patterns = engine.library().all().count();
+            if patterns == 0 {
+                eprintln!("warning: there is no pattern yet, so no event starts a thred");
+            }
+            let patterns = count(patterns, "pattern");
             eprintln!("ready: {patterns}, store: {}", printable(&args.place().to_string()));
         }
         let since = Instant::now();
