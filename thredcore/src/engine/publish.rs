@@ -97,23 +97,20 @@ impl Engine {
     pub async fn relay(&self, made_before: i64) -> Result<usize, Stopped> {
         const AT_ONCE: usize = 256;
         let mut count = 0;
-        for partition in 0..self.storage().partitions() {
-            loop {
-                let pending = self
-                    .insist(|| self.storage().pending_outboxes(partition, made_before, AT_ONCE))
-                    .await?;
-                let found = pending.len();
-                let outboxes = pending
-                    .into_iter()
-                    .map(|it| Published { thred: it.thred_id, entries: it.entries })
-                    .collect();
-                if found > 0 {
-                    self.publish_outboxes(outboxes).await?;
-                }
-                count += found;
-                if found < AT_ONCE {
-                    break;
-                }
+        let mut partitions: Vec<u16> = (0..self.storage().partitions()).collect();
+        while !partitions.is_empty() {
+            let pending = partitions.iter().map(|partition| {
+                self.insist(|| self.storage().pending_outboxes(*partition, made_before, AT_ONCE))
+            });
+            let pending = futures::future::try_join_all(pending).await?;
+            let mut found = pending.iter().map(Vec::len);
+            partitions.retain(|_| found.next().is_some_and(|found| found == AT_ONCE));
+            let outboxes = pending.into_iter().flatten();
+            let outboxes: Vec<_> =
+                outboxes.map(|it| Published { thred: it.thred_id, entries: it.entries }).collect();
+            count += outboxes.len();
+            if !outboxes.is_empty() {
+                self.publish_outboxes(outboxes).await?;
             }
         }
         Ok(count)
