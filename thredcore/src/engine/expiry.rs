@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use futures::future::try_join_all;
+
 use super::{Engine, Stopped};
 use crate::port::{Command, Inbound, Timer};
 
@@ -60,7 +62,7 @@ impl Engine {
         let due = (0..self.storage().partitions()).map(|partition| {
             self.insist(move || self.storage().due(partition, now, FiredTimers::AT_ONCE))
         });
-        let due = futures::future::try_join_all(due).await?;
+        let due = try_join_all(due).await?;
         for (partition, due) in (0..).zip(due) {
             next = next.into_iter().chain(due.next).min();
             let known = fired.0.entry(partition).or_default();
