@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use thredlib::{Event, EventId, Message, MessageId, ParticipantId, PatternId, ThredId, Topic};
 
-use super::records::LogRecord;
+use super::{
+    Facts,
+    records::{History, LogRecord},
+};
 use crate::{
     port::{error::PortError, event_q::Command},
     state::{PatternKey, Status, ThredState},
@@ -111,6 +114,26 @@ pub struct Commit {
     pub event: Option<Arc<Event>>,
     /// The consumed command, for the thred's history; `None` for an event.
     pub command: Option<Arc<Command>>,
+    /// What the step has asked of the world around it, for the thred's history.
+    pub facts: Option<Arc<Facts>>,
+}
+
+impl Commit {
+    /// What the thred's history keeps of it.
+    pub fn history(&self) -> History {
+        let messages = self.outbox.iter().filter_map(|entry| match &entry.outgoing {
+            Outgoing::Message { message, .. } => Some(message.clone()),
+            _ => None,
+        });
+        History {
+            version: self.state.version,
+            event: self.event.clone(),
+            command: self.command.clone(),
+            log: self.log.clone(),
+            messages: messages.collect(),
+            facts: self.facts.clone(),
+        }
+    }
 }
 
 /// How a commit ended.
