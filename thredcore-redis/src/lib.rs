@@ -1,1 +1,19 @@
 //! Threds on Redis: storage, queues, sessions and patterns of thredcore.
+
+mod check;
+mod config;
+mod connection;
+mod directory;
+mod error;
+mod keys;
+mod listener;
+mod queue;
+mod storage;
+
+pub use config::{RedisConfig, Wait};
+pub use connection::{Connection, Dedicated, Request, Script};
+pub use directory::RedisDirectory;
+pub use error::Error;
+pub use keys::Tag;
+pub use queue::{RedisEventQ, RedisEventQConfig, RedisMessageQ, RedisMessageQConfig};
+pub use storage::{PatternChanges, RedisStorage};

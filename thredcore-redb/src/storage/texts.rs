@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thredcore::{
-    port::{Command, Commit, History, LogRecord, OutboxEntry, Outgoing, PortError, PortErrorKind},
+    port::{
+        Command, Commit, Facts, History, LogRecord, OutboxEntry, Outgoing, PortError, PortErrorKind,
+    },
     state::ThredState,
 };
 use thredlib::{Event, ThredId};
@@ -83,6 +85,8 @@ struct StepToWrite<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     outbox: &'a [OutboxEntry],
     #[serde(skip_serializing_if = "Option::is_none")]
+    facts: Option<&'a Arc<Facts>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     thred: Option<&'a ThredId>,
 }
 
@@ -99,6 +103,8 @@ pub(crate) struct StoredStep {
     #[serde(default)]
     pub(crate) outbox: Vec<OutboxEntry>,
     #[serde(default)]
+    facts: Option<Arc<Facts>>,
+    #[serde(default)]
     pub(crate) thred: Option<ThredId>,
 }
 
@@ -110,6 +116,7 @@ pub(crate) fn step_body(commit: &Commit) -> Result<Body, serde_json::Error> {
         command: commit.command.as_ref(),
         log: &commit.log,
         outbox: &commit.outbox,
+        facts: commit.facts.as_ref(),
         thred: (!commit.outbox.is_empty()).then_some(&commit.state.id),
     };
     serde_json::to_vec(&step).map(Body::new)
@@ -121,8 +128,8 @@ pub(crate) fn unmoved_body(
     event: &Arc<Event>,
 ) -> Result<Body, serde_json::Error> {
     let log = std::slice::from_ref(record);
-    let (event, command, outbox) = (Some(event), None, &[][..]);
-    let step = StepToWrite { version: 0, event, command, log, outbox, thred: None };
+    let (event, command, outbox, facts) = (Some(event), None, &[][..], None);
+    let step = StepToWrite { version: 0, event, command, log, outbox, facts, thred: None };
     serde_json::to_vec(&step).map(Body::new)
 }
 
@@ -143,6 +150,7 @@ impl StoredStep {
             event: self.event,
             command: self.command,
             log: self.log,
+            facts: self.facts,
         }
     }
 }
