@@ -67,12 +67,14 @@ pub(crate) struct PartitionKeys {
     pub(crate) started: String,
     /// List: ended threds, in the order of their ending.
     pub(crate) ended: String,
-    /// Hash: number → step, and `n` → the last number.
+    /// Stream: steps, each with the thred's step before.
     pub(crate) history: String,
     /// Hash: number → record about an event that moved no thred, and `n`.
     pub(crate) unmoved: String,
     /// Hash: event and type → number in `unmoved`.
     pub(crate) unmoved_known: String,
+    /// Written where nothing else is, so that there is something to wait for.
+    pub(crate) mark: String,
 }
 
 impl PartitionKeys {
@@ -89,6 +91,7 @@ impl PartitionKeys {
             history: key("h"),
             unmoved: key("u"),
             unmoved_known: key("k"),
+            mark: key("m"),
             tag,
         }
     }

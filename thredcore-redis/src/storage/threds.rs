@@ -64,10 +64,12 @@ impl RedisStorage {
             &keys.started,
             &keys.ended,
             &keys.history,
+            &keys.mark,
         ];
         let mut call = Request::script(&keys.tag, &COMMIT, &names);
         call.push(self.0.ended_per_partition);
         call.push(steps);
+        call.push(i32::from(self.0.connection.config().wait.is_some()));
         let mut sent = Vec::with_capacity(places.len());
         for place in places {
             let commit = &*commits[place];
@@ -118,7 +120,7 @@ impl ThredStore for RedisStorage {
             for ((place, record), outbox) in places.into_iter().zip(records).zip(outboxes) {
                 let Some(record) = record else { continue };
                 let read = || {
-                    let state = record::state(&record)?;
+                    let state = record::state(ids[place].clone(), &record)?;
                     let outbox = record::outbox(outbox.as_deref().unwrap_or_default())?;
                     Ok(Loaded { state, outbox })
                 };
