@@ -87,6 +87,7 @@ fn step(id: &str, version: u64) -> Arc<Commit> {
         log: vec![],
         event: None,
         command: None,
+        facts: None,
     })
 }
 

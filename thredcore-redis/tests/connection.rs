@@ -42,6 +42,7 @@ fn start(id: &str) -> Arc<Commit> {
         log: vec![],
         event: None,
         command: None,
+        facts: None,
     })
 }
 

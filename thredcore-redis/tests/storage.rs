@@ -59,6 +59,7 @@ async fn commit(storage: &RedisStorage, state: ThredState, outbox: &[&str]) {
         log: vec![],
         event: None,
         command: None,
+        facts: None,
     };
     let answer = storage.commit(&[Arc::new(commit)]).await.remove(0);
     assert_eq!(answer.expect("a commit"), Committed::Applied);

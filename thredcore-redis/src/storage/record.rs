@@ -7,7 +7,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thredcore::{
-    port::{Commit, History, OutboxEntry, Outgoing},
+    port::{Commit, OutboxEntry},
     state::{PatternKey, Status, ThredState},
 };
 use thredlib::{
@@ -73,7 +73,7 @@ impl Written {
             outbox,
             made,
             outbox_ids,
-            step: if with_step { json(&step(commit))? } else { String::new() },
+            step: if with_step { json(&commit.history())? } else { String::new() },
         })
     }
 }
@@ -171,20 +171,6 @@ fn tail(state: &ThredState) -> Result<String, Error> {
         children: children.to_vec(),
     })?);
     Ok(tail)
-}
-
-fn step(commit: &Commit) -> History {
-    let messages = commit.outbox.iter().filter_map(|entry| match &entry.outgoing {
-        Outgoing::Message { message, .. } => Some(message.clone()),
-        _ => None,
-    });
-    History {
-        version: commit.state.version,
-        event: commit.event.clone(),
-        command: commit.command.clone(),
-        log: commit.log.clone(),
-        messages: messages.collect(),
-    }
 }
 
 /// Reads a thred's record.

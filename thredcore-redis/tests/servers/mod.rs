@@ -129,7 +129,8 @@ fn spawn(port: u16, dir: &std::path::Path, args: &[String]) -> Child {
             return child;
         }
     }
-    panic!("redis-server has ended:\n{seen}");
+    let status = child.wait();
+    panic!("redis-server has ended ({status:?}):\n{seen}");
 }
 
 /// A port that nobody listens on.
