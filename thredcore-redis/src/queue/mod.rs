@@ -52,7 +52,7 @@ fn portion(texts: &[Vec<u8>]) -> usize {
     fits.count().max(1).min(texts.len())
 }
 
-/// Adds the number of partitions to what is known of a queue, or finds that it is another.
+/// Writes down a number that every process must go by, or finds that another is written down.
 async fn agree_on(connection: &Connection, tag: &Tag, what: &str, value: u16) -> Result<(), Error> {
     let key = tag.key(what);
     let mut set = redis::cmd("SET");
