@@ -31,6 +31,29 @@
 //! While a cluster moves a slot, the partitions in it cannot be changed until it has arrived; the
 //! engine keeps trying.
 //!
+//! # A whole deployment
+//!
+//! With the queues and the directory on it, Redis is all that engines and agents share:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), thredcore_redis::Error> {
+//! use thredcore_redis::{
+//!     Connection, RedisConfig, RedisDirectory, RedisEventQ, RedisMessageQ, RedisStorage,
+//! };
+//!
+//! let storage = RedisStorage::open(RedisConfig::new("redis://localhost:6379")).await?;
+//! let connection: Connection = storage.connection().clone();
+//! let event_q = RedisEventQ::open(connection.clone(), Default::default()).await?;
+//! let message_q = RedisMessageQ::new(connection.clone(), Default::default());
+//! let directory = RedisDirectory::new(connection);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Close the queues when the program ends: their partitions and messages go to the other processes
+//! at once, and not when a lease has run out. Users of Redis with restricted rights need
+//! `+@all -@dangerous` on the keys `{NAMESPACE:*`, and the channels `NAMESPACE:*`.
+//!
 //! # Memory
 //!
 //! A live thred takes about 700 bytes, a timer, an event in its inbox and two participants
