@@ -2,14 +2,14 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
 };
 
 use redb::StorageBackend;
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Disk(Arc<Mutex<State>>);
+pub(crate) struct Disk(Arc<(Mutex<State>, Condvar)>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -25,6 +25,8 @@ struct State {
     /// Bytes that can still be written.
     room: Option<u64>,
     sync_fails: bool,
+    /// Whether syncs wait.
+    held: bool,
     syncs: u64,
 }
 
@@ -68,7 +70,7 @@ const SECTOR: usize = 512;
 
 impl Disk {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a process opens.
@@ -120,6 +122,12 @@ impl Disk {
 
     pub(crate) fn fail_syncs(&self) {
         self.state().sync_fails = true;
+    }
+
+    /// Makes syncs wait, or lets them go on.
+    pub(crate) fn hold(&self, held: bool) {
+        self.state().held = held;
+        self.0.1.notify_all();
     }
 
     pub(crate) fn syncs(&self) -> u64 {
@@ -178,10 +186,13 @@ impl StorageBackend for Opened {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.changing()?;
+        state.syncs += 1;
+        while state.held {
+            state = self.disk.0.1.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
         if state.sync_fails {
             return Err(io::Error::other("the cable is loose"));
         }
-        state.syncs += 1;
         state.unsynced.clear();
         state.synced = state.current.clone();
         Ok(())

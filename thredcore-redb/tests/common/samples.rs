@@ -60,7 +60,12 @@ pub(crate) fn unborn(id: &str) -> ThredState {
 }
 
 /// The step that an event makes from a state, with so many messages.
-pub(crate) fn step(from: &ThredState, event: &Arc<Event>, status: Status, messages: usize) -> Commit {
+pub(crate) fn step(
+    from: &ThredState,
+    event: &Arc<Event>,
+    status: Status,
+    messages: usize,
+) -> Commit {
     let consumed: EventId = event.id.clone();
     let mut state = ThredState { version: from.version + 1, status, ..from.clone() };
     state.inbox.push(consumed.clone());
