@@ -7,6 +7,7 @@ mod bare;
 mod client;
 mod observe;
 mod report;
+mod send;
 mod usage;
 mod workload;
 
