@@ -287,11 +287,7 @@ impl Client {
     }
 
     /// Arms timers and waits until all have fired.
-    pub(super) async fn timers<S: thredcore::port::Storage>(
-        &self,
-        timers: usize,
-        storage: &Observed<S>,
-    ) -> Result<Run, Failure> {
+    pub(super) async fn timers(&self, timers: usize, storage: &Observed) -> Result<Run, Failure> {
         let since = Instant::now();
         let ended = storage.ended();
         let mut sender = self.sender();
