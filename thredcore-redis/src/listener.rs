@@ -41,11 +41,11 @@ impl Listener {
             let longest = connection.config().reconnect_pause;
             let mut pause = FIRST_PAUSE;
             loop {
-                let result = listen(&connection, &channels, &mut |heard| {
+                let mut told = |heard: Heard<'_>| {
                     pause = FIRST_PAUSE;
                     hear(heard);
-                });
-                if let Err(error) = result.await {
+                };
+                if let Err(error) = listen(&connection, &channels, &mut told).await {
                     tracing::debug!(%error, ?channels, "cannot listen");
                 }
                 tokio::time::sleep(pause).await;

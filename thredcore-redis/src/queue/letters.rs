@@ -41,9 +41,8 @@ pub(super) async fn list<T: DeserializeOwned>(
     places: &[Letters<'_>],
     filter: &DeadLetterFilter,
 ) -> Result<Vec<Found<T>>, Error> {
-    let lists = places.iter().enumerate().map(|(number, place)| {
-        place.list(connection, number, filter)
-    });
+    let lists =
+        places.iter().enumerate().map(|(number, place)| place.list(connection, number, filter));
     let mut all = vec![];
     for list in join_all(lists).await {
         all.extend(list?);

@@ -53,12 +53,7 @@ fn portion(texts: &[Vec<u8>]) -> usize {
 }
 
 /// Adds the number of partitions to what is known of a queue, or finds that it is another.
-async fn agree_on(
-    connection: &Connection,
-    tag: &Tag,
-    what: &str,
-    value: u16,
-) -> Result<(), Error> {
+async fn agree_on(connection: &Connection, tag: &Tag, what: &str, value: u16) -> Result<(), Error> {
     let key = tag.key(what);
     let mut set = redis::cmd("SET");
     set.arg(&key).arg(value).arg("NX");

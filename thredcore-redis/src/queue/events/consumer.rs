@@ -11,7 +11,10 @@ use std::{
 use futures::future::join_all;
 use redis::Value;
 
-use super::{Shared, partition::{GROUP, Partition}};
+use super::{
+    Shared,
+    partition::{GROUP, Partition},
+};
 use crate::{
     Error,
     queue::{
@@ -55,8 +58,11 @@ impl Shared {
 
     /// Says that this consumer is there; the answer is its place among how many.
     async fn join(&self) -> Result<(usize, usize), Error> {
-        let request = lightly(&self.tag, &JOIN, &[&*self.consumers])
-            .arg((&self.name, self.lease_ms(), &self.channel));
+        let request = lightly(&self.tag, &JOIN, &[&*self.consumers]).arg((
+            &self.name,
+            self.lease_ms(),
+            &self.channel,
+        ));
         let (place, consumers): (usize, usize) = self.connection.ask(request).await?;
         Ok((place, consumers.max(1)))
     }
@@ -114,15 +120,20 @@ impl Shared {
 
     pub(super) async fn release(&self, partition: &Partition, token: String) {
         partition.end(&token);
-        let request = lightly(&partition.tag, &RELEASE, &[&*partition.lease])
-            .arg((&token, &self.channel));
+        let request =
+            lightly(&partition.tag, &RELEASE, &[&*partition.lease]).arg((&token, &self.channel));
         if let Err(error) = self.connection.ask::<Value>(request).await {
             tracing::debug!(%error, partition = partition.number, "will be free after a lease");
         }
     }
 
     /// Takes what is free, from another place for each consumer.
-    async fn take_up_to(&self, share: usize, from: usize, soon: &mut Duration) -> Result<(), Error> {
+    async fn take_up_to(
+        &self,
+        share: usize,
+        from: usize,
+        soon: &mut Duration,
+    ) -> Result<(), Error> {
         let (mut others, mut owned) = (vec![], 0);
         for number in 0..self.partitions.len() {
             let partition = &self.partitions[(from + number) % self.partitions.len()];
@@ -157,7 +168,8 @@ impl Shared {
             Value::Int(left) => Ok(Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)))),
             cursor => {
                 let cursor = text(cursor)?;
-                let cursor = EntryId::parse(&cursor).ok_or_else(|| malformed("a cursor is no id"))?;
+                let cursor =
+                    EntryId::parse(&cursor).ok_or_else(|| malformed("a cursor is no id"))?;
                 tracing::debug!(partition = partition.number, "took a partition");
                 partition.begin(token, until, cursor);
                 Ok(None)

@@ -142,9 +142,10 @@ impl RedisEventQ {
         if let Err(error) = left {
             tracing::debug!(%error, "will count as a consumer for a lease");
         }
-        let releases = shared.partitions.iter().filter_map(|partition| {
-            Some(shared.release(partition, partition.tenure()?.token))
-        });
+        let releases = shared
+            .partitions
+            .iter()
+            .filter_map(|partition| Some(shared.release(partition, partition.tenure()?.token)));
         join_all(releases).await;
     }
 
@@ -247,8 +248,14 @@ impl Shared {
         attempts: u32,
     ) -> Result<(), Error> {
         let keys = [&*partition.lease, &partition.stream, &partition.dead, &partition.attempts];
-        let request = Request::script(&partition.tag, &BURY_EVENT, &keys)
-            .arg((token, GROUP, id.to_string(), reason, attempts, self.config.dead_letters));
+        let request = Request::script(&partition.tag, &BURY_EVENT, &keys).arg((
+            token,
+            GROUP,
+            id.to_string(),
+            reason,
+            attempts,
+            self.config.dead_letters,
+        ));
         if let Value::Int(dropped @ 1..) = self.connection.ask(request).await? {
             let limit = self.config.dead_letters;
             tracing::warn!(dropped, limit, partition = partition.number, "too many dead letters");
@@ -305,8 +312,8 @@ impl EventQ for RedisEventQ {
         let mut parts = vec![];
         for (number, items) in by_lane(items, |item| usize::from(home(item))) {
             let texts = items.iter().map(serde_json::to_vec).collect::<Result<_, _>>();
-            let texts = texts
-                .map_err(|error| PortError::new(OPERATION, PortErrorKind::Rejected, error))?;
+            let texts =
+                texts.map_err(|error| PortError::new(OPERATION, PortErrorKind::Rejected, error))?;
             parts.push(shared.publish_to(&shared.partitions[number], texts));
         }
         shared.room.published(count);

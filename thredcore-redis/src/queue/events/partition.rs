@@ -49,6 +49,9 @@ pub(super) struct State {
     fetching: bool,
     /// Nothing is to be had until the bell rings.
     quiet: bool,
+    /// Counts what may have brought something: the bell may be heard before the answer that there
+    /// is nothing.
+    rings: u64,
     failure: Option<Error>,
     /// To be given up when nothing is out any more, at the latest then.
     pub(super) leaving: Option<Instant>,
@@ -104,6 +107,7 @@ impl Partition {
                 lane: Lane::new(usize::from(number)),
                 fetching: false,
                 quiet: false,
+                rings: 0,
                 failure: None,
                 leaving: None,
             }),
@@ -122,7 +126,10 @@ impl Partition {
     }
 
     /// What is there for a consumer; with nothing there, says whether it has to be fetched.
-    pub(super) fn try_receive(&self, max: usize) -> Result<Result<Vec<Delivery<Inbound>>, bool>, Error> {
+    pub(super) fn try_receive(
+        &self,
+        max: usize,
+    ) -> Result<Result<Vec<Delivery<Inbound>>, bool>, Error> {
         let mut state = lock(&self.state);
         let now = Instant::now();
         if state.tenure.as_ref().is_none_or(|tenure| tenure.until <= now) {
@@ -142,7 +149,10 @@ impl Partition {
 
     /// Looks again, whether the bell rang or not.
     pub(super) fn rouse(&self) {
-        lock(&self.state).quiet = false;
+        let mut state = lock(&self.state);
+        state.quiet = false;
+        state.rings += 1;
+        drop(state);
         self.changed.notify_waiters();
     }
 
@@ -177,12 +187,12 @@ impl Shared {
     /// Fetches items of a partition into its lane. Runs as a task of its own: whoever asked for
     /// them may be gone when they come.
     pub(super) async fn fetch(&self, partition: &Partition, max: usize) {
-        let Some((token, step)) = partition.next_step(max) else { return };
+        let Some((token, rings, step)) = partition.next_step(max) else { return };
         let found = self.step(partition, &token, step, max).await;
         let mut state = lock(&partition.state);
         state.fetching = false;
         let mut lost = false;
-        let State { tenure, lane, quiet, failure, .. } = &mut *state;
+        let State { tenure, lane, quiet, rings: now_rings, failure, .. } = &mut *state;
         if let Some(tenure) = tenure.as_mut().filter(|tenure| tenure.token == token) {
             match found {
                 Ok(Found::NotOwner) => lost = true,
@@ -200,7 +210,7 @@ impl Shared {
                 Ok(Found::Nothing { unacknowledged }) if unacknowledged > lane.len() => {
                     tenure.unsure = true;
                 }
-                Ok(Found::Nothing { .. }) => *quiet = !lane.has_again(),
+                Ok(Found::Nothing { .. }) => *quiet = rings == *now_rings && !lane.has_again(),
                 Err(error) => *failure = Some(error),
             }
         }
@@ -234,13 +244,18 @@ impl Shared {
             }
             Step::Take(cursor) => {
                 let keys = [&*partition.lease, &partition.stream, &partition.waiting];
-                let request = lightly(&partition.tag, &TAKE, &keys)
-                    .arg((token, cursor.to_string(), max, GROUP, &self.bell));
+                let request = lightly(&partition.tag, &TAKE, &keys).arg((
+                    token,
+                    cursor.to_string(),
+                    max,
+                    GROUP,
+                    &self.bell,
+                ));
                 match self.connection.ask(request).await? {
                     Value::Nil => Ok(Found::NotOwner),
-                    Value::Int(count) => Ok(Found::Nothing {
-                        unacknowledged: usize::try_from(count).unwrap_or(0),
-                    }),
+                    Value::Int(count) => {
+                        Ok(Found::Nothing { unacknowledged: usize::try_from(count).unwrap_or(0) })
+                    }
                     value => {
                         let entries = entries(value)?;
                         let last = entries.last().map_or(cursor, |entry| entry.id);
@@ -259,8 +274,12 @@ impl Shared {
         let mut from = "-".to_owned();
         loop {
             let keys = [&*partition.lease, &partition.stream, &partition.attempts];
-            let request = lightly(&partition.tag, &PENDING, &keys)
-                .arg((token, &from, cursor.to_string(), PAGE));
+            let request = lightly(&partition.tag, &PENDING, &keys).arg((
+                token,
+                &from,
+                cursor.to_string(),
+                PAGE,
+            ));
             let value: Value = self.connection.ask(request).await?;
             if value == Value::Nil {
                 return Ok(Found::NotOwner);
@@ -307,7 +326,7 @@ impl Shared {
 }
 
 impl Partition {
-    fn next_step(&self, max: usize) -> Option<(String, Step)> {
+    fn next_step(&self, max: usize) -> Option<(String, u64, Step)> {
         let mut state = lock(&self.state);
         let Some(tenure) = state.tenure.clone() else {
             state.fetching = false;
@@ -320,6 +339,6 @@ impl Partition {
         } else {
             Step::Take(tenure.cursor)
         };
-        Some((tenure.token, step))
+        Some((tenure.token, state.rings, step))
     }
 }

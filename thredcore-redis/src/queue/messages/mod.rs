@@ -234,8 +234,14 @@ impl Shared {
         attempts: u32,
     ) -> Result<(), Error> {
         let keys = [&*topic.alive, &topic.stream, &topic.dead, &topic.attempts];
-        let request = Request::script(&topic.tag, &BURY_MESSAGE, &keys)
-            .arg((token, GROUP, id.to_string(), reason, attempts, self.config.dead_letters));
+        let request = Request::script(&topic.tag, &BURY_MESSAGE, &keys).arg((
+            token,
+            GROUP,
+            id.to_string(),
+            reason,
+            attempts,
+            self.config.dead_letters,
+        ));
         if let Value::Int(dropped @ 1..) = self.connection.ask(request).await? {
             let limit = self.config.dead_letters;
             tracing::warn!(dropped, limit, topic = %topic.name, "too many dead letters");
@@ -247,8 +253,7 @@ impl Shared {
     async fn all_topics(&self) -> Result<Vec<TopicLane>, Error> {
         let mut command = redis::cmd("SMEMBERS");
         command.arg(&self.names);
-        let mut names: Vec<String> =
-            self.connection.ask(Request::read(&self.tag, command)).await?;
+        let mut names: Vec<String> = self.connection.ask(Request::read(&self.tag, command)).await?;
         names.sort();
         let namespace = &self.connection.config().namespace;
         let lane = |name: String| TopicLane::new(namespace, 0, &Topic::from(name.as_str()));

@@ -58,6 +58,9 @@ pub(super) struct State {
     fetching: bool,
     /// Nothing is to be had until the bell rings.
     quiet: bool,
+    /// Counts what may have brought something: the bell may be heard before the answer that there
+    /// is nothing.
+    rings: u64,
     failure: Option<Error>,
     /// When a call last asked for messages.
     asked: Instant,
@@ -104,6 +107,7 @@ impl TopicLane {
                 lane: Lane::new(number),
                 fetching: false,
                 quiet: false,
+                rings: 0,
                 failure: None,
                 asked: Instant::now(),
             }),
@@ -143,7 +147,10 @@ impl TopicLane {
 
     /// Looks again, whether the bell rang or not.
     pub(super) fn rouse(&self) {
-        lock(&self.state).quiet = false;
+        let mut state = lock(&self.state);
+        state.quiet = false;
+        state.rings += 1;
+        drop(state);
         self.changed.notify_waiters();
     }
 
@@ -177,9 +184,11 @@ impl TopicLane {
         idle && !state.fetching && state.lane.nothing_is_out()
     }
 
-    fn next_step(&self, max: usize) -> (Option<String>, Step) {
+    fn next_step(&self, max: usize) -> (Option<String>, u64, Step) {
         let state = lock(&self.state);
-        let Some(membership) = state.membership.clone() else { return (None, Step::Enter) };
+        let Some(membership) = state.membership.clone() else {
+            return (None, state.rings, Step::Enter);
+        };
         let step = if membership.unsure {
             Step::Mine
         } else if state.lane.has_again() {
@@ -187,7 +196,7 @@ impl TopicLane {
         } else {
             Step::Draw
         };
-        (Some(membership.token), step)
+        (Some(membership.token), state.rings, step)
     }
 }
 
@@ -204,11 +213,11 @@ impl Shared {
     /// Fetches messages of a topic into its lane. Runs as a task of its own: whoever asked for
     /// them may be gone when they come.
     pub(super) async fn fetch(&self, topic: &TopicLane, max: usize) {
-        let (token, step) = topic.next_step(max);
+        let (token, rings, step) = topic.next_step(max);
         let found = self.step(topic, token.as_deref().unwrap_or_default(), step, max).await;
         let mut state = lock(&topic.state);
         state.fetching = false;
-        let State { membership, lane, quiet, failure, .. } = &mut *state;
+        let State { membership, lane, quiet, rings: now_rings, failure, .. } = &mut *state;
         let current = membership.as_ref().map(|membership| membership.token.as_str());
         if current == token.as_deref() {
             match found {
@@ -226,7 +235,7 @@ impl Shared {
                     }
                 }
                 Ok(Found::Again(counts)) => lane.written(&counts),
-                Ok(Found::New(messages)) if messages.is_empty() => *quiet = true,
+                Ok(Found::New(messages)) if messages.is_empty() => *quiet = rings == *now_rings,
                 Ok(Found::New(messages)) => lane.add(messages),
                 Err(error) => {
                     // The messages of a lost answer are this consumer's.
@@ -276,9 +285,7 @@ impl Shared {
                     lightly(&topic.tag, &DRAW, &keys).arg((token, GROUP, max, &self.bell));
                 match self.connection.ask(request).await? {
                     Value::Nil => Ok(Found::NotAlive),
-                    value => {
-                        Ok(Found::New(self.readable(topic, token, entries(value)?).await))
-                    }
+                    value => Ok(Found::New(self.readable(topic, token, entries(value)?).await)),
                 }
             }
         }
@@ -321,8 +328,11 @@ impl Shared {
 
     pub(super) async fn leave(&self, topic: &TopicLane, token: &str) {
         topic.end(token);
-        let request = lightly(&topic.tag, &LEAVE, &[&*topic.alive])
-            .arg((token, &self.channel, topic.name.as_str()));
+        let request = lightly(&topic.tag, &LEAVE, &[&*topic.alive]).arg((
+            token,
+            &self.channel,
+            topic.name.as_str(),
+        ));
         if let Err(error) = self.connection.ask::<Value>(request).await {
             tracing::debug!(%error, topic = %topic.name, "will count as alive for some time");
         }
