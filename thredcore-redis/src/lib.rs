@@ -5,10 +5,13 @@ mod config;
 mod connection;
 mod error;
 mod keys;
+mod listener;
+mod queue;
 mod storage;
 
 pub use config::{RedisConfig, Wait};
 pub use connection::{Connection, Dedicated, Request, Script};
 pub use error::Error;
 pub use keys::Tag;
+pub use queue::{RedisEventQ, RedisEventQConfig, RedisMessageQ, RedisMessageQConfig};
 pub use storage::{PatternChanges, RedisStorage};

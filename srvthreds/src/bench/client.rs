@@ -13,11 +13,7 @@ use thredcore::{
     port::{Delivery, Directory, Routed},
 };
 use thredlib::{Event, Topic};
-use tokio::{
-    sync::mpsc,
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{
     Failure, PATIENCE,
