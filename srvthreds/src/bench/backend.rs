@@ -114,9 +114,9 @@ impl Backend {
                 // These are consumers of their own.
                 (Queue::Redis, _) => {
                     let connection = redis.clone().ok_or("no connection")?;
-                    let events = RedisEventQ::on(connection.clone(), RedisEventQConfig::default());
-                    let messages = RedisMessageQ::on(connection, RedisMessageQConfig::default());
-                    (Arc::new(events.await?), Arc::new(messages.await?))
+                    let events = RedisEventQ::open(connection.clone(), RedisEventQConfig::default());
+                    let messages = RedisMessageQ::new(connection, RedisMessageQConfig::default());
+                    (Arc::new(events.await?), Arc::new(messages))
                 }
                 (_, Some(shared)) => shared.clone(),
                 (Queue::Memory, None) => {

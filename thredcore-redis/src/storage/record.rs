@@ -63,7 +63,7 @@ impl Written {
             place,
             tail: tail(state)?,
             outbox,
-            step: if with_step { json(&step(commit))? } else { String::new() },
+            step: if with_step { json(&commit.history())? } else { String::new() },
         })
     }
 }
@@ -104,20 +104,6 @@ fn shallow(state: &ThredState) -> ThredState {
         display: state.display.clone(),
         parent: state.parent.clone(),
         children: state.children.clone(),
-    }
-}
-
-fn step(commit: &Commit) -> History {
-    let messages = commit.outbox.iter().filter_map(|entry| match &entry.outgoing {
-        Outgoing::Message { message, .. } => Some(message.clone()),
-        _ => None,
-    });
-    History {
-        version: commit.state.version,
-        event: commit.event.clone(),
-        command: commit.command.clone(),
-        log: commit.log.clone(),
-        messages: messages.collect(),
     }
 }
 

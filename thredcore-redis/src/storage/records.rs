@@ -54,13 +54,7 @@ impl RecordStore for RedisStorage {
             let keys = &self.0.partitions[partition];
             let kind = record::json(&log.log_type).map_err(|error| error.of(OPERATION))?;
             let name = format!("{}\t{kind}", record::escape(log.event.as_str()));
-            let entry = History {
-                version: 0,
-                event: Some(event),
-                command: None,
-                log: vec![log],
-                messages: vec![],
-            };
+            let entry = History::unmoved(log, event);
             let call = calls[partition].get_or_insert_with(|| {
                 let names = [&*keys.unmoved, &keys.unmoved_known];
                 Request::script(&keys.tag, &APPEND, &names).arg(self.0.steps_per_partition)
