@@ -50,7 +50,7 @@ struct Inner {
 #[derive(Debug)]
 enum Servers {
     One(Arc<Node>),
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
 }
 
 /// How often a command follows a slot that moves, before the caller has to try again.
@@ -102,9 +102,9 @@ impl Connection {
             Target::Server(info) => Servers::One(Arc::new(Node::fixed(&config, info)?)),
             Target::Sentinel { sentinels, name, master } => {
                 let sentinels = Sentinels::new(&config, sentinels, name, master)?;
-                Servers::One(Arc::new(Node::new(&config, Origin::Sentinels(sentinels))))
+                Servers::One(Arc::new(Node::new(&config, Origin::Sentinels(Box::new(sentinels)))))
             }
-            Target::Cluster(seeds) => Servers::Cluster(Cluster::new(&config, seeds)),
+            Target::Cluster(seeds) => Servers::Cluster(Box::new(Cluster::new(&config, seeds))),
         };
         Ok(Self(Arc::new(Inner { servers, config })))
     }

@@ -14,7 +14,9 @@ if start then
   end
 end
 local ids = redis.call('ZRANGE', started, from, from + count - 1)
-if #ids == 0 then
-  return {}
+local found = {}
+for _, id in ipairs(ids) do
+  found[#found + 1] = id
+  found[#found + 1] = redis.call('HGET', KEYS[2], id) or ''
 end
-return redis.call('HMGET', KEYS[2], unpack(ids))
+return found

@@ -82,11 +82,12 @@ async fn read_on(
             }
         };
         let requests: Vec<_> = dry.iter().map(request).collect();
-        let found: Vec<Vec<Option<String>>> = storage.all("query threds", &requests).await?;
+        let found: Vec<Vec<(String, String)>> = storage.all("query threds", &requests).await?;
         for ((lane, _), records) in dry.into_iter().zip(found) {
             lane.more = records.len() >= count;
-            for record in records.into_iter().flatten() {
-                let state = record::state(&record).map_err(|error| error.of("query threds"))?;
+            for (id, record) in records {
+                let state =
+                    record::state(id.into(), &record).map_err(|error| error.of("query threds"))?;
                 let behind = |(start, id): &(i64, String)| key(&state) > (*start, id);
                 if lane.after.as_ref().is_none_or(behind) {
                     lane.after = Some((state.started_at, state.id.to_string()));

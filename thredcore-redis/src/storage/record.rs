@@ -5,12 +5,15 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thredcore::{
-    port::{Commit, History, OutboxEntry, Outgoing},
-    state::{Status, ThredState},
+    port::{Commit, OutboxEntry},
+    state::{PatternKey, Status, ThredState},
 };
-use thredlib::{EventId, MessageId};
+use thredlib::{
+    EventId, MessageId, ParticipantId, PatternId, ThredId,
+    expr::{Locals, no_locals},
+};
 
 use crate::error::Error;
 
@@ -29,6 +32,9 @@ pub(super) struct Written {
     /// Inbox and state.
     pub(super) tail: String,
     pub(super) outbox: String,
+    /// When the oldest entry was made.
+    pub(super) made: i64,
+    pub(super) outbox_ids: String,
     pub(super) step: String,
 }
 
@@ -50,10 +56,12 @@ impl Written {
             false => String::new(),
         };
         let mut outbox = String::new();
-        for entry in &commit.outbox {
-            let OutboxEntry { id, at, outgoing } = entry;
-            outbox.push_str(&format!("{}\t{at}\t{}\n", escape(id.as_str()), json(outgoing)?));
+        let mut outbox_ids = String::new();
+        for OutboxEntry { id, at, outgoing } in &commit.outbox {
+            push_line(&mut outbox_ids, &escape(id.as_str()));
+            push_line(&mut outbox, &format!("{at}\t{}", json(outgoing)?));
         }
+        let made = commit.outbox.iter().map(|entry| entry.at).min().unwrap_or_default();
         Ok(Self {
             consumed: format!("\n{}\n", escape(commit.consumed.as_str())),
             head: format!("{}\t{status}\t", state.version),
@@ -63,86 +71,174 @@ impl Written {
             place,
             tail: tail(state)?,
             outbox,
+            made,
+            outbox_ids,
             step: if with_step { json(&commit.history())? } else { String::new() },
         })
     }
 }
 
-/// Inbox and state: the ids stand before the state, not in it too.
+/// A state as it is stored: there may be millions, so names are short, and what stands elsewhere
+/// in the record is left out.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    #[serde(rename = "p")]
+    pattern: PatternId,
+    #[serde(rename = "v")]
+    revision: u64,
+    #[serde(rename = "r")]
+    reaction: Arc<str>,
+    #[serde(rename = "n", default, skip_serializing_if = "is_zero")]
+    listening: u8,
+    #[serde(rename = "e")]
+    entry: u64,
+    #[serde(rename = "t")]
+    entered_at: i64,
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<i64>,
+    #[serde(rename = "s")]
+    started_at: i64,
+    #[serde(rename = "m")]
+    modified_at: i64,
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    locals: Option<Locals>,
+    #[serde(rename = "a", default, skip_serializing_if = "Vec::is_empty")]
+    participants: Vec<ParticipantId>,
+    #[serde(rename = "o", default, skip_serializing_if = "<[u16]>::is_empty")]
+    matched: Vec<u16>,
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    label: Option<Arc<str>>,
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    description: Option<Arc<str>>,
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    display: Option<Arc<str>>,
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    parent: Option<ThredId>,
+    #[serde(rename = "c", default, skip_serializing_if = "Vec::is_empty")]
+    children: Vec<ThredId>,
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
+/// Inbox and state.
 fn tail(state: &ThredState) -> Result<String, Error> {
+    // Whoever adds a field to the state is to find this place.
+    let ThredState {
+        id: _,
+        version: _,
+        status: _,
+        inbox,
+        pattern,
+        reaction,
+        listening,
+        entry,
+        entered_at,
+        expires_at,
+        started_at,
+        modified_at,
+        locals,
+        participants,
+        matched,
+        label,
+        description,
+        display,
+        parent,
+        children,
+    } = state;
     let mut tail = String::new();
-    for id in &state.inbox {
-        tail.push_str(&escape(id.as_str()));
-        tail.push('\n');
+    for id in inbox {
+        push_line(&mut tail, &escape(id.as_str()));
     }
-    // Lists and texts are shared or short; the inbox is what is long.
-    let bare = ThredState { inbox: vec![], ..shallow(state) };
-    tail.push_str(&json(&bare)?);
+    tail.push_str(&json(&Stored {
+        pattern: pattern.id.clone(),
+        revision: pattern.revision,
+        reaction: reaction.clone(),
+        listening: u8::from(*listening),
+        entry: *entry,
+        entered_at: *entered_at,
+        expires_at: *expires_at,
+        started_at: *started_at,
+        modified_at: *modified_at,
+        locals: (!locals.is_empty()).then(|| locals.clone()),
+        participants: participants.clone(),
+        matched: matched.to_vec(),
+        label: label.clone(),
+        description: description.clone(),
+        display: display.clone(),
+        parent: parent.clone(),
+        children: children.to_vec(),
+    })?);
     Ok(tail)
 }
 
-/// A copy without the inbox.
-fn shallow(state: &ThredState) -> ThredState {
-    ThredState {
-        id: state.id.clone(),
-        pattern: state.pattern.clone(),
-        version: state.version,
-        status: state.status,
-        reaction: state.reaction.clone(),
-        listening: state.listening,
-        entry: state.entry,
-        entered_at: state.entered_at,
-        expires_at: state.expires_at,
-        started_at: state.started_at,
-        modified_at: state.modified_at,
-        locals: state.locals.clone(),
-        participants: state.participants.clone(),
-        matched: state.matched.clone(),
-        inbox: vec![],
-        label: state.label.clone(),
-        description: state.description.clone(),
-        display: state.display.clone(),
-        parent: state.parent.clone(),
-        children: state.children.clone(),
-    }
-}
-
-/// Reads a record.
-pub(super) fn state(record: &str) -> Result<Arc<ThredState>, Error> {
+/// Reads a thred's record.
+pub(super) fn state(id: ThredId, record: &str) -> Result<Arc<ThredState>, Error> {
+    let malformed = || Error::Malformed(format!("the record of thred {id} is `{record}`"));
     let mut lines = record.split('\n');
-    let (_head, text) = (lines.next(), lines.next_back());
-    let mut state: ThredState = parse(text.unwrap_or_default())?;
-    state.inbox = lines.map(|id| EventId::new(unescape(id).into_owned())).collect();
-    Ok(Arc::new(state))
+    let head = lines.next().unwrap_or_default();
+    let stored: Stored = parse(lines.next_back().ok_or_else(malformed)?)?;
+    let mut head = head.split('\t');
+    let version = head.next().and_then(|version| version.parse().ok()).ok_or_else(malformed)?;
+    let status = match head.next() {
+        Some("a") => Status::Active,
+        Some("f") => Status::Finished,
+        Some("t") => Status::Terminated,
+        _ => return Err(malformed()),
+    };
+    Ok(Arc::new(ThredState {
+        id,
+        pattern: Arc::new(PatternKey { id: stored.pattern, revision: stored.revision }),
+        version,
+        status,
+        reaction: stored.reaction,
+        listening: stored.listening != 0,
+        entry: stored.entry,
+        entered_at: stored.entered_at,
+        expires_at: stored.expires_at,
+        started_at: stored.started_at,
+        modified_at: stored.modified_at,
+        locals: stored.locals.unwrap_or_else(no_locals),
+        participants: stored.participants,
+        matched: stored.matched.into(),
+        inbox: lines.map(|id| EventId::new(unescape(id).into_owned())).collect(),
+        label: stored.label,
+        description: stored.description,
+        display: stored.display,
+        parent: stored.parent,
+        children: stored.children.into(),
+    }))
 }
 
-/// Reads an outbox.
-pub(super) fn outbox(text: &str) -> Result<Vec<OutboxEntry>, Error> {
-    let entry = |line: &str| {
+/// Reads an outbox: the ids, and the entries.
+pub(super) fn outbox(ids: &str, entries: &str) -> Result<Vec<OutboxEntry>, Error> {
+    let entry = |(id, line): (&str, &str)| {
         let malformed = || Error::Malformed(format!("an outbox has the line `{line}`"));
-        let (id, rest) = line.split_once('\t').ok_or_else(malformed)?;
-        let (at, outgoing) = rest.split_once('\t').ok_or_else(malformed)?;
+        let (at, outgoing) = line.split_once('\t').ok_or_else(malformed)?;
         Ok(OutboxEntry {
             id: MessageId::new(unescape(id).into_owned()),
             at: at.parse().map_err(|_| malformed())?,
             outgoing: parse(outgoing)?,
         })
     };
-    text.split_terminator('\n').map(entry).collect()
+    ids.split_terminator('\n').zip(entries.split_terminator('\n')).map(entry).collect()
 }
 
 /// The ids of published entries, as a script takes them.
 pub(super) fn published(ids: &[MessageId]) -> String {
     let mut text = String::with_capacity(ids.len() * 37);
-    for id in ids {
-        text.push_str(&escape(id.as_str()));
-        text.push('\n');
-    }
+    ids.iter().for_each(|id| push_line(&mut text, &escape(id.as_str())));
     text
 }
 
+fn push_line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
 /// Where threds of a pattern's revision wait in a reaction.
-pub(super) fn place(pattern: &thredcore::state::PatternKey, reaction: &str) -> String {
+pub(super) fn place(pattern: &PatternKey, reaction: &str) -> String {
     format!("{}\t{}\t{}", escape(pattern.id.as_str()), pattern.revision, escape(reaction))
 }
 

@@ -7,38 +7,46 @@ use thredcore::port::{History, LogRecord, PortError, RecordStore};
 use thredlib::{Event, ThredId};
 
 use super::{RedisStorage, record, script};
-use crate::{connection::Request, keys::PartitionKeys};
+use crate::connection::Request;
 
 script!(APPEND, "append.lua");
 script!(HISTORY, "history.lua");
 script!(LATEST, "latest.lua");
 
 impl RedisStorage {
-    /// The latest entries of numbered hashes, in the order of their times.
-    async fn latest<'k>(
-        &'k self,
-        operation: &'static str,
-        keys: impl Fn(&'k PartitionKeys) -> Vec<&'k str>,
-        limit: usize,
-    ) -> Result<Vec<History>, PortError> {
-        let mut requests = vec![];
-        for partition in &self.0.partitions {
-            for key in keys(partition) {
-                let request = Request::asking_script(&partition.tag, &LATEST, &[key]);
-                requests.push(request.arg(limit).arg(self.0.steps_per_partition));
-            }
-        }
-        let found: Vec<Vec<String>> = self.all(operation, &requests).await?;
-        let mut entries = vec![];
-        for texts in found {
-            for text in texts.iter().rev() {
-                entries.push(record::parse::<History>(text).map_err(|error| error.of(operation))?);
-            }
-        }
-        // Stable: within a partition they stand in order.
-        entries.sort_by_key(|entry| entry.log.first().map(|record| record.timestamp));
-        Ok(entries)
+    /// The latest records about events that moved no thred, by partition, each latest first.
+    async fn unmoved(&self, operation: &'static str, limit: usize) -> Result<Texts, PortError> {
+        let requests = self.0.partitions.iter().map(|keys| {
+            let request = Request::asking_script(&keys.tag, &LATEST, &[&keys.unmoved]);
+            request.arg(limit).arg(self.0.steps_per_partition)
+        });
+        self.all(operation, &requests.collect::<Vec<_>>()).await
     }
+
+    /// The latest steps of threds, by partition, each latest first.
+    async fn steps(&self, operation: &'static str, limit: usize) -> Result<Texts, PortError> {
+        let requests = self.0.partitions.iter().map(|keys| {
+            let mut command = redis::cmd("XREVRANGE");
+            command.arg(&keys.history).arg("+").arg("-").arg("COUNT").arg(limit);
+            Request::read(&keys.tag, command)
+        });
+        type Entries = Vec<(String, (String, String, String, String))>;
+        let found = self.all::<Entries>(operation, &requests.collect::<Vec<_>>()).await?;
+        let text = |(_, (_, _, _, step)): (_, (_, _, _, String))| step;
+        Ok(found.into_iter().map(|entries| entries.into_iter().map(text).collect()).collect())
+    }
+}
+
+type Texts = Vec<Vec<String>>;
+
+/// Reads entries of all partitions, in the order of their times.
+fn in_order(operation: &'static str, texts: Texts) -> Result<Vec<History>, PortError> {
+    let texts = texts.iter().flat_map(|texts| texts.iter().rev());
+    let entries: Result<Vec<History>, _> = texts.map(|text| record::parse(text)).collect();
+    let mut entries = entries.map_err(|error| error.of(operation))?;
+    // Stable: within a partition they stand in order.
+    entries.sort_by_key(|entry| entry.log.first().map(|record| record.timestamp));
+    Ok(entries)
 }
 
 #[async_trait]
@@ -73,7 +81,7 @@ impl RecordStore for RedisStorage {
     ) -> Result<Vec<History>, PortError> {
         const OPERATION: &str = "read history";
         let Some(id) = thred else {
-            let mut entries = self.latest(OPERATION, |keys| vec![&*keys.unmoved], limit).await?;
+            let mut entries = in_order(OPERATION, self.unmoved(OPERATION, limit).await?)?;
             return Ok(entries.split_off(entries.len().saturating_sub(limit)));
         };
         let keys = &self.0.partitions[self.partition_of(id.as_str())];
@@ -84,8 +92,10 @@ impl RecordStore for RedisStorage {
     }
 
     async fn log(&self, limit: usize) -> Result<Vec<LogRecord>, PortError> {
-        let entries =
-            self.latest("read the log", |keys| vec![&*keys.history, &*keys.unmoved], limit).await?;
+        const OPERATION: &str = "read the log";
+        let mut texts = self.steps(OPERATION, limit).await?;
+        texts.extend(self.unmoved(OPERATION, limit).await?);
+        let entries = in_order(OPERATION, texts)?;
         let mut records: Vec<_> = entries.into_iter().flat_map(|entry| entry.log).collect();
         Ok(records.split_off(records.len().saturating_sub(limit)))
     }

@@ -87,7 +87,8 @@ pub trait ThredStore: Send + Sync {
 }
 
 /// A thred as it was read.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Loaded {
     /// The state.
     pub state: Arc<ThredState>,
@@ -206,7 +207,8 @@ pub struct Timer {
 }
 
 /// Which threds are meant; all fields that are set must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ThredQuery {
     /// Those of a pattern, in any revision.
     pub pattern: Option<PatternId>,
@@ -237,7 +239,8 @@ impl ThredQuery {
 }
 
 /// One page of threds.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ThredPage {
     /// The threds.
     pub threds: Vec<Arc<ThredState>>,
