@@ -103,3 +103,35 @@ async fn the_revision_that_events_meet_never_goes_back() {
     assert_eq!(ask(&engine, "p", "ann").await, Some(300));
     running.shutdown().await;
 }
+
+/// A thred of three steps, that waits for an unbound event in the second one.
+fn listening(note: &str) -> PatternModel {
+    let step = |name: &str| {
+        let condition = ConditionBuilder::filter(format!("$event.type = '{name}'"));
+        ReactionBuilder::new(name).condition(condition)
+    };
+    let pattern = PatternBuilder::new("listening").description(note).reaction(step("start"));
+    pattern.reaction(step("bound")).reaction(step("free").allow_unbound_events()).build()
+}
+
+#[tokio::test]
+async fn an_engine_learns_of_old_revisions_that_listen_elsewhere() {
+    let first = Engine::builder().pattern(listening("old")).build().await.unwrap();
+    let running = first.start();
+    let start = Event::builder("start", "ann").build();
+    let thred = thredcore::thred::started_id(&start.id, &"listening".into());
+    let bound = Event::builder("bound", "ann").thred(thred.clone()).build();
+    first.accept(vec![start]).await.unwrap();
+    running.idle().await;
+
+    first.put_patterns(vec![listening("new")]).await.unwrap();
+    let second = Engine::builder().ports(first.ports().clone()).build().await.unwrap();
+    let free = Event::builder("free", "bob").build();
+    assert_eq!(second.library().listening(&free).count(), 1);
+
+    first.accept(vec![bound]).await.unwrap();
+    running.idle().await;
+    second.reload().await.unwrap();
+    assert_eq!(second.library().listening(&free).count(), 2);
+    running.shutdown().await;
+}

@@ -165,5 +165,6 @@ fn commit(state: &Arc<ThredState>) -> Commit {
         log: vec![log],
         event: Some(event),
         command: None,
+        facts: None,
     }
 }

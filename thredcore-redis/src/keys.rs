@@ -59,6 +59,8 @@ pub(crate) struct PartitionKeys {
     pub(crate) threds: String,
     /// Hash: thred → unpublished entries.
     pub(crate) outboxes: String,
+    /// Hash: thred → when the oldest of those was made, and their ids.
+    pub(crate) unpublished: String,
     /// Sorted set: thred by when its timer is due.
     pub(crate) timers: String,
     /// Sorted set, all scores 0: place and thred.
@@ -84,6 +86,7 @@ impl PartitionKeys {
         Self {
             threds: key("t"),
             outboxes: key("o"),
+            unpublished: key("i"),
             timers: key("d"),
             listeners: key("l"),
             started: key("s"),

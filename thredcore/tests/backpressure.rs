@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use thredcore::{
-    Engine,
+    Engine, EngineConfig,
     agent::AgentRunner,
     memory::{MemoryEventQ, MemoryEventQConfig, MemoryMessageQ, MemoryMessageQConfig},
     persistence::{MemoryPersistence, PersistenceAgent},
@@ -93,6 +93,39 @@ async fn an_answer_that_comes_at_once_does_not_publish_the_question_again() {
     }
     assert_eq!(client.await.unwrap(), 3_000);
     running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_topic_is_not_taken_for_a_forgotten_outbox() {
+    let message_q = Arc::new(MemoryMessageQ::new(MemoryMessageQConfig::default().capacity(1)));
+    let mut config = EngineConfig::default();
+    config.relay_age = Duration::from_millis(20);
+    config.sweep_interval = Duration::from_millis(5);
+    let engine = Engine::builder()
+        .message_q(message_q.clone())
+        .config(config)
+        .pattern(conversation())
+        .build();
+    let engine = engine.await.unwrap();
+    let running = engine.start();
+    for n in 0..3 {
+        let ask = Event::builder("ask", format!("source {n}")).build();
+        engine.accept(vec![ask]).await.unwrap();
+    }
+    // Long enough for the relay to look many times.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let topic = ["org.wt.session".into()];
+    let mut came = 0;
+    while let Ok(received) =
+        timeout(Duration::from_millis(300), engine.message_q().receive(&topic, 64)).await
+    {
+        for delivery in received.unwrap() {
+            came += 1;
+            engine.message_q().ack(&[delivery.tag]).await.unwrap();
+        }
+    }
+    assert_eq!(came, 3);
+    assert!(running.shutdown().await);
 }
 
 fn conversation() -> PatternModel {

@@ -1,17 +1,19 @@
 -- Commits of one partition, each by itself.
 --
--- KEYS: threds, outboxes, timers, listeners, started, ended, history, mark.
+-- KEYS: threds, outboxes, unpublished, timers, listeners, started, ended, history, mark.
 -- ARGV: ended threds kept, steps kept, whether replicas are waited for; then for each commit:
 -- thred, expected version, the line of the consumed event in an inbox, version and status, status,
--- timer, when it is due, place where it listens, inbox and state, start, outbox entries, step.
+-- timer, when it is due, place where it listens, inbox and state, start, outbox entries, when the
+-- oldest of them was made, their ids, step.
 --
 -- A record: version TAB status TAB last step TAB timer TAB place NL, inbox lines, state. Neither
 -- ids nor JSON hold a raw newline, so an event is found in an inbox by plain search.
 --
 -- Lua hashes each byte of each string: long texts go as they came, and are not put together.
-local PER_COMMIT = 12
+local PER_COMMIT = 14
 local GLOBAL = 3
-local threds, outboxes, timers, listeners, started, ended, history, mark = unpack(KEYS)
+local threds, outboxes, unpublished, timers, listeners, started, ended, history, mark =
+  unpack(KEYS)
 local ended_kept, steps_kept, waits = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
 local count = (#ARGV - GLOBAL) / PER_COMMIT
 if count ~= math.floor(count) or not ended_kept or not steps_kept then
@@ -23,8 +25,8 @@ local answers = {}
 local applied, newly_ended = false, 0
 for number = 1, count do
   local at = GLOBAL + (number - 1) * PER_COMMIT
-  local id, expected, consumed, head, status, timer, due, place, tail, start, outbox, past =
-    unpack(ARGV, at + 1, at + PER_COMMIT)
+  local id, expected, consumed, head, status, timer, due, place, tail, start, outbox, made, ids,
+    past = unpack(ARGV, at + 1, at + PER_COMMIT)
   local old = call('HGET', threds, id)
   local version, old_status, old_step, old_timer, old_place = '0', '', '', '', ''
   if old then
@@ -45,8 +47,17 @@ for number = 1, count do
     call('HSET', threds, id,
       head .. this_step .. '\t' .. timer .. '\t' .. place .. '\n' .. tail)
     if outbox ~= '' then
-      local before = old and call('HGET', outboxes, id)
-      call('HSET', outboxes, id, before and before .. outbox or outbox)
+      local before = old and call('HGET', unpublished, id)
+      if before then
+        local oldest, older_ids = match(before, '^([^\n]*)\n(.*)$')
+        if tonumber(oldest) < tonumber(made) then
+          made = oldest
+        end
+        ids = older_ids .. ids
+        outbox = call('HGET', outboxes, id) .. outbox
+      end
+      call('HSET', outboxes, id, outbox)
+      call('HSET', unpublished, id, made .. '\n' .. ids)
     end
     if timer ~= old_timer then
       if due ~= '' then
@@ -86,7 +97,7 @@ if newly_ended > 0 then
   local excess = math.min(call('LLEN', ended) - ended_kept, 2 * newly_ended + 16)
   for _ = 1, excess do
     local id = call('LPOP', ended)
-    if call('HEXISTS', outboxes, id) == 1 then
+    if call('HEXISTS', unpublished, id) == 1 then
       call('RPUSH', ended, id)
     else
       local value = call('HGET', threds, id)

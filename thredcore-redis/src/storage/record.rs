@@ -32,6 +32,9 @@ pub(super) struct Written {
     /// Inbox and state.
     pub(super) tail: String,
     pub(super) outbox: String,
+    /// When the oldest entry was made.
+    pub(super) made: i64,
+    pub(super) outbox_ids: String,
     pub(super) step: String,
 }
 
@@ -53,10 +56,12 @@ impl Written {
             false => String::new(),
         };
         let mut outbox = String::new();
-        for entry in &commit.outbox {
-            let OutboxEntry { id, at, outgoing } = entry;
-            outbox.push_str(&format!("{}\t{at}\t{}\n", escape(id.as_str()), json(outgoing)?));
+        let mut outbox_ids = String::new();
+        for OutboxEntry { id, at, outgoing } in &commit.outbox {
+            push_line(&mut outbox_ids, &escape(id.as_str()));
+            push_line(&mut outbox, &format!("{at}\t{}", json(outgoing)?));
         }
+        let made = commit.outbox.iter().map(|entry| entry.at).min().unwrap_or_default();
         Ok(Self {
             consumed: format!("\n{}\n", escape(commit.consumed.as_str())),
             head: format!("{}\t{status}\t", state.version),
@@ -66,6 +71,8 @@ impl Written {
             place,
             tail: tail(state)?,
             outbox,
+            made,
+            outbox_ids,
             step: if with_step { json(&commit.history())? } else { String::new() },
         })
     }
@@ -142,8 +149,7 @@ fn tail(state: &ThredState) -> Result<String, Error> {
     } = state;
     let mut tail = String::new();
     for id in inbox {
-        tail.push_str(&escape(id.as_str()));
-        tail.push('\n');
+        push_line(&mut tail, &escape(id.as_str()));
     }
     tail.push_str(&json(&Stored {
         pattern: pattern.id.clone(),
@@ -205,29 +211,30 @@ pub(super) fn state(id: ThredId, record: &str) -> Result<Arc<ThredState>, Error>
     }))
 }
 
-/// Reads an outbox.
-pub(super) fn outbox(text: &str) -> Result<Vec<OutboxEntry>, Error> {
-    let entry = |line: &str| {
+/// Reads an outbox: the ids, and the entries.
+pub(super) fn outbox(ids: &str, entries: &str) -> Result<Vec<OutboxEntry>, Error> {
+    let entry = |(id, line): (&str, &str)| {
         let malformed = || Error::Malformed(format!("an outbox has the line `{line}`"));
-        let (id, rest) = line.split_once('\t').ok_or_else(malformed)?;
-        let (at, outgoing) = rest.split_once('\t').ok_or_else(malformed)?;
+        let (at, outgoing) = line.split_once('\t').ok_or_else(malformed)?;
         Ok(OutboxEntry {
             id: MessageId::new(unescape(id).into_owned()),
             at: at.parse().map_err(|_| malformed())?,
             outgoing: parse(outgoing)?,
         })
     };
-    text.split_terminator('\n').map(entry).collect()
+    ids.split_terminator('\n').zip(entries.split_terminator('\n')).map(entry).collect()
 }
 
 /// The ids of published entries, as a script takes them.
 pub(super) fn published(ids: &[MessageId]) -> String {
     let mut text = String::with_capacity(ids.len() * 37);
-    for id in ids {
-        text.push_str(&escape(id.as_str()));
-        text.push('\n');
-    }
+    ids.iter().for_each(|id| push_line(&mut text, &escape(id.as_str())));
     text
+}
+
+fn push_line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
 }
 
 /// Where threds of a pattern's revision wait in a reaction.

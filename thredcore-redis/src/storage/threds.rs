@@ -59,6 +59,7 @@ impl RedisStorage {
         let names = [
             &*keys.threds,
             &keys.outboxes,
+            &keys.unpublished,
             &keys.timers,
             &keys.listeners,
             &keys.started,
@@ -91,6 +92,8 @@ impl RedisStorage {
             call.push(written.tail);
             call.push(commit.state.started_at);
             call.push(written.outbox);
+            call.push(written.made);
+            call.push(written.outbox_ids);
             call.push(written.step);
             sent.push(place);
         }
@@ -107,24 +110,28 @@ impl ThredStore for RedisStorage {
     async fn load(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, PortError> {
         let calls = self.calls(ids.iter());
         let request = |(keys, places): &(&PartitionKeys, Vec<usize>)| {
-            let mut request =
-                Request::asking_script(&keys.tag, &LOAD, &[&keys.threds, &keys.outboxes]);
+            let names = [&*keys.threds, &keys.outboxes, &keys.unpublished];
+            let mut request = Request::asking_script(&keys.tag, &LOAD, &names);
             places.iter().for_each(|place| request.push(ids[*place].as_str()));
             request
         };
         let requests: Vec<_> = calls.iter().map(request).collect();
-        type Found = (Vec<Option<String>>, Vec<Option<String>>);
+        type Found = (Vec<Option<String>>, Vec<(usize, String, String)>);
         let found: Vec<Found> = self.all("load", &requests).await?;
         let mut loaded = vec![None; ids.len()];
         for ((_, places), (records, outboxes)) in calls.into_iter().zip(found) {
-            for ((place, record), outbox) in places.into_iter().zip(records).zip(outboxes) {
+            for (place, record) in places.iter().zip(records) {
                 let Some(record) = record else { continue };
-                let read = || {
-                    let state = record::state(ids[place].clone(), &record)?;
-                    let outbox = record::outbox(outbox.as_deref().unwrap_or_default())?;
-                    Ok(Loaded { state, outbox })
-                };
-                loaded[place] = Some(read().map_err(|error: Error| error.of("load"))?);
+                let state = record::state(ids[*place].clone(), &record);
+                let state = state.map_err(|error| error.of("load"))?;
+                loaded[*place] = Some(Loaded { state, outbox: vec![] });
+            }
+            for (at, entry_ids, entries) in outboxes {
+                let thred = places.get(at).and_then(|place| loaded[*place].as_mut());
+                let outbox = record::outbox(&entry_ids, &entries);
+                if let Some(thred) = thred {
+                    thred.outbox = outbox.map_err(|error| error.of("load"))?;
+                }
             }
         }
         Ok(loaded)
@@ -166,7 +173,8 @@ impl ThredStore for RedisStorage {
 
     async fn clear_outbox(&self, published: &[(ThredId, Vec<MessageId>)]) -> Result<(), PortError> {
         let request = |(keys, places): (&PartitionKeys, Vec<usize>)| {
-            let mut request = Request::script(&keys.tag, &CLEAR, &[&keys.outboxes]);
+            let mut request =
+                Request::script(&keys.tag, &CLEAR, &[&keys.outboxes, &keys.unpublished]);
             for place in places {
                 let (id, entries) = &published[place];
                 request.push(id.as_str());
@@ -186,11 +194,13 @@ impl ThredStore for RedisStorage {
         limit: usize,
     ) -> Result<Vec<PendingOutbox>, PortError> {
         let Some(keys) = self.0.partitions.get(usize::from(partition)) else { return Ok(vec![]) };
-        let request = Request::asking_script(&keys.tag, &PENDING, &[&keys.outboxes]);
+        let request =
+            Request::asking_script(&keys.tag, &PENDING, &[&keys.outboxes, &keys.unpublished]);
         let request = request.arg(made_before).arg(limit);
-        let found: Vec<(String, String)> = self.one("find outboxes", request).await?;
-        let pending = |(id, entries): (String, String)| {
-            let entries = record::outbox(&entries).map_err(|error| error.of("find outboxes"))?;
+        let found: Vec<(String, String, String)> = self.one("find outboxes", request).await?;
+        let pending = |(id, ids, entries): (String, String, String)| {
+            let entries =
+                record::outbox(&ids, &entries).map_err(|error| error.of("find outboxes"))?;
             Ok(PendingOutbox { thred_id: ThredId::new(id), entries })
         };
         found.into_iter().map(pending).collect()

@@ -5,24 +5,46 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use futures::future::try_join_all;
+
 use super::{Engine, Stopped};
 use crate::port::{Command, Inbound, Timer};
 
 /// Timers that have been turned into commands and are not committed yet, by partition.
 #[derive(Debug, Default)]
-pub struct FiredTimers(HashMap<u16, HashMap<Timer, i64>>);
+pub struct FiredTimers(HashMap<u16, HashMap<Timer, Fired>>);
+
+/// When a timer's command is taken to be lost and published again.
+#[derive(Clone, Copy, Debug)]
+struct Fired {
+    again: i64,
+    /// How long was waited, milliseconds.
+    patience: i64,
+}
+
+impl Fired {
+    fn at(now: i64, before: Option<&Self>) -> Self {
+        let patience = before.map_or(FiredTimers::PATIENCE, |before| {
+            (2 * before.patience).min(FiredTimers::LONGEST_PATIENCE)
+        });
+        Self { again: now.saturating_add(patience), patience }
+    }
+}
 
 impl FiredTimers {
     /// After so many milliseconds a command is taken to be lost and published again.
     const PATIENCE: i64 = 30_000;
+    /// Patience doubles each time, up to this: an expiry whose step fails again and again adds few
+    /// dead letters.
+    const LONGEST_PATIENCE: i64 = 24 * 3_600_000;
     /// Timers of a partition that are under way at one time.
     pub(crate) const AT_ONCE: usize = 4_096;
 
     /// When a timer's command is to be published: at its time, or, if it has been and is not
     /// committed yet, when patience is at an end.
     pub(crate) fn turn_of(&self, partition: u16, timer: &Timer) -> i64 {
-        let since = self.0.get(&partition).and_then(|fired| fired.get(timer));
-        since.map_or(timer.at, |since| since + Self::PATIENCE)
+        let fired = self.0.get(&partition).and_then(|fired| fired.get(timer));
+        fired.map_or(timer.at, |fired| fired.again)
     }
 }
 
@@ -35,27 +57,31 @@ impl Engine {
     /// The engine is stopping.
     pub async fn fire_due(&self, fired: &mut FiredTimers) -> Result<Option<i64>, Stopped> {
         let mut next: Option<i64> = None;
-        for partition in 0..self.storage().partitions() {
-            let now = self.now();
-            let due =
-                self.insist(|| self.storage().due(partition, now, FiredTimers::AT_ONCE)).await?;
+        let now = self.now();
+        // All at one time: on a server, one after the other would take a round trip each.
+        let due = (0..self.storage().partitions()).map(|partition| {
+            self.insist(move || self.storage().due(partition, now, FiredTimers::AT_ONCE))
+        });
+        let due = try_join_all(due).await?;
+        for (partition, due) in (0..).zip(due) {
             next = next.into_iter().chain(due.next).min();
             let known = fired.0.entry(partition).or_default();
             if due.timers.is_empty() && known.is_empty() {
                 continue;
             }
             let current: HashSet<&Timer> = due.timers.iter().collect();
-            known.retain(|timer, since| {
-                current.contains(timer) && now - *since < FiredTimers::PATIENCE
-            });
-            let fresh: Vec<_> =
-                due.timers.into_iter().filter(|timer| !known.contains_key(timer)).collect();
+            known.retain(|timer, _| current.contains(timer));
+            let waits = |timer: &Timer| known.get(timer).is_some_and(|fired| now < fired.again);
+            let fresh: Vec<_> = due.timers.into_iter().filter(|timer| !waits(timer)).collect();
             let commands = fresh.iter().map(|timer| {
                 let Timer { thred_id, entry, .. } = timer.clone();
                 Inbound::Command(Arc::new(Command::Expire { thred_id, entry }))
             });
             self.publish_commands(commands.collect()).await?;
-            known.extend(fresh.into_iter().map(|timer| (timer, now)));
+            for timer in fresh {
+                let fired = Fired::at(now, known.get(&timer));
+                known.insert(timer, fired);
+            }
         }
         Ok(next)
     }
@@ -93,5 +119,44 @@ impl Engine {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use thredlib::{Event, PatternModel};
+
+    use crate::testing::Bed;
+
+    #[tokio::test]
+    async fn an_expiry_that_cannot_be_done_is_tried_ever_more_rarely() {
+        let pattern: PatternModel = serde_json::from_value(json!({
+            "name": "stuck",
+            "reactions": [
+                {
+                    "name": "first",
+                    "condition": { "type": "filter", "xpr": "$event.type = 'start'" }
+                },
+                {
+                    "name": "wait",
+                    "condition": { "type": "filter", "xpr": "$event.type = 'answer'" },
+                    "expiry": {
+                        "interval": 1000,
+                        "transition": { "name": "again", "input": "local", "localName": "nothing" }
+                    }
+                },
+                {
+                    "name": "again",
+                    "condition": { "type": "filter", "xpr": "$event.type = 'answer'" }
+                }
+            ]
+        }))
+        .unwrap();
+        let mut bed = Bed::new([pattern]).await.unwrap();
+        bed.send(Event::builder("start", "ann").build()).await.unwrap();
+        bed.advance(3_600_000).await.unwrap();
+        // At 1 s, and then after 30 s, 60 s, 120 s, … within the hour.
+        assert_eq!(bed.dead_letters().await.unwrap().len(), 7);
     }
 }

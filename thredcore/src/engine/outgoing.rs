@@ -36,6 +36,14 @@ impl Outgoing {
         self.done.notify_waiters();
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub(super) fn contains(&self, thred: &ThredId) -> bool {
+        self.lock().contains(thred)
+    }
+
     /// Waits until none of the threds is being published; says whether it had to wait.
     pub(super) async fn wait_for(&self, threds: &[ThredId]) -> bool {
         let mut waited = false;

@@ -101,7 +101,7 @@ impl Engine {
         // Read before the patterns: what changes in between is seen by the next reload.
         let version = self.storage().patterns_version().await?;
         if *known == Some(version) {
-            return Ok(());
+            return self.know_listening().await;
         }
         let old = self.library();
         let compile = |stored: &StoredPattern| {
@@ -122,6 +122,24 @@ impl Engine {
         }
         self.replace_library(&old, Library::new(current, older));
         *known = Some(version);
+        Ok(())
+    }
+
+    /// Learns of older revisions in which threds of other engines have come to wait for unbound
+    /// events.
+    async fn know_listening(&self) -> Result<(), PortError> {
+        let old = self.library();
+        let mut older = Vec::new();
+        for key in self.storage().listening_patterns().await? {
+            if old.revision(&key).is_none()
+                && let Some(stored) = self.storage().pattern(&key).await?
+            {
+                older.extend(self.compile(&stored));
+            }
+        }
+        if !older.is_empty() {
+            self.replace_library(&old, old.with_older(older));
+        }
         Ok(())
     }
 

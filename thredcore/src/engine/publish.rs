@@ -1,8 +1,10 @@
 //! Publishing: emptying outboxes, in each thred's order.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
+use futures::future::try_join_all;
 use thredlib::{MessageId, PatternId, ThredId};
+use tokio::time::timeout;
 
 use super::{Engine, Stopped, batch::Batch, commit::Published};
 use crate::port::{Inbound, Outgoing, Routed};
@@ -47,12 +49,25 @@ impl Engine {
             }
             done.push((thred, ids));
         }
-        self.publish_messages(messages).await?;
-        self.publish_commands(commands).await?;
-        if !places.is_empty() {
-            self.insist(|| self.storage().release(&places)).await?;
+        let mut publishing = pin!(async {
+            self.publish_messages(messages).await?;
+            self.publish_commands(commands).await?;
+            if !places.is_empty() {
+                self.insist(|| self.storage().release(&places)).await?;
+            }
+            self.insist(|| self.storage().clear_outbox(&done)).await
+        });
+        // A full topic may hold this up for long, and the relay must not take it for forgotten.
+        match timeout(self.config().relay_age / 2, &mut publishing).await {
+            Ok(published) => published,
+            Err(_) => {
+                let threds: Vec<ThredId> = done.iter().map(|(thred, _)| thred.clone()).collect();
+                self.0.outgoing.begin(&threds);
+                let published = publishing.await;
+                self.0.outgoing.end(&threds);
+                published
+            }
         }
-        self.insist(|| self.storage().clear_outbox(&done)).await
     }
 
     /// Publishes messages, in order; those that fail are tried again, with all later ones of
@@ -90,31 +105,34 @@ impl Engine {
     }
 
     /// Publishes what the commits of dead engines have left in their outboxes; says how many
-    /// outboxes there were.
+    /// outboxes there were. What this engine is just publishing is left to it.
     ///
     /// # Errors
     /// The engine is stopping.
     pub async fn relay(&self, made_before: i64) -> Result<usize, Stopped> {
         const AT_ONCE: usize = 256;
         let mut count = 0;
-        for partition in 0..self.storage().partitions() {
-            loop {
-                let pending = self
-                    .insist(|| self.storage().pending_outboxes(partition, made_before, AT_ONCE))
-                    .await?;
-                let found = pending.len();
-                let outboxes = pending
-                    .into_iter()
-                    .map(|it| Published { thred: it.thred_id, entries: it.entries })
-                    .collect();
-                if found > 0 {
-                    self.publish_outboxes(outboxes).await?;
-                }
-                count += found;
-                if found < AT_ONCE {
-                    break;
-                }
+        let mut partitions: Vec<u16> = (0..self.storage().partitions()).collect();
+        while !partitions.is_empty() {
+            // Those that are not forgotten must not hide the others.
+            let limit = AT_ONCE + self.0.outgoing.count();
+            let pending = partitions.iter().map(|partition| {
+                self.insist(move || self.storage().pending_outboxes(*partition, made_before, limit))
+            });
+            let pending = try_join_all(pending).await?;
+            let mut found = pending.iter().map(Vec::len);
+            partitions.retain(|_| found.next().is_some_and(|found| found >= limit));
+            let outboxes: Vec<_> = pending
+                .into_iter()
+                .flatten()
+                .filter(|it| !self.0.outgoing.contains(&it.thred_id))
+                .map(|it| Published { thred: it.thred_id, entries: it.entries })
+                .collect();
+            if outboxes.is_empty() {
+                break;
             }
+            count += outboxes.len();
+            self.publish_outboxes(outboxes).await?;
         }
         Ok(count)
     }

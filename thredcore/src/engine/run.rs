@@ -27,8 +27,27 @@ impl Engine {
             loops.spawn(self.clone().work(partition));
         }
         loops.spawn(self.clone().keep_time());
+        loops.spawn(self.clone().keep_relaying());
         loops.spawn(self.clone().sweep());
         Running { engine: self.clone(), loops }
+    }
+
+    /// Publishes what dead engines have left, until the engine stops. Apart from the sweep: a topic
+    /// that is full holds it up.
+    async fn keep_relaying(self) {
+        let age = i64::try_from(self.config().relay_age.as_millis()).unwrap_or(i64::MAX);
+        loop {
+            if self.0.sweeping.load(Ordering::Relaxed) {
+                match self.relay(self.now().saturating_sub(age)).await {
+                    Ok(0) => {}
+                    Ok(count) => tracing::info!(count, "published forgotten outboxes"),
+                    Err(Stopped) => return,
+                }
+            }
+            if self.rest(self.config().sweep_interval).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Looks after what others have left or changed, until the engine stops.
@@ -36,14 +55,7 @@ impl Engine {
         let mut orphans = Orphans::default();
         let mut looked = tokio::time::Instant::now();
         loop {
-            if self.take_turn().await {
-                let age = i64::try_from(self.config().relay_age.as_millis()).unwrap_or(i64::MAX);
-                match self.relay(self.now().saturating_sub(age)).await {
-                    Ok(0) => {}
-                    Ok(count) => tracing::info!(count, "published forgotten outboxes"),
-                    Err(Stopped) => return,
-                }
-            }
+            self.take_turn().await;
             if looked.elapsed() >= self.config().orphan_interval {
                 looked = tokio::time::Instant::now();
                 if self.free_orphans(&mut orphans).await.is_err() {
@@ -73,7 +85,7 @@ impl Engine {
 
     /// Asks whether it is this engine's turn to fire timers and to relay. Saves the others the
     /// work; two that do it at once do no harm.
-    async fn take_turn(&self) -> bool {
+    async fn take_turn(&self) {
         let length = self.config().sweep_interval.saturating_mul(3);
         let length = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
         let now = self.now();
@@ -87,7 +99,6 @@ impl Engine {
         if turn && !before {
             self.0.timer_armed.notify_one();
         }
-        turn
     }
 }
 

@@ -335,8 +335,7 @@ impl MemoryMessageQ {
     /// Ends when some message has left its topic, or the queue closes, after this call.
     pub fn room_made(&self) -> impl Future<Output = ()> + Send + '_ {
         // It counts from its making on, polled or not.
-        let notified = self.room.notified();
-        async move { notified.await }
+        self.room.notified()
     }
 
     /// Counts an attempt for the first so many messages of each topic, unless they have one: they
