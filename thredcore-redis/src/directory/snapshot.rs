@@ -56,7 +56,9 @@ impl Snapshot {
 
 impl Texts {
     pub(super) fn of(directory: &Directory) -> Result<Self, Error> {
-        #[derive(Deserialize)]
+        // What is empty is left out.
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
         struct Model {
             groups: BTreeMap<String, Vec<ParticipantId>>,
             roles: BTreeMap<String, Vec<ParticipantId>>,

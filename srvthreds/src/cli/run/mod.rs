@@ -21,7 +21,7 @@ use thredcore::{
 };
 use tokio::{
     runtime::{Builder, Runtime},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{
@@ -46,6 +46,8 @@ const DRAIN: Duration = Duration::from_millis(9_500);
 /// How much of it may pass until everything that follows from what was accepted has happened; then
 /// the rest is left to the next start, if there is a store.
 const SETTLE: Duration = Duration::from_secs(5);
+/// What a reader who keeps up needs to take the last lines.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(args: &RunArgs, color: Color) -> io::Result<Outcome> {
     let colours = color.on(&io::stderr());
@@ -212,11 +214,12 @@ impl Run {
         };
         // A slow reader is waited for, but not against the user's will.
         let patient = !interrupted && drained;
+        let end = if at_once { Instant::now() + AT_ONCE } else { end };
         let written = tokio::select! {
             biased;
-            () = interrupts.next(), if !at_once => None,
+            () = interrupts.next() => None,
             written = printing.finish(&outlet, !durable) => Some(written),
-            () = tokio::time::sleep_until(end), if !patient => None,
+            () = sleep_until(end), if !patient => None,
         };
         summary.messages = outlet.printed();
         summary.written = !matches!(written, None | Some(Err(_)));
