@@ -9,10 +9,12 @@ use std::{
 };
 
 use futures::future::select_all;
-use thredcore::port::{DeadLetterFilter, Delivery, DeliveryTag, EventQ, Inbound, MessageQ, Routed};
+use thredcore::port::{
+    AddressResolver, DeadLetterFilter, Delivery, DeliveryTag, EventQ, Inbound, MessageQ, Routed,
+};
 use thredcore_redis::{
-    Connection, RedisConfig, RedisEventQ, RedisEventQConfig, RedisMessageQ, RedisMessageQConfig,
-    Request, Tag,
+    Connection, RedisConfig, RedisDirectory, RedisEventQ, RedisEventQConfig, RedisMessageQ,
+    RedisMessageQConfig, Request, Tag,
 };
 use thredlib::{Event, Message, Topic};
 use tokio::runtime::{Builder, Runtime};
@@ -495,4 +497,37 @@ fn room_counts_what_all_processes_publish() {
         });
         room.expect("room");
     });
+}
+
+#[test]
+fn the_keys_and_channels_of_the_namespace_are_enough() {
+    let config = servers::own_namespace(servers::one());
+    let admin = Process::new(&config);
+    let namespace = config.namespace.clone();
+    let acl = |args: &[String]| {
+        let mut command = redis::cmd("ACL");
+        command.arg(args);
+        let request = Request::read(&Tag::new("any", "slot"), command);
+        admin.run(admin.connection.ask::<redis::Value>(request)).expect("ACL");
+    };
+    let rights = ["SETUSER", &namespace, "on", ">secret", "+@all"].map(String::from);
+    acl(&[&rights[..], &[format!("~{{{namespace}:*"), format!("&{namespace}:*")]].concat());
+    let host = config.urls[0].rsplit_once(['/', '@']).expect("a URL").1;
+    let url = format!("redis://{namespace}:secret@{host}");
+    let user = Process::new(&RedisConfig::new(url).namespace(&namespace));
+    let (events_q, messages_q) = (user.event_q(LONG), user.message_q());
+    let directory = RedisDirectory::new(user.connection.clone());
+    user.run(async {
+        let waiting = tokio::time::timeout(Duration::from_millis(50), receive(&events_q, 1)).await;
+        assert!(waiting.is_err());
+        events_q.publish(events("erp", 0..1)).await.expect("publish");
+        events_q.ack(&tags(&take(&events_q, 1).await)).await.expect("ack");
+        send(&messages_q, "a", 0..1).await;
+        let letter = draw(&messages_q, "a", 1).await[0].tag;
+        messages_q.dead_letter(letter, "bad").await.expect("dead letter");
+        assert_eq!(messages_q.redrive(&DeadLetterFilter::all()).await.expect("redrive"), 1);
+        directory.put_group("ops", ["ann"]).await.expect("put");
+        assert!(directory.directory().await.expect("one").is_member(&"ann".into(), "ops"));
+    });
+    acl(&["DELUSER".into(), namespace.clone()]);
 }

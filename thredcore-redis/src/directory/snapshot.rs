@@ -56,7 +56,8 @@ impl Snapshot {
 
 impl Texts {
     pub(super) fn of(directory: &Directory) -> Result<Self, Error> {
-        #[derive(Deserialize)]
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
         struct Model {
             groups: BTreeMap<String, Vec<ParticipantId>>,
             roles: BTreeMap<String, Vec<ParticipantId>>,
