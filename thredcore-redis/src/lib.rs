@@ -51,8 +51,8 @@
 //! ```
 //!
 //! Close the queues when the program ends: their partitions and messages go to the other processes
-//! at once, and not when a lease has run out. Users of Redis with restricted rights need
-//! `+@all -@dangerous` on the keys `{NAMESPACE:*`, and the channels `NAMESPACE:*`.
+//! at once, and not when a lease has run out. A user with restricted rights needs the keys
+//! `{NAMESPACE:*` and the channels `NAMESPACE:*`.
 //!
 //! # Memory
 //!

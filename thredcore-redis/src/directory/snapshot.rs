@@ -56,7 +56,6 @@ impl Snapshot {
 
 impl Texts {
     pub(super) fn of(directory: &Directory) -> Result<Self, Error> {
-        // What is empty is left out.
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Model {

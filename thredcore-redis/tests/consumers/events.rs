@@ -1,147 +1,14 @@
-//! What several consumers make of one queue: sharing, dying, being paused.
-
-mod servers;
+//! Consumers of events.
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::future::select_all;
-use thredcore::port::{DeadLetterFilter, Delivery, DeliveryTag, EventQ, Inbound, MessageQ, Routed};
-use thredcore_redis::{
-    Connection, RedisConfig, RedisEventQ, RedisEventQConfig, RedisMessageQ, RedisMessageQConfig,
-    Request, Tag,
-};
-use thredlib::{Event, Message, Topic};
-use tokio::runtime::{Builder, Runtime};
+use thredcore::port::{DeadLetterFilter, EventQ, MessageQ};
+use thredcore_redis::{RedisEventQ, RedisEventQConfig};
 
-/// Of those who are to die or to be paused.
-const LEASE: Duration = Duration::from_millis(600);
-
-/// Of those who are to live, on a machine that is busy.
-const LONG: Duration = Duration::from_secs(8);
-
-/// A process of its own, as far as the servers can tell. It stands still whenever the test does not
-/// wait for it, as a process does that was stopped.
-struct Process {
-    runtime: Runtime,
-    connection: Connection,
-}
-
-impl Process {
-    fn new(config: &RedisConfig) -> Self {
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let connection = runtime.block_on(Connection::open(config.clone()));
-        Self { runtime, connection: connection.unwrap_or_else(|error| panic!("{error}")) }
-    }
-
-    fn run<T>(&self, work: impl Future<Output = T>) -> T {
-        let limited = async { tokio::time::timeout(Duration::from_secs(30), work).await };
-        self.runtime.block_on(limited).expect("the test hangs")
-    }
-
-    fn event_q(&self, lease: Duration) -> RedisEventQ {
-        let config = RedisEventQConfig::default().partitions(8).lease(lease);
-        self.run(RedisEventQ::open(self.connection.clone(), config)).expect("an event queue")
-    }
-
-    fn message_q(&self) -> RedisMessageQ {
-        let config = RedisMessageQConfig::default().visibility(LEASE);
-        RedisMessageQ::new(self.connection.clone(), config)
-    }
-
-    /// A command on a key of the namespace.
-    fn ask(&self, tag: &str, command: &str, key: &str, args: &[&str]) -> redis::Value {
-        let tag = Tag::new(&self.connection.config().namespace, tag);
-        let mut request = redis::cmd(command.split(' ').next().expect("a command"));
-        command.split(' ').skip(1).for_each(|part| _ = request.arg(part));
-        request.arg(tag.key(key)).arg(args);
-        self.run(self.connection.ask(Request::read(&tag, request))).expect("an answer")
-    }
-}
-
-fn event(key: &str, number: usize) -> Inbound {
-    let id = format!("{key}/{number}");
-    Inbound::Event(Arc::new(Event::builder("a", key).id(id).build()))
-}
-
-fn events(key: &str, numbers: std::ops::Range<usize>) -> Vec<Inbound> {
-    numbers.map(|number| event(key, number)).collect()
-}
-
-async fn receive(queue: &RedisEventQ, max: usize) -> Vec<Delivery<Inbound>> {
-    let calls = (0..queue.partitions())
-        .map(|partition| Box::pin(async move { queue.receive(partition, max).await }));
-    select_all(calls).await.0.expect("receive")
-}
-
-async fn take(queue: &RedisEventQ, count: usize) -> Vec<Delivery<Inbound>> {
-    let mut batch = vec![];
-    while batch.len() < count {
-        batch.extend(receive(queue, count - batch.len()).await);
-    }
-    batch
-}
-
-fn tags<T>(batch: &[Delivery<T>]) -> Vec<DeliveryTag> {
-    batch.iter().map(|delivery| delivery.tag).collect()
-}
-
-fn ids(batch: &[Delivery<Inbound>]) -> Vec<String> {
-    batch.iter().map(|delivery| delivery.payload.id().to_string()).collect()
-}
-
-fn names(key: &str, numbers: std::ops::Range<usize>) -> Vec<String> {
-    numbers.map(|number| format!("{key}/{number}")).collect()
-}
-
-fn attempts<T>(batch: &[Delivery<T>]) -> Vec<u32> {
-    batch.iter().map(|delivery| delivery.attempt).collect()
-}
-
-fn routed(topic: &str, number: usize) -> Routed {
-    let message = Message {
-        id: format!("{topic}/{number}").as_str().into(),
-        event: Arc::new(Event::builder("a", "erp").id("e").build()),
-        to: vec![],
-        timestamp: 0,
-    };
-    Routed { topic: topic.into(), message: Arc::new(message) }
-}
-
-async fn send(queue: &RedisMessageQ, topic: &str, numbers: std::ops::Range<usize>) {
-    for answer in queue.publish(numbers.map(|number| routed(topic, number)).collect()).await {
-        answer.expect("publish");
-    }
-}
-
-async fn draw(queue: &RedisMessageQ, topic: &str, count: usize) -> Vec<Delivery<Routed>> {
-    let mut batch = vec![];
-    while batch.len() < count {
-        let more = queue.receive(&[Topic::from(topic)], count - batch.len()).await;
-        batch.extend(more.expect("receive"));
-    }
-    batch
-}
-
-/// Lets the queues' own tasks run until something holds.
-async fn until(mut holds: impl FnMut() -> bool) {
-    while !holds() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
-/// Makes it a consumer, without taking anything.
-async fn consume(queue: &RedisEventQ) {
-    let _ = tokio::time::timeout(Duration::from_millis(1), queue.receive(0, 1)).await;
-}
-
-fn each_kind_of_server(check: impl Fn(RedisConfig)) {
-    check(servers::own_namespace(servers::one()));
-    check(servers::own_namespace(servers::cluster()));
-}
+use crate::{process::*, servers};
 
 #[test]
 fn consumers_share_the_partitions_evenly() {
@@ -319,10 +186,7 @@ fn scripts_may_be_flushed() {
     let process = Process::new(&config);
     let (events_q, messages_q) = (process.event_q(LONG), process.message_q());
     for round in 0..3 {
-        let mut flush = redis::cmd("SCRIPT");
-        flush.arg(("FLUSH", "SYNC"));
-        let flush = Request::read(&Tag::new("any", "slot"), flush);
-        process.run(process.connection.ask::<redis::Value>(flush)).expect("flush");
+        process.run(server(&process.connection, "SCRIPT", "FLUSH SYNC"));
         process.run(async {
             events_q.publish(events("erp", round..round + 1)).await.expect("publish");
             let batch = take(&events_q, 1).await;
@@ -383,96 +247,6 @@ fn entries_with_ids_of_the_past_are_found() {
     let text = serde_json::to_string(&event("erp", 1)).expect("JSON");
     process.ask(&home, "XADD", "s", &["1-1", "p", &text]);
     process.run(async { assert_eq!(ids(&take(&queue, 1).await), names("erp", 1..2)) });
-}
-
-#[test]
-fn what_a_dead_consumer_of_a_topic_had_goes_to_the_others() {
-    each_kind_of_server(|config| {
-        let (dying, heir) = (Process::new(&config), Process::new(&config));
-        let (first, second) = (dying.message_q(), heir.message_q());
-        heir.run(async {
-            let idle = tokio::time::timeout(Duration::from_millis(50), draw(&second, "a", 1)).await;
-            assert!(idle.is_err());
-        });
-        dying.run(async {
-            send(&first, "a", 0..4).await;
-            let batch = draw(&first, "a", 3).await;
-            first.ack(&tags(&batch[..1])).await.expect("ack");
-            first.nack(batch[1].tag, 3_600_000).await.expect("nack");
-        });
-        drop((first, dying));
-        let since = Instant::now();
-        heir.run(async {
-            let mut batch = draw(&second, "a", 3).await;
-            assert!(since.elapsed() < LEASE * 4, "too late: {:?}", since.elapsed());
-            batch.sort_by_key(|delivery| delivery.payload.message.id.clone());
-            let found: Vec<_> = batch.iter().map(|it| it.payload.clone()).collect();
-            assert_eq!(found, [routed("a", 1), routed("a", 2), routed("a", 3)]);
-            assert_eq!(attempts(&batch), [2, 2, 1]);
-            second.ack(&tags(&batch)).await.expect("ack");
-            assert_eq!(second.depth(&"a".into()).await.expect("depth"), 0);
-        });
-    });
-}
-
-#[test]
-fn who_leaves_a_topic_leaves_its_messages_at_once() {
-    let process = Process::new(&servers::own_namespace(servers::one()));
-    let (first, second) = (process.message_q(), process.message_q());
-    process.run(async {
-        send(&first, "a", 0..2).await;
-        let _held = draw(&first, "a", 2).await;
-        let (batch, ()) = futures::join!(draw(&second, "a", 2), async {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            first.close().await;
-        });
-        assert_eq!(attempts(&batch), [2, 2]);
-    });
-}
-
-#[test]
-fn a_paused_consumer_of_a_topic_ends_nothing() {
-    let config = servers::own_namespace(servers::one());
-    let (paused, awake) = (Process::new(&config), Process::new(&config));
-    let (first, second) = (paused.message_q(), awake.message_q());
-    let held = paused.run(async {
-        send(&first, "a", 0..1).await;
-        draw(&first, "a", 1).await
-    });
-    let taken = awake.run(draw(&second, "a", 1));
-    paused.run(async {
-        first.dead_letter(held[0].tag, "stale").await.expect("no error");
-        first.nack(held[0].tag, 0).await.expect("no error");
-        let more = tokio::time::timeout(LEASE / 2, draw(&first, "a", 1)).await;
-        assert!(more.is_err(), "a stale consumer got a message");
-    });
-    awake.run(async {
-        let letters = second.dead_letters(&DeadLetterFilter::all()).await.expect("letters");
-        assert!(letters.is_empty());
-        second.ack(&tags(&taken)).await.expect("ack");
-        assert_eq!(second.depth(&"a".into()).await.expect("depth"), 0);
-    });
-}
-
-#[test]
-fn messages_of_a_lost_answer_come_again() {
-    let process = Process::new(&servers::own_namespace(servers::one()));
-    let queue = process.message_q();
-    process.run(async {
-        let idle = tokio::time::timeout(Duration::from_millis(50), draw(&queue, "a", 1)).await;
-        assert!(idle.is_err());
-    });
-    let text = serde_json::to_string(&routed("a", 0)).expect("JSON");
-    process.ask("m:a", "XADD", "s", &["*", "p", &text]);
-    // The server handed it out, and nobody heard of it.
-    let consumers = process.ask("m:a", "ZRANGE", "c", &["0", "-1"]);
-    let name: Vec<String> = redis::from_redis_value(consumers).expect("consumers");
-    let tag = Tag::new(&process.connection.config().namespace, "m:a");
-    let mut read = redis::cmd("XREADGROUP");
-    read.arg(("GROUP", "agents", &name[0], "STREAMS", tag.key("s"), ">"));
-    process.run(process.connection.ask::<redis::Value>(Request::read(&tag, read))).expect("read");
-    let batch = process.run(draw(&queue, "a", 1));
-    assert_eq!((batch[0].payload.clone(), batch[0].attempt), (routed("a", 0), 2));
 }
 
 #[test]
