@@ -11,7 +11,7 @@ use thredcore_redb::RedbBackends;
 
 use crate::program::{
     FAILING, HELLO, MENDED, Program, TALK, answer, event, patterns, printed, srvthreds, text,
-    thred, title,
+    thred, title, until,
 };
 
 /// Times and ids that differ from run to run become what they are.
@@ -161,12 +161,10 @@ fn dead_letters_go_round() {
     program.send(&(event("a", "fail") + &event("b", "fail")));
     // Their source is told.
     assert_eq!(program.titles(2), ["-", "-"]);
-    let listed = loop {
-        let listed = text(&letters(&["list", "--data", "data"]).stdout);
-        if listed.ends_with("2 dead letters\n") {
-            break listed;
-        }
-    };
+    let listed = until(
+        || text(&letters(&["list", "--data", "data"]).stdout),
+        |answer| answer.ends_with("2 dead letters\n"),
+    );
     assert!(
         listed.contains("a, fail from erp") && listed.contains("pattern `failing`"),
         "{listed}"

@@ -73,3 +73,23 @@ fn a_second_signal_ends_it_at_once() {
     program.ended();
     assert!(since.elapsed() < Duration::from_secs(2));
 }
+
+#[test]
+fn a_reader_that_leaves_ends_it_and_loses_nothing() {
+    const EVENTS: usize = 500;
+    let directory = patterns(&[("hello.json", HELLO)]);
+    let args = ["run", "--data", "data", "--patterns", "patterns"];
+    let mut program = Program::start_unread(directory.path(), &args);
+    program.says("ready: ");
+    program.leave();
+    let lines: String = (0..EVENTS).map(|n| event(&format!("e{n}"), "hello")).collect();
+    // It may have ended before it has read all.
+    program.try_send(&lines);
+    let (status, _, stderr) = program.ended();
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    let mut program = Program::live(directory.path(), &["--until-idle"]);
+    program.send(&lines);
+    let (status, printed, stderr) = program.ended();
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    assert_eq!(printed.lines().count(), EVENTS);
+}

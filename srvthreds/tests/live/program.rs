@@ -117,6 +117,18 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
+/// Asks until the answer is what it must come to; gives that.
+pub(crate) fn until(mut ask: impl FnMut() -> String, right: impl Fn(&str) -> bool) -> String {
+    let since = Instant::now();
+    loop {
+        let answer = ask();
+        if right(&answer) {
+            return answer;
+        }
+        assert!(since.elapsed() < PATIENCE, "it stays at {answer}");
+    }
+}
+
 /// A running program; it is killed when it is dropped.
 pub(crate) struct Program {
     child: Child,
@@ -169,6 +181,16 @@ impl Program {
     /// Writes to its standard input.
     pub(crate) fn send(&mut self, lines: &str) {
         self.stdin.as_mut().unwrap().write_all(lines.as_bytes()).unwrap();
+    }
+
+    /// Writes as far as it takes it.
+    pub(crate) fn try_send(&mut self, lines: &str) {
+        let _ = self.stdin.as_mut().unwrap().write_all(lines.as_bytes());
+    }
+
+    /// Nobody reads its output any more.
+    pub(crate) fn leave(&mut self) {
+        self.unread = None;
     }
 
     /// Ends its standard input.

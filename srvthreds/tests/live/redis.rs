@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::program::{
     FAILING, HELLO, LATE, Program, TALK, answer, event, patterns, srvthreds, text, thred, title,
+    until,
 };
 
 /// A namespace on a server, which nobody else uses.
@@ -150,7 +151,7 @@ fn patterns_and_sessions_are_those_of_all() {
     let letters = |args: &[&str]| {
         text(&srvthreds(directory, &store.args(&["dead-letters", args[0]], &args[1..])).stdout)
     };
-    while !letters(&["list"]).contains("f, fail from erp") {}
+    until(|| letters(&["list"]), |answer| answer.contains("f, fail from erp"));
     assert_eq!(letters(&["drop", "--all"]), "dropped: 1 event, 0 messages\n");
     second.stop();
     first.stop();

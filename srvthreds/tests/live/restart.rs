@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::program::{
     HELLO, LATE, Program, TALK, answer, event, patterns, printed, srvthreds, text, thred, title,
+    until,
 };
 
 #[test]
@@ -154,4 +155,42 @@ fn scripts_end_when_all_is_done() {
     assert_eq!(waited.status.code(), Some(0), "{}", text(&waited.stderr));
     let line = text(&waited.stdout);
     assert_eq!(title(&serde_json::from_str(&line).unwrap()), "too late");
+}
+
+#[test]
+fn the_built_in_agent_answers_on_a_store_too() {
+    let lookup = r#"{ "name": "Lookup", "reactions": [
+      { "name": "ask", "condition": {
+        "type": "filter", "xpr": "$event.type = 'lookup'",
+        "transform": { "eventDataTemplate": { "title": "question", "content": { "tasks": [
+          { "op": "getOne", "params": { "type": "Contact", "matcher": { "id": "north" } } } ] } } },
+        "publish": { "name": "ask", "to": "org.wt.persistence" } } },
+      { "name": "tell", "condition": {
+        "type": "filter", "xpr": "$isResponseFor('ask')",
+        "transform": { "eventDataTemplate": { "title": "$xpr($valueNamed('phone'))" } },
+        "publish": { "to": "$thred" } } }
+    ] }"#;
+    let directory = patterns(&[("lookup.json", lookup)]);
+    let records = r#"{ "Contact": [{ "id": "north", "phone": "555" }] }"#;
+    fs::write(directory.path().join("records.txt"), records).unwrap();
+    let args = ["run", "--data", "data", "--patterns", "patterns", "--records", "records.txt"];
+    let mut program = Program::start(directory.path(), &args);
+    program.says("note: the records of org.wt.persistence are in memory");
+    program.says("ready: ");
+    program.send(&event("1", "lookup"));
+    assert_eq!(title(&program.message()), "question");
+    let answered = program.message();
+    assert_eq!(
+        (title(&answered), &answered["to"]),
+        ("555".to_owned(), &serde_json::json!(["erp"]))
+    );
+    // A question that nobody answered before the crash is answered after it.
+    program.send(&event("2", "lookup"));
+    program.message();
+    program.kill();
+    let mut program = Program::start(directory.path(), &args);
+    while !program.message()["event"]["thredId"].is_string() {}
+    let list = ["threds", "list", "--data", "data"];
+    until(|| printed(directory.path(), &list), |answer| answer == "no threds\n");
+    program.stop();
 }
