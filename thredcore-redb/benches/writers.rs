@@ -134,16 +134,22 @@ async fn events(count: usize) {
     let spent = spent(count);
     partitions.iter().for_each(tokio::task::JoinHandle::abort);
     println!(
-        "events: {:.0}/s, {spent:.1} us each by the writer, {:.1} us by all, {} bytes each",
+        "events: {:.0}/s, {spent:.1} us each by the writer, {:.1} us by all, {} MB on disk",
         count as f64 / took.as_secs_f64(),
         process_time().as_secs_f64() * 1e6 / count as f64,
-        directory_size(dir.path()) / count as u64,
+        directory_size(dir.path()) >> 20,
     );
+    // As a killed process would leave it.
+    let killed = tempfile::tempdir().expect("a directory");
+    std::fs::copy(dir.path().join("threds.redb"), killed.path().join("threds.redb"))
+        .expect("a copy");
     backends.close().await;
-    let begin = Instant::now();
-    let backends = open(dir.path(), RedbConfig::default());
-    println!("events: opened again in {:.0} ms", begin.elapsed().as_secs_f64() * 1e3);
-    backends.close().await;
+    for (name, dir) in [("in order", &dir), ("by a kill", &killed)] {
+        let begin = Instant::now();
+        let backends = open(dir.path(), RedbConfig::default());
+        println!("events: closed {name}, opened in {:.0} ms", begin.elapsed().as_secs_f64() * 1e3);
+        backends.close().await;
+    }
 }
 
 async fn work(backends: RedbBackends, partition: u16) {

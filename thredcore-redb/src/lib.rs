@@ -54,8 +54,9 @@
 //!
 //! Live threds for good; of the ended ones the latest, and the latest steps of history, as
 //! [`RedbConfig`] says. A thred that is older than that window has a gap at the beginning of its
-//! history, which a replay reports. Of each thred some 150 bytes stay in memory; states are read
-//! from the file when they are not among those used last.
+//! history, which a replay reports. Of each thred its id and its place in the file stay in memory;
+//! states are read when they are not among those used last. Room in the file is used again, but the
+//! file does not shrink.
 
 mod config;
 mod directory;
@@ -92,8 +93,8 @@ pub struct RedbBackends {
 impl RedbBackends {
     /// Opens a directory with default bounds, and makes it if there is none.
     ///
-    /// This blocks: after a crash the file is repaired, which takes some seconds for each
-    /// gigabyte.
+    /// This blocks: after a crash the file is repaired, which takes about two seconds for each
+    /// gigabyte. Call it before the runtime starts, or where blocking is allowed.
     ///
     /// # Errors
     /// When somebody else has it open, or it cannot be read or written.

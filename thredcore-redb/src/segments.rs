@@ -190,10 +190,10 @@ impl Segments {
         Ok(())
     }
 
-    /// Whether [`prune`](Self::prune) would find anything, but for what is unpublished.
+    /// Whether [`prune`](Self::prune) would find anything.
     pub(crate) fn is_prunable(&self, below: u64) -> bool {
-        let first = self.written.first_key_value();
-        first.is_some_and(|(first, segment)| first + segment.span <= below && segment.left == 0)
+        let mut old = self.written.range(..below);
+        old.any(|(first, segment)| first + segment.span <= below && segment.left == 0)
     }
 
     /// Writes what has changed.

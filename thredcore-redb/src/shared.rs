@@ -62,6 +62,9 @@ pub(crate) struct Head {
     pub(crate) step: u64,
 }
 
+/// A state and where it is stored.
+pub(crate) type Placed = (Arc<ThredState>, Head);
+
 /// An entry that is not published yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Unpublished {
@@ -214,10 +217,7 @@ impl Shared {
     }
 
     /// The states of threds, each with where it is stored.
-    pub(crate) fn states(
-        &self,
-        ids: &[ThredId],
-    ) -> Result<Vec<Option<(Arc<ThredState>, Head)>>, ReadError> {
+    pub(crate) fn states(&self, ids: &[ThredId]) -> Result<Vec<Option<Placed>>, ReadError> {
         let mut states = Vec::with_capacity(ids.len());
         let mut missing = vec![];
         for (place, id) in ids.iter().enumerate() {

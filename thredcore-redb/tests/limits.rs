@@ -100,6 +100,18 @@ async fn the_latest_steps_are_kept_and_live_threds_whatever_their_age() {
     assert_eq!(loaded[1].as_ref().unwrap().state, last);
 }
 
+/// A step with something unpublished stays, and keeps no other.
+#[tokio::test]
+async fn an_outbox_holds_its_step_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let backends = open(dir.path(), RedbConfig::default().history_steps(10));
+    end(&backends, "unpublished", 1).await;
+    steps(&backends, "b", 30).await;
+    assert_eq!(backends.storage.log(99).await.unwrap().len(), 11);
+    let loaded = backends.storage.load(&["unpublished".into()]).await.unwrap().remove(0);
+    assert_eq!(loaded.unwrap().outbox.len(), 1);
+}
+
 #[tokio::test]
 async fn the_threds_that_ended_last_are_kept_and_those_with_messages() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,75 +1,27 @@
 //! One group: operations that are written by one transaction.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
     task::{Context, Poll, Waker},
 };
 
 use redb::{ReadableTable, WriteTransaction};
-use thredcore::{
-    memory::Kept,
-    port::{
-        Committed, Inbound, Lease, LeaseStore, LimitStore, LogType, PatternStore, Reservation,
-        Reserved,
-    },
-    state::ThredState,
+use thredcore::port::{
+    Committed, Lease, LeaseStore, LimitStore, PatternStore, Reservation, Reserved,
 };
-use thredlib::{EventId, ThredId};
 
-use super::{Draft, Outcome, What, lock};
+use super::{
+    Draft, Outcome, What,
+    files::{Files, NO_STEP},
+    written::{Changed, Written},
+};
 use crate::{
     error::RedbError,
-    segments::{self, Body, Segments},
-    shared::{Head, ReadError, Shared, Unpublished},
-    storage::texts,
-    tables::{self, Queue, STATES},
+    segments::{Body, Segments},
+    shared::{Head, ReadError, Shared},
+    tables::{self, Queue},
 };
-
-/// What the writer alone knows of the file. Read again from it after a failed write.
-pub(super) struct Files {
-    pub(super) states: Segments,
-    pub(super) steps: Segments,
-    pub(super) events: Segments,
-    pub(super) messages: Segments,
-    /// Steps with a part of the outbox published.
-    pub(super) partly: HashSet<u64>,
-    pub(super) unmoved: Unmoved,
-    /// Ended threds, in the order of their ending.
-    pub(super) ended: VecDeque<ThredId>,
-}
-
-/// Events that moved no thred: the latest known records, and the last step.
-#[derive(Default)]
-pub(super) struct Unmoved {
-    known: HashSet<(EventId, LogType)>,
-    order: VecDeque<(EventId, LogType)>,
-    pub(super) last: u64,
-}
-
-impl Unmoved {
-    /// How many records are told from new ones: the latest 100,000.
-    pub(super) const KNOWN: usize = 100_000;
-
-    /// Says whether it is new.
-    pub(super) fn insert(&mut self, event: &EventId, decision: LogType) -> bool {
-        let key = (event.clone(), decision);
-        if !self.known.insert(key.clone()) {
-            return false;
-        }
-        self.order.push_back(key);
-        if self.order.len() > Self::KNOWN
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-        true
-    }
-}
-
-/// The step before the first one of a thred.
-pub(super) const NO_STEP: u64 = 0;
 
 /// The bounds that a group keeps.
 #[derive(Clone, Copy)]
@@ -80,56 +32,16 @@ pub(super) struct Bounds {
 
 /// A group under way.
 pub(super) struct Group<'w> {
-    shared: &'w Shared,
-    files: &'w mut Files,
-    txn: &'w WriteTransaction,
-    /// Threds as this group has changed them.
-    changed: HashMap<ThredId, Changed>,
-    /// In the order of the commits.
-    entries: Vec<(ThredId, u64, Arc<thredcore::port::Commit>)>,
-    /// New items of the event queue, by order, in the order of the operations.
-    published: Vec<u64>,
-    newly_ended: Vec<ThredId>,
-    forgotten: Vec<ThredId>,
-    moved: Vec<(ThredId, u64)>,
-    patterns_version: u64,
-    /// Whether anything is to be written beside what the segments hold.
-    is_dirty: bool,
-}
-
-struct Changed {
-    before: Option<Arc<ThredState>>,
-    state: Arc<ThredState>,
-    head: Head,
-}
-
-/// A group that has been written.
-pub(super) struct Written {
-    changed: HashMap<ThredId, Changed>,
-    entries: Vec<(ThredId, u64, Arc<thredcore::port::Commit>)>,
-    published: Vec<u64>,
-    newly_ended: Vec<ThredId>,
-    forgotten: Vec<ThredId>,
-    moved: Vec<(ThredId, u64)>,
-    patterns_version: u64,
-    pub(super) is_dirty: bool,
+    pub(super) shared: &'w Shared,
+    pub(super) files: &'w mut Files,
+    pub(super) txn: &'w WriteTransaction,
+    pub(super) made: Written,
 }
 
 impl<'w> Group<'w> {
     pub(super) fn new(shared: &'w Shared, files: &'w mut Files, txn: &'w WriteTransaction) -> Self {
-        Self {
-            shared,
-            files,
-            txn,
-            changed: HashMap::new(),
-            entries: vec![],
-            published: vec![],
-            newly_ended: vec![],
-            forgotten: vec![],
-            moved: vec![],
-            patterns_version: shared.patterns_version.load(Ordering::Acquire),
-            is_dirty: false,
-        }
+        let patterns_version = shared.patterns_version.load(Ordering::Acquire);
+        Self { shared, files, txn, made: Written { patterns_version, ..Written::default() } }
     }
 
     /// Takes an operation in; its outcome holds if the group is written.
@@ -140,7 +52,7 @@ impl<'w> Group<'w> {
                 for (_, body) in items {
                     let order = self.files.events.next();
                     self.files.events.push(order, 0, body.clone(), true);
-                    self.published.push(order);
+                    self.made.published.push(order);
                 }
                 self.exhume(Queue::Events, redriven)?;
             }
@@ -166,7 +78,8 @@ impl<'w> Group<'w> {
                 _ = ready(self.shared.small().release(places));
                 let mut table = self.txn.open_table(tables::PLACES)?;
                 for (pattern, thred) in places {
-                    self.is_dirty |= table.remove((pattern.as_str(), thred.as_str()))?.is_some();
+                    self.made.is_dirty |=
+                        table.remove((pattern.as_str(), thred.as_str()))?.is_some();
                 }
             }
             What::PutPattern(pattern, body) => {
@@ -188,7 +101,7 @@ impl<'w> Group<'w> {
                 let held = ready(small.leases(name, i64::MIN)).unwrap_or_default();
                 if !held.iter().any(|lease| lease.name == *name) {
                     let mut table = self.txn.open_table(tables::LEASES)?;
-                    self.is_dirty |= table.remove(&**name)?.is_some();
+                    self.made.is_dirty |= table.remove(&**name)?.is_some();
                 }
             }
             What::Discard(queue, numbers) => self.exhume(*queue, numbers)?,
@@ -212,7 +125,7 @@ impl<'w> Group<'w> {
                 if let Some(lost) = lost {
                     table.remove((*queue as u8, *lost))?;
                 }
-                self.is_dirty = true;
+                self.made.is_dirty = true;
             }
             What::Tried { queue, attempts } => {
                 let live = attempts.iter().filter(|(order, _)| match queue {
@@ -222,7 +135,7 @@ impl<'w> Group<'w> {
                 let mut table = self.txn.open_table(tables::ATTEMPTS)?;
                 for (order, attempts) in live {
                     table.insert((*queue as u8, *order), *attempts)?;
-                    self.is_dirty = true;
+                    self.made.is_dirty = true;
                 }
             }
             What::Flush => {}
@@ -232,7 +145,7 @@ impl<'w> Group<'w> {
                     table.insert((*queue as u8, *order), *attempts)?;
                 }
                 self.txn.open_table(tables::META)?.insert(tables::META_CLEAN, 1)?;
-                self.is_dirty = true;
+                self.made.is_dirty = true;
             }
         }
         Ok(Outcome::Done)
@@ -254,7 +167,7 @@ impl<'w> Group<'w> {
     fn commit(&mut self, draft: &Draft) -> Result<Committed, RedbError> {
         let commit = &draft.commit;
         let id = &commit.state.id;
-        let stored = match self.changed.get(id) {
+        let stored = match self.made.threds.get(id) {
             Some(changed) => Some((changed.state.clone(), changed.head)),
             None => match self.shared.states(std::slice::from_ref(id)) {
                 Ok(mut states) => states.pop().flatten(),
@@ -280,17 +193,17 @@ impl<'w> Group<'w> {
             self.files.states.remove(head.place);
         }
         if !commit.outbox.is_empty() {
-            self.entries.push((id.clone(), step, commit.clone()));
+            self.made.entries.push((step, commit.clone()));
         }
         if !commit.state.status.is_live() && state.is_none_or(|state| state.status.is_live()) {
-            self.newly_ended.push(id.clone());
+            self.made.newly_ended.push(id.clone());
         }
         let (state, head) = (commit.state.clone(), Head { place, step });
-        match self.changed.get_mut(id) {
+        match self.made.threds.get_mut(id) {
             Some(changed) => (changed.state, changed.head) = (state, head),
             None => {
                 let before = stored.map(|(state, _)| state);
-                self.changed.insert(id.clone(), Changed { before, state, head });
+                self.made.threds.insert(id.clone(), Changed { before, state, head });
             }
         }
         Ok(Committed::Applied)
@@ -307,7 +220,7 @@ impl<'w> Group<'w> {
             if self.files.steps.is_live(*step) {
                 self.files.partly.insert(*step);
                 self.txn.open_table(tables::PARTLY)?.insert(step, &***rest)?;
-                self.is_dirty = true;
+                self.made.is_dirty = true;
             }
         }
         Ok(())
@@ -323,7 +236,7 @@ impl<'w> Group<'w> {
                 let mut times = self.txn.open_table(tables::PLACE_TIMES)?;
                 let last = times.get(pattern)?.map_or(wanted.now, |last| last.value());
                 times.insert(pattern, last.max(wanted.now))?;
-                self.is_dirty = true;
+                self.made.is_dirty = true;
             }
         }
         Ok(Outcome::Reserved(reserved))
@@ -336,7 +249,7 @@ impl<'w> Group<'w> {
             let text = serde_json::to_vec(lease)
                 .map_err(|error| RedbError::damaged("lease", &lease.name, error))?;
             self.txn.open_table(tables::LEASES)?.insert(&*lease.name, &*text)?;
-            self.is_dirty = true;
+            self.made.is_dirty = true;
         }
         Ok(Outcome::Held(held))
     }
@@ -345,8 +258,8 @@ impl<'w> Group<'w> {
         let small = self.shared.small();
         let before = ready(small.patterns_version()).unwrap_or(0);
         change(&small);
-        self.patterns_version += ready(small.patterns_version()).unwrap_or(0) - before;
-        self.is_dirty = true;
+        self.made.patterns_version += ready(small.patterns_version()).unwrap_or(0) - before;
+        self.made.is_dirty = true;
     }
 
     /// Removes dead letters.
@@ -356,7 +269,7 @@ impl<'w> Group<'w> {
             for number in numbers {
                 table.remove((queue as u8, *number))?;
             }
-            self.is_dirty = true;
+            self.made.is_dirty = true;
         }
         Ok(())
     }
@@ -365,7 +278,7 @@ impl<'w> Group<'w> {
         if !orders.is_empty() {
             let mut table = self.txn.open_table(tables::ATTEMPTS)?;
             for order in orders {
-                self.is_dirty |= table.remove((queue as u8, *order))?.is_some();
+                self.made.is_dirty |= table.remove((queue as u8, *order))?.is_some();
             }
         }
         Ok(())
@@ -376,13 +289,13 @@ impl<'w> Group<'w> {
         self.retire(bounds.ended_threds);
         self.gather()?;
         let below = self.files.steps.next().saturating_sub(bounds.history_steps);
-        if self.patterns_version != self.shared.patterns_version.load(Ordering::Acquire) {
+        if self.made.patterns_version != self.shared.patterns_version.load(Ordering::Acquire) {
             let mut meta = self.txn.open_table(tables::META)?;
-            meta.insert(tables::META_PATTERNS, self.patterns_version)?;
+            meta.insert(tables::META_PATTERNS, self.made.patterns_version)?;
         }
-        let files = self.files;
+        let files = &mut *self.files;
         let parts = [&mut files.states, &mut files.steps, &mut files.events, &mut files.messages];
-        let mut is_dirty = self.is_dirty;
+        let mut is_dirty = self.made.is_dirty;
         for part in parts {
             is_dirty |= part.is_dirty();
             part.write(self.txn)?;
@@ -390,137 +303,13 @@ impl<'w> Group<'w> {
         if is_dirty && files.steps.is_prunable(below) {
             files.steps.prune(below, self.txn)?;
         }
-        Ok(Written {
-            changed: self.changed,
-            entries: self.entries,
-            published: self.published,
-            newly_ended: self.newly_ended,
-            forgotten: self.forgotten,
-            moved: self.moved,
-            patterns_version: self.patterns_version,
-            is_dirty,
-        })
-    }
-
-    /// Forgets the threds that ended first, unless they have something left to publish.
-    fn retire(&mut self, limit: usize) {
-        // More than came in, so that a jam of unpublished ones dissolves; but not without bound.
-        let most = 2 * self.newly_ended.len() + 16;
-        let excess = self.files.ended.len().saturating_sub(limit).min(most);
-        let oldest: Vec<_> = self.files.ended.drain(..excess).collect();
-        for id in oldest {
-            let shard = lock(self.shared.shard(&id));
-            let is_busy = shard.outboxes.contains_key(&id) || self.changed.contains_key(&id);
-            let head = shard.heads.get(&id).copied();
-            drop(shard);
-            match head {
-                _ if is_busy => self.files.ended.push_back(id),
-                Some(head) => {
-                    self.files.states.remove(head.place);
-                    self.forgotten.push(id);
-                }
-                None => {}
-            }
-        }
-    }
-
-    /// Moves live threds out of segments that hold little else.
-    fn gather(&mut self) -> Result<(), RedbError> {
-        let sparse = self.files.states.take_sparse();
-        if sparse.is_empty() {
-            return Ok(());
-        }
-        let table = self.txn.open_table(STATES.data)?;
-        for (_, numbers) in sparse {
-            let mut found = vec![];
-            for number in numbers {
-                let item = segments::read(&table, number, |step, body| {
-                    texts::header(body).map(|header| (number, step, header, body.to_vec()))
-                })?;
-                found.extend(item.transpose()?);
-            }
-            // Those that ended will go soon by themselves.
-            if !found.iter().any(|(.., header, _)| header.is_live) {
-                continue;
-            }
-            for (number, step, header, body) in found {
-                let place = self.files.states.next();
-                let here = match self.changed.get_mut(&header.id) {
-                    Some(changed) if changed.head.place == number => {
-                        changed.head.place = place;
-                        true
-                    }
-                    Some(_) => false,
-                    None => {
-                        let head =
-                            lock(self.shared.shard(&header.id)).heads.get(&header.id).copied();
-                        let here = head == Some(Head { place: number, step });
-                        if here {
-                            self.moved.push((header.id, place));
-                        }
-                        here
-                    }
-                };
-                if here {
-                    self.files.states.remove(number);
-                    self.files.states.push(place, step, Body::new(body), true);
-                }
-            }
-        }
-        Ok(())
+        self.made.is_dirty = is_dirty;
+        Ok(self.made)
     }
 }
 
 /// A lease that runs for less is not written: a minute.
 const SHORT_LEASE: i64 = 60_000;
-
-impl Written {
-    /// Makes visible what is durable now.
-    pub(super) fn show(
-        self,
-        shared: &Shared,
-        files: &mut Files,
-        ops: &mut [super::Op],
-        new: &[(usize, Vec<bool>)],
-    ) {
-        for (id, place) in self.moved {
-            if let Some(head) = lock(shared.shard(&id)).heads.get_mut(&id) {
-                head.place = place;
-            }
-        }
-        let mut entries: HashMap<ThredId, Vec<Unpublished>> = HashMap::new();
-        for (id, step, commit) in self.entries {
-            let made = commit.outbox.iter().cloned();
-            let made = made.map(|entry| Unpublished { step, entry });
-            entries.entry(id).or_default().extend(made);
-        }
-        for (id, changed) in self.changed {
-            let made = entries.remove(&id).unwrap_or_default();
-            shared.update(changed.before.as_deref(), &changed.state, changed.head, made);
-        }
-        for id in self.forgotten {
-            lock(shared.shard(&id)).heads.remove(&id);
-        }
-        files.ended.extend(self.newly_ended);
-        shared.patterns_version.store(self.patterns_version, Ordering::Release);
-        let mut orders = self.published.into_iter();
-        for op in ops.iter_mut() {
-            if let What::Publish { items, .. } = &mut op.what {
-                let kept = |payload: Inbound, order| Kept { payload, order, attempts: 0 };
-                let items = std::mem::take(items).into_iter().map(|(item, _)| item);
-                shared
-                    .event_q
-                    .restore(items.zip(orders.by_ref()).map(|(it, order)| kept(it, order)));
-            }
-        }
-        for (op, new) in new {
-            if let What::Unmoved(records) = &ops[*op].what {
-                let new = records.iter().zip(new).filter(|(_, new)| **new);
-                new.for_each(|((record, ..), _)| shared.unmoved(record.log_type));
-            }
-        }
-    }
-}
 
 /// The result of a call that never waits.
 pub(super) fn ready<T>(future: impl Future<Output = T>) -> T {

@@ -22,7 +22,8 @@ use thredlib::{MessageId, PatternModel, ThredId};
 
 use super::{
     Journal,
-    group::{Files, Unmoved, ready},
+    files::{Files, Unmoved},
+    group::ready,
     lock,
     writer::Writer,
 };
@@ -175,8 +176,7 @@ fn unmoved(txn: &WriteTransaction, last: u64) -> Result<Unmoved, RedbError> {
         found.extend(key);
         next = before;
     }
-    let mut unmoved = Unmoved::default();
-    unmoved.last = last;
+    let mut unmoved = Unmoved::new(last);
     for (event, decision) in found.iter().rev() {
         unmoved.insert(event, *decision);
     }

@@ -15,9 +15,12 @@
 //!
 //! All others are answered when they are durable.
 
+mod files;
 mod group;
 mod load;
+mod tidy;
 mod writer;
+mod written;
 
 use std::{
     sync::{

@@ -12,7 +12,8 @@ use std::{
 
 use super::{
     Op, Outcome, What,
-    group::{Bounds, Files, Group},
+    files::Files,
+    group::{Bounds, Group},
     load::load,
 };
 use crate::{

@@ -111,7 +111,10 @@ impl RedbMessageQ {
                 self.journal.breathe().await;
                 return Ok(());
             }
-            let room = async { Ok(room.await) };
+            let room = async {
+                room.await;
+                Ok(())
+            };
             until_closed(shared, "publish messages", room).await.map_err(|error| (done, error))?;
         }
     }

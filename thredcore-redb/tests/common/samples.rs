@@ -94,6 +94,7 @@ pub(crate) fn step(
         log: vec![record],
         event: Some(event.clone()),
         command: None,
+        facts: Default::default(),
         state: Arc::new(state),
     }
 }
