@@ -16,6 +16,9 @@ use crate::{backend::Place, bench::{Queue, Store, Workload}};
 #[command(name = "srvthreds", version, propagate_version = true)]
 #[command(after_help = "Examples:
   srvthreds validate patterns/
+  srvthreds run --patterns patterns/ --events day.jsonl > messages.jsonl
+  srvthreds run --data data/ --patterns patterns/ < events.jsonl
+  srvthreds threds list --data data/
   srvthreds schema > pattern.schema.json")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -50,7 +53,9 @@ pub(crate) enum Command {
 /// then are dropped, unless --linger or --wait says otherwise. SIGINT and SIGTERM end the input;
 /// what was taken in is still finished.
 ///
-/// Live (--data or --redis): events, threds, timers and messages are kept in a store. The program
+/// Live (--data or --redis): events, threds, timers and messages are kept in a store: in the files of
+/// a directory, for one process; or on Redis, where any number of processes on any machines share the
+/// work, those without --patterns with the patterns that are stored there. The program
 /// goes on when the input has ended, until it is interrupted, and the next start goes on where this
 /// one was, also after a crash. An event that was accepted is not lost; a message is printed again
 /// if the program dies before the store knows that it was written. On SIGINT or SIGTERM it stops
@@ -94,8 +99,6 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "redis")]
     data: Option<PathBuf>,
 
-    /// Keep everything there, and run until interrupted; any number of processes, on any machines,
-    /// share the work.
     #[command(flatten)]
     redis: RedisArgs,
 

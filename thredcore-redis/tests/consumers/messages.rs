@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use thredcore::port::{DeadLetterFilter, EventQ, MessageQ};
+use thredcore::port::{DeadLetterFilter, MessageQ};
 use thredcore_redis::{Request, Tag};
 
 use crate::{process::*, servers};

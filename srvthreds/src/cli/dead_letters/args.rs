@@ -28,12 +28,26 @@ pub(crate) enum DeadLettersCommand {
     /// Lists dead letters, oldest first.
     List(ListArgs),
     /// Shows dead letters in full.
+    #[command(after_help = "Examples:
+  srvthreds dead-letters show --data data/ events/3
+  srvthreds dead-letters show --data data/ --reason timeout --json | jq .deadLetters[].event")]
     Show(ChosenArgs),
     /// Sends dead letters on their way again, and removes them from here.
     ///
-    /// What moved before they failed does not move again.
+    /// An event goes to the threds and patterns that it concerns now; a thred that it has moved
+    /// before does not move again. Nothing is asked, so say which: ids, a filter, or --all.
+    #[command(after_help = "Examples:
+  srvthreds dead-letters redrive --data data/ events/3 messages/1
+  srvthreds dead-letters redrive --data data/ --reason 'reaction `fail`' --limit 100
+  srvthreds dead-letters redrive --redis redis://localhost --queue messages")]
     Redrive(ChosenArgs),
     /// Removes dead letters for good.
+    ///
+    /// Nothing is asked, so say which: ids, a filter, or --all.
+    #[command(after_help = "Examples:
+  srvthreds dead-letters drop --data data/ events/3
+  srvthreds dead-letters drop --data data/ --reason 'no such'
+  srvthreds dead-letters drop --data data/ --all")]
     Drop(ChosenArgs),
 }
 
@@ -54,6 +68,10 @@ pub(crate) struct FilterArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  srvthreds dead-letters list --data data/
+  srvthreds dead-letters list --data data/ --queue messages --limit 20
+  srvthreds dead-letters list --redis redis://localhost --json | jq -r .deadLetters[].reason")]
 pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) store: StoreArgs,

@@ -65,8 +65,14 @@ pub(crate) fn run(args: &RunArgs, color: Color) -> io::Result<Outcome> {
     };
     let runtime = runtime(args)?;
     let outcome = runtime.block_on(async {
-        match Run::start(setup, args, Printer { colours }).await {
-            Ok(run) => run.until_end(input, args).await,
+        let mut interrupts = Interrupts::listen()?;
+        let started = tokio::select! {
+            biased;
+            () = interrupts.next() => return Ok(refuse(Outcome::Bad, "interrupted while starting")),
+            started = Run::start(setup, args, Printer { colours }) => started,
+        };
+        match started {
+            Ok(run) => run.until_end(input, args, interrupts).await,
             Err(outcome) => Ok(outcome),
         }
     });
@@ -129,7 +135,11 @@ impl Run {
                 .await?;
         let running = engine.start();
         if backends.is_durable() {
-            let patterns = count(engine.library().all().count(), "pattern");
+            let patterns = engine.library().all().count();
+            if patterns == 0 {
+                eprintln!("warning: there is no pattern yet, so no event starts a thred");
+            }
+            let patterns = count(patterns, "pattern");
             eprintln!("ready: {patterns}, store: {}", printable(&args.place().to_string()));
         }
         let since = Instant::now();
@@ -148,8 +158,12 @@ impl Run {
     }
 
     /// Works until the input has ended or somebody ends it, finishes, and says what it came to.
-    async fn until_end(self, input: Input, args: &RunArgs) -> io::Result<Outcome> {
-        let mut interrupts = Interrupts::listen()?;
+    async fn until_end(
+        self,
+        input: Input,
+        args: &RunArgs,
+        mut interrupts: Interrupts,
+    ) -> io::Result<Outcome> {
         let Self { engine, running, agent, backends, outlet, printing, traffic, .. } = self;
         let durable = backends.is_durable();
         let mut feed = Feed::new(&engine, &traffic, durable);

@@ -30,8 +30,11 @@ pub(super) struct Outlet {
     store: Arc<dyn MessageQ>,
     /// Topics with somebody behind them.
     answered: Vec<Topic>,
-    /// Topics that a message has been on; and those of the directory.
-    topics: watch::Sender<Vec<Topic>>,
+    /// The topics whose messages leave here. Of a store that is this process's alone, all that a
+    /// message has been on; of one that others share, those that were given.
+    topics: watch::Sender<Arc<Vec<Topic>>>,
+    /// Whether other processes take messages from the store.
+    shared: bool,
     /// Messages for the agent.
     handed: tokio::sync::Mutex<mpsc::UnboundedReceiver<Delivery<Routed>>>,
     published: AtomicU64,
@@ -66,8 +69,9 @@ impl Outlet {
         topics.extend_from_slice(&answered);
         let outlet = Arc::new(Self {
             store: backends.message_q(),
+            shared: backends.is_shared(),
             answered,
-            topics: watch::Sender::new(topics),
+            topics: watch::Sender::new(Arc::new(topics)),
             handed: handed.into(),
             published: AtomicU64::new(0),
             printed: AtomicU64::new(0),
@@ -90,8 +94,12 @@ impl Outlet {
 
     /// Adds topics whose messages leave.
     pub(super) fn also(&self, topics: Vec<Topic>) {
+        if topics.is_empty() {
+            return;
+        }
         self.topics.send_if_modified(|known| {
             let before = known.len();
+            let known = Arc::make_mut(known);
             for topic in topics {
                 if !known.contains(&topic) {
                     known.push(topic);
@@ -99,6 +107,18 @@ impl Outlet {
             }
             known.len() > before
         });
+    }
+
+    /// Messages are on these topics: of a store of its own the process prints all.
+    fn meet<'t>(&self, topics: impl Iterator<Item = &'t Topic>) {
+        if self.shared {
+            return;
+        }
+        let new: Vec<_> = {
+            let known = self.topics.borrow();
+            topics.filter(|topic| !known.contains(topic)).cloned().collect()
+        };
+        self.also(new);
     }
 
     /// How many messages have been published.
@@ -223,7 +243,7 @@ impl Printer {
             let received = tokio::select! {
                 biased;
                 () = outlet.stop.notified() => return,
-                changed = topics.changed(), if self.backends.is_shared() => match changed {
+                changed = topics.changed(), if outlet.shared => match changed {
                     Ok(()) => continue,
                     Err(_) => return,
                 },
@@ -231,8 +251,17 @@ impl Printer {
             };
             match received {
                 Ok(deliveries) => {
-                    let chunk = self.take(deliveries);
+                    let mut chunk = self.take(deliveries);
+                    let done = match self.backends.is_durable() {
+                        true => vec![],
+                        // What is in memory is lost with the process, written or not.
+                        false => std::mem::take(&mut chunk.tags),
+                    };
+                    outlet.unwritten.fetch_add(chunk.tags.len(), Ordering::SeqCst);
                     if self.chunks.send(chunk).await.is_err() {
+                        return;
+                    }
+                    if !done.is_empty() && outlet.store.ack(&done).await.is_err() {
                         return;
                     }
                 }
@@ -253,7 +282,7 @@ impl Printer {
         let outlet = &*self.outlet;
         let mut chunk = Chunk::default();
         let mut printed = 0;
-        outlet.also(unknown(outlet, deliveries.iter().map(|delivery| &delivery.payload.topic)));
+        outlet.meet(deliveries.iter().map(|delivery| &delivery.payload.topic));
         for delivery in deliveries {
             let Routed { topic, message } = &delivery.payload;
             let answered = outlet.answered.contains(topic);
@@ -270,23 +299,14 @@ impl Printer {
             }
         }
         outlet.printed.fetch_add(printed, Ordering::SeqCst);
-        outlet.unwritten.fetch_add(chunk.tags.len(), Ordering::SeqCst);
         chunk
     }
-}
-
-/// The topics among these that no message has been on so far.
-fn unknown<'t>(outlet: &Outlet, topics: impl Iterator<Item = &'t Topic>) -> Vec<Topic> {
-    let known = outlet.topics.borrow();
-    let mut new: Vec<_> = topics.filter(|topic| !known.contains(topic)).cloned().collect();
-    new.dedup();
-    new
 }
 
 #[async_trait]
 impl MessageQ for Outlet {
     async fn publish(&self, messages: Vec<Routed>) -> Vec<Result<(), PortError>> {
-        self.also(unknown(self, messages.iter().map(|routed| &routed.topic)));
+        self.meet(messages.iter().map(|routed| &routed.topic));
         self.published.fetch_add(messages.len() as u64, Ordering::SeqCst);
         self.store.publish(messages).await
     }

@@ -53,8 +53,10 @@ fn write(
             Ok(chunk) if tags.len() < UNFLUSHED => Some(chunk),
             next => {
                 out.flush()?;
-                // Nobody waits for them: the program ends.
-                let _ = written.send(std::mem::take(&mut tags));
+                if !tags.is_empty() {
+                    // Without a receiver nobody waits for them: the program ends.
+                    let _ = written.send(std::mem::take(&mut tags));
+                }
                 next.ok().or_else(|| chunks.blocking_recv())
             }
         };
