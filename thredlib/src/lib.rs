@@ -23,6 +23,7 @@ mod limits;
 mod pattern;
 
 pub mod expr;
+pub mod json;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod task;

@@ -12,7 +12,7 @@ use thredcore::{
     Engine,
     port::{Delivery, Directory, Routed},
 };
-use thredlib::{Event, Topic};
+use thredlib::{Event, Topic, json::View};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{
@@ -339,7 +339,7 @@ impl Client {
                 let message = &delivery.payload.message;
                 bytes.clear();
                 serde_json::to_writer(&mut bytes, message)?;
-                let n = message.event.value_named("n").and_then(|n| n.as_u64());
+                let n = message.event.view_named("n").and_then(View::as_u64);
                 let n = n.and_then(|n| usize::try_from(n).ok()).ok_or("a message has no number")?;
                 came += 1;
                 if let Some(failure) = take(n, &message.event) {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use thredlib::{
-    ExprError, InputKind, SpawnType, Template,
+    EventData, ExprError, InputKind, SpawnType, Template,
     expr::{Expression, Scope},
 };
 
@@ -79,15 +79,15 @@ pub enum DataSource {
 
 impl DataSource {
     /// The data; `Err(None)` when the result is no object.
-    pub(crate) fn build(&self, scope: &mut Scope) -> Result<Map<String, Value>, Option<ExprError>> {
-        let value = match self {
-            Self::Template(template) => template.render(scope)?,
-            Self::Expression(xpr) => xpr.evaluate(scope)?,
+    pub(crate) fn build(&self, scope: &mut Scope) -> Result<EventData, Option<ExprError>> {
+        let data = match self {
+            Self::Template(template) => template.render_data(scope)?,
+            Self::Expression(xpr) => match xpr.evaluate(scope)? {
+                Some(Value::Object(map)) => Some(map.into()),
+                _ => None,
+            },
         };
-        match value {
-            Some(Value::Object(map)) => Ok(map),
-            _ => Err(None),
-        }
+        data.ok_or(None)
     }
 }
 

@@ -208,7 +208,7 @@ impl<'a> Step<'a> {
             None => None,
         };
         let trace = scope.event().trace.clone();
-        let outbound = self.make_event(TELL.clone(), Some(EventData::from(data)), re, trace);
+        let outbound = self.make_event(TELL.clone(), Some(data), re, trace);
         let to = publish.to.render(scope).map_err(|error| self.failed(error))?;
         let addresses = super::recipients::addresses(to.unwrap_or_default())
             .map_err(|what| self.misshapen(what))?;
