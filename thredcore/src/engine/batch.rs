@@ -9,6 +9,7 @@ use thredlib::{Event, ThredId};
 
 use super::{Engine, Held, Stopped};
 use crate::{
+    hash::FastHash,
     pattern::{Library, Pattern},
     port::{Command, Delivery, DeliveryTag, Directory, Inbound, LogRecord, Routed, Start},
     thred::World,
@@ -106,7 +107,7 @@ impl Batch {
             cases,
             matched: 0,
             tasks: VecDeque::new(),
-            held: Held::new(),
+            held: Held::default(),
             library: engine.library(),
             directory,
             watchers: engine.watchers(),
@@ -153,7 +154,7 @@ impl Batch {
         if self.tasks.iter().all(|task| task.what.thred_id().is_none()) {
             return Some(self.tasks.drain(..).collect());
         }
-        let mut busy = HashSet::new();
+        let mut busy: HashSet<_, FastHash> = HashSet::default();
         let (mut round, mut later) = (Vec::new(), VecDeque::new());
         for task in self.tasks.drain(..) {
             match task.what.thred_id() {

@@ -8,12 +8,14 @@ use std::{
 use thredlib::ThredId;
 use tokio::sync::Notify;
 
+use crate::hash::FastHash;
+
 /// An unbound event is worked on in the partition of its source, but the answer to what it puts out
 /// comes in by the partition of the thred: it may be there before the outbox is cleared. Waiting
 /// for that moment saves publishing the same again.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    threds: Mutex<HashSet<ThredId>>,
+    threds: Mutex<HashSet<ThredId, FastHash>>,
     done: Notify,
 }
 
@@ -58,7 +60,7 @@ impl Outgoing {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<ThredId>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<ThredId, FastHash>> {
         self.threds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

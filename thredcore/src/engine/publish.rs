@@ -18,10 +18,10 @@ impl Engine {
     ) -> Result<(), Stopped> {
         for thred in std::mem::take(&mut batch.unpublished) {
             if let Some(loaded) = batch.held.get_mut(&thred) {
-                published.push(Published { thred, entries: std::mem::take(&mut loaded.outbox) });
+                published.push(Published::of(thred, std::mem::take(&mut loaded.outbox)));
             }
         }
-        published.retain(|it| !it.entries.is_empty());
+        published.retain(|it| it.entries().next().is_some());
         if !published.is_empty() {
             self.publish_outboxes(published).await?;
         }
@@ -31,23 +31,25 @@ impl Engine {
 
     /// Publishes outboxes and clears them; insists until all of it is confirmed.
     pub(super) async fn publish_outboxes(&self, outboxes: Vec<Published>) -> Result<(), Stopped> {
-        let mut messages = Vec::new();
+        let mut messages = Vec::with_capacity(outboxes.len());
         let mut commands: Vec<Inbound> = Vec::new();
         let mut places: Vec<(PatternId, ThredId)> = Vec::new();
         let mut done: Vec<(ThredId, Vec<MessageId>)> = Vec::with_capacity(outboxes.len());
-        for Published { thred, entries } in outboxes {
-            let mut ids = Vec::with_capacity(entries.len());
-            for entry in entries {
-                ids.push(entry.id);
-                match entry.outgoing {
+        for outbox in outboxes {
+            let mut ids = Vec::with_capacity(outbox.entries().count());
+            for entry in outbox.entries() {
+                ids.push(entry.id.clone());
+                match &entry.outgoing {
                     Outgoing::Message { topic, message } => {
-                        messages.push(Routed { topic, message })
+                        messages.push(Routed { topic: topic.clone(), message: message.clone() })
                     }
-                    Outgoing::Command(command) => commands.push(Inbound::Command(command)),
-                    Outgoing::Release(pattern) => places.push((pattern, thred.clone())),
+                    Outgoing::Command(command) => commands.push(Inbound::Command(command.clone())),
+                    Outgoing::Release(pattern) => {
+                        places.push((pattern.clone(), outbox.thred.clone()))
+                    }
                 }
             }
-            done.push((thred, ids));
+            done.push((outbox.thred, ids));
         }
         let mut publishing = pin!(async {
             self.publish_messages(messages).await?;
@@ -126,7 +128,7 @@ impl Engine {
                 .into_iter()
                 .flatten()
                 .filter(|it| !self.0.outgoing.contains(&it.thred_id))
-                .map(|it| Published { thred: it.thred_id, entries: it.entries })
+                .map(|it| Published::of(it.thred_id, it.entries))
                 .collect();
             if outboxes.is_empty() {
                 break;

@@ -19,9 +19,12 @@ use super::{
     lane::{Buried, DeadLetters, Item, Kept, Lane},
     lock,
 };
-use crate::port::{
-    Clock, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, Routed,
-    SystemClock,
+use crate::{
+    hash::FastHash,
+    port::{
+        Clock, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, Routed,
+        SystemClock,
+    },
 };
 
 /// Limits of a [`MemoryMessageQ`].
@@ -80,7 +83,7 @@ pub struct MemoryMessageQ {
 #[derive(Debug)]
 struct State {
     topics: Vec<TopicState>,
-    numbers: HashMap<Topic, usize>,
+    numbers: HashMap<Topic, usize, FastHash>,
     published: u64,
     received: usize,
     closed: bool,
@@ -212,7 +215,7 @@ impl MemoryMessageQ {
         Self {
             state: Mutex::new(State {
                 topics: vec![],
-                numbers: HashMap::new(),
+                numbers: HashMap::default(),
                 published: 0,
                 received: 0,
                 closed: false,

@@ -5,7 +5,7 @@ use std::{fmt, sync::OnceLock};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::json::{Built, Builder, Compact, Members, View};
+use crate::json::{Builder, Built, Compact, Members, View};
 
 /// The payload of an event: a JSON object. The well-known fields (`title`, `description`,
 /// `display`, `advice`, `content`, `error`) are read through [`Event`](super::Event)'s methods.

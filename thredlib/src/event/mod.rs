@@ -8,9 +8,7 @@ use std::{fmt, sync::Arc};
 use serde::ser::SerializeMap;
 use serde_json::{Map, Value};
 
-use crate::{
-    EventId, ParticipantId, ThredId, error::EventError, id::new_event_id, json::View,
-};
+use crate::{EventId, ParticipantId, ThredId, error::EventError, id::new_event_id, json::View};
 
 pub use data::EventData;
 

@@ -7,7 +7,10 @@ use serde::{
     de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
 
-use super::{Number, build::{Builder, Built, Open}};
+use super::{
+    Number,
+    build::{Builder, Built, Open},
+};
 
 impl Builder {
     /// Reads one object.

@@ -23,7 +23,10 @@ fn a_compact_value_reads_and_writes_as_any_other() {
         serde_json::to_string(&read.root()).unwrap(),
         serde_json::to_string(&expected).unwrap()
     );
-    assert_eq!(read.root().get("o").and_then(|o| o.get("x")).map(View::to_value), Some(true.into()));
+    assert_eq!(
+        read.root().get("o").and_then(|o| o.get("x")).map(View::to_value),
+        Some(true.into())
+    );
     assert!(read.root().get("z").is_none());
 }
 

@@ -2,10 +2,6 @@
 
 use std::{cell::RefCell, fmt, panic::AssertUnwindSafe, rc::Rc};
 
-use jsonata_core::{
-    evaluator::{Context, Evaluator, EvaluatorError, EvaluatorOptions},
-    value::JValue,
-};
 use super::{
     super::{ExprError, Locals, Scope},
     Jsonata,
@@ -13,6 +9,10 @@ use super::{
     host::{self, Host},
 };
 use crate::{EventData, ExprLimits, json::View};
+use jsonata_core::{
+    evaluator::{Context, Evaluator, EvaluatorError, EvaluatorOptions},
+    value::JValue,
+};
 
 /// Levels of evaluation that a nested call takes, about.
 const LEVELS_PER_CALL: usize = 6;
