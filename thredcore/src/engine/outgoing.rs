@@ -42,10 +42,6 @@ impl Outgoing {
         self.lock().len()
     }
 
-    pub(super) fn contains(&self, thred: &ThredId) -> bool {
-        self.lock().contains(thred)
-    }
-
     /// Waits until none of the threds is being published; says whether it had to wait.
     pub(super) async fn wait_for(&self, threds: &[ThredId]) -> bool {
         let mut waited = false;
@@ -58,6 +54,15 @@ impl Outgoing {
             waited = true;
             done.await;
         }
+    }
+
+    /// Those of the threds that are not being published.
+    pub(super) fn idle<'a>(
+        &self,
+        threds: impl Iterator<Item = &'a ThredId>,
+    ) -> HashSet<ThredId, FastHash> {
+        let busy = self.lock();
+        threds.filter(|thred| !busy.contains(*thred)).cloned().collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<ThredId, FastHash>> {
