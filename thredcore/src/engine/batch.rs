@@ -61,6 +61,12 @@ pub(super) struct Task {
     pub(super) conflicts: u32,
 }
 
+impl Task {
+    fn thred_id(&self) -> Option<&ThredId> {
+        self.what.thred_id()
+    }
+}
+
 /// What is to be done.
 #[derive(Clone)]
 pub(super) enum What {
@@ -155,9 +161,13 @@ impl Batch {
             return Some(self.tasks.drain(..).collect());
         }
         let mut busy: HashSet<_, FastHash> = HashSet::default();
-        let (mut round, mut later) = (Vec::new(), VecDeque::new());
+        let (mut round, mut later) = (Vec::<Task>::new(), VecDeque::new());
         for task in self.tasks.drain(..) {
             match task.what.thred_id() {
+                // Much for one thred often comes together.
+                Some(id) if round.last().and_then(Task::thred_id) == Some(id) => {
+                    later.push_back(task);
+                }
                 Some(id) if !busy.insert(id.clone()) => later.push_back(task),
                 _ => round.push(task),
             }

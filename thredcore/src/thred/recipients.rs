@@ -13,9 +13,10 @@ use crate::port::{Directory, LogType, OutboxEntry, Outgoing};
 /// Who gets an event, in order, nobody twice.
 pub(super) type Recipients = Vec<ParticipantId>;
 
-/// A list without repetitions; linear while it is short.
+/// A list without repetitions; searched in a line while it is short or little is added.
 struct Unique {
     list: Vec<ParticipantId>,
+    added: usize,
     seen: HashSet<ParticipantId>,
 }
 
@@ -23,14 +24,14 @@ impl Unique {
     const SHORT: usize = 16;
 
     fn new(list: Vec<ParticipantId>) -> Self {
-        let seen = match list.len() > Self::SHORT {
-            true => list.iter().cloned().collect(),
-            false => HashSet::new(),
-        };
-        Self { list, seen }
+        Self { list, added: 0, seen: HashSet::new() }
     }
 
     fn add(&mut self, id: ParticipantId) {
+        self.added += 1;
+        if self.seen.is_empty() && self.list.len().min(self.added) > Self::SHORT {
+            self.seen = self.list.iter().cloned().collect();
+        }
         let known = match self.seen.is_empty() {
             true => self.list.contains(&id),
             false => self.seen.contains(&id),
@@ -46,9 +47,6 @@ impl Unique {
             self.list.reserve_exact(1);
         }
         self.list.push(id);
-        if self.seen.is_empty() && self.list.len() > Self::SHORT {
-            self.seen = self.list.iter().cloned().collect();
-        }
     }
 }
 
