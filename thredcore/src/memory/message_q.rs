@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    lane::{Buried, DeadLetters, Item, Kept, Lane},
+    lane::{Buried, DeadLetters, Item, Kept, Lane, dead_letter_setters},
     lock,
 };
 use crate::{
@@ -54,19 +54,7 @@ impl MemoryMessageQConfig {
         self
     }
 
-    /// Sets how many dead letters are kept.
-    #[must_use]
-    pub fn dead_letters(mut self, letters: usize) -> Self {
-        self.dead_letters = letters;
-        self
-    }
-
-    /// Sets the clock.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
+    dead_letter_setters!();
 }
 
 /// A [`MessageQ`] in memory. Topics come into being when they are named.
