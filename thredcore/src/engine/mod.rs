@@ -182,4 +182,4 @@ impl Engine {
 }
 
 /// States that a batch has seen, by thred.
-type Held = HashMap<thredlib::ThredId, crate::port::Loaded>;
+type Held = HashMap<thredlib::ThredId, crate::port::Loaded, crate::hash::FastHash>;
