@@ -114,7 +114,8 @@ impl Backend {
                 // These are consumers of their own.
                 (Queue::Redis, _) => {
                     let connection = redis.clone().ok_or("no connection")?;
-                    let events = RedisEventQ::open(connection.clone(), RedisEventQConfig::default());
+                    let events =
+                        RedisEventQ::open(connection.clone(), RedisEventQConfig::default());
                     let messages = RedisMessageQ::new(connection, RedisMessageQConfig::default());
                     (Arc::new(events.await?), Arc::new(messages))
                 }

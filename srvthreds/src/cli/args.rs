@@ -9,7 +9,10 @@ use tracing_subscriber::EnvFilter;
 use super::{
     dead_letters::DeadLettersArgs, replay::ReplayArgs, store::RedisArgs, threds::ThredsArgs,
 };
-use crate::{backend::Place, bench::{Queue, Store, Workload}};
+use crate::{
+    backend::Place,
+    bench::{Queue, Store, Workload},
+};
 
 /// Works with thredcore patterns: JSON state machines that match events and send messages.
 #[derive(Debug, Parser)]

@@ -121,11 +121,8 @@ impl Asked {
     }
 }
 
-/// Asks the process that owns a directory, or opens it. Another command may just have it open: that
-/// passes.
+/// Asks the process that owns a directory, or opens it.
 async fn open_directory(directory: &Path) -> Result<Asked, Trouble> {
-    const PATIENCE: Duration = Duration::from_secs(3);
-    const LOOK: Duration = Duration::from_millis(50);
     let place = Place::Directory(directory.to_owned());
     if !place.exists() {
         let name = directory.display();
@@ -133,32 +130,55 @@ async fn open_directory(directory: &Path) -> Result<Asked, Trouble> {
             "there is no store in {name}; `srvthreds run --data {name}` makes one"
         )));
     }
+    if let Some(remote) = owner(directory).await? {
+        return Ok(Asked { queries: remote, alive: true, opened: None });
+    }
+    match open_when_free(&place).await {
+        Ok(backends) => Ok(Asked::direct(backends, false)),
+        // A run may have begun just now.
+        Err(error) if error.in_use => match owner(directory).await? {
+            Some(remote) => Ok(Asked { queries: remote, alive: true, opened: None }),
+            None => Err(Trouble::Store(format!(
+                "{error}; a `srvthreds run` would answer here, but nobody does"
+            ))),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens a store. A command that has it open lets go of it soon, and is waited for; a process that
+/// answers keeps it.
+pub(crate) async fn open_when_free(place: &Place) -> Result<Backends, OpenError> {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    const LOOK: Duration = Duration::from_millis(50);
     let since = Instant::now();
     loop {
-        #[cfg(unix)]
-        match crate::query::Remote::connect(directory).await {
-            Ok(Some(remote)) => {
-                return Ok(Asked { queries: Box::new(remote), alive: true, opened: None });
-            }
-            Ok(None) => {}
-            Err(error) => {
-                let name = directory.display();
-                return Err(Trouble::Store(format!(
-                    "cannot ask the process that works on {name}: {error}; run this as its user"
-                )));
-            }
-        }
         match place.open().await {
-            Ok(backends) => return Ok(Asked::direct(backends, false)),
             Err(error) if error.in_use && since.elapsed() < PATIENCE => {
+                let directory = place.directory().unwrap_or(Path::new(""));
+                if !matches!(owner(directory).await, Ok(None)) {
+                    return Err(error);
+                }
                 tokio::time::sleep(LOOK).await;
             }
-            Err(error) if error.in_use => {
-                return Err(Trouble::Store(format!(
-                    "{error}; a `srvthreds run` would answer here, but nobody does"
-                )));
-            }
-            Err(error) => return Err(error.into()),
+            opened => return opened,
         }
     }
+}
+
+/// The process that works on a directory, if there is one that answers.
+#[cfg(unix)]
+async fn owner(directory: &Path) -> Result<Option<Box<dyn Queries>>, Trouble> {
+    match crate::query::Remote::connect(directory).await {
+        Ok(remote) => Ok(remote.map(|remote| Box::new(remote) as Box<dyn Queries>)),
+        Err(error) => Err(Trouble::Store(format!(
+            "cannot ask the process that works on {}: {error}; run this as its user",
+            directory.display()
+        ))),
+    }
+}
+
+#[cfg(not(unix))]
+async fn owner(_directory: &Path) -> Result<Option<Box<dyn Queries>>, Trouble> {
+    Ok(None)
 }

@@ -1,6 +1,6 @@
 //! Answers from the process that owns a store.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use tokio::{
@@ -10,9 +10,13 @@ use tokio::{
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::Mutex,
+    time::timeout,
 };
 
 use super::{Answer, Queries, Question, Unanswered, serve::socket_path};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks the process that runs on a directory, by its socket: a line of JSON for a question, a line
 /// for the answer.
@@ -58,8 +62,14 @@ impl Connection {
 #[async_trait]
 impl Queries for Remote {
     async fn ask(&self, question: Question) -> Result<Answer, Unanswered> {
-        let answer = self.0.lock().await.exchange(&question).await;
+        let mut connection = self.0.lock().await;
+        let answer = timeout(PATIENCE, connection.exchange(&question)).await;
+        let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         answer.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => {
+                let seconds = PATIENCE.as_secs();
+                Unanswered(format!("the process that owns the store is silent for {seconds} s"))
+            }
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::BrokenPipe
             | io::ErrorKind::ConnectionReset => {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs};
 use serde_json::Value;
 
 use crate::program::{
-    HELLO, LATE, Program, TALK, answer, event, patterns, srvthreds, text, thred, title,
+    HELLO, LATE, Program, TALK, answer, event, patterns, printed, srvthreds, text, thred, title,
 };
 
 #[test]
@@ -34,6 +34,10 @@ fn a_conversation_goes_on_after_a_crash() {
     let first = program.message();
     assert_eq!(title(&first), "First 1");
     program.kill();
+    // Its socket is left, but nobody is behind it.
+    assert!(directory.path().join("data/control.sock").exists());
+    let listed = printed(directory.path(), &["threds", "list", "--data", "data"]);
+    assert!(listed.contains(&thred(&first)), "{listed}");
 
     let mut program = Program::live(directory.path(), &[]);
     program.send(&answer("2", &thred(&first)));
@@ -98,9 +102,9 @@ fn nothing_is_lost_and_nothing_is_done_twice_over_many_crashes() {
     }
     let mut program = Program::live(directory.path(), &["--until-idle", "--json"]);
     program.send(&lines(EVENTS));
-    let (status, printed, stderr) = program.ended();
+    let (status, rest, stderr) = program.ended();
     assert_eq!(status.code(), Some(0), "{stderr}");
-    keep(&printed);
+    keep(&rest);
 
     let titles: BTreeSet<_> = received.iter().map(title).collect();
     let asked = (0..EVENTS).filter(|n| n % 2 == 1).map(|n| format!("First e{n}"));
@@ -124,6 +128,13 @@ fn a_second_process_is_refused() {
     let expected = format!("error: data is in use by another process (pid {})", program.pid());
     assert!(stderr.contains(&expected), "{stderr}");
     program.stop();
+    // A command that just has it open is waited for.
+    let backends = thredcore_redb::RedbBackends::open(directory.path().join("data")).unwrap();
+    let mut patient = Program::start(directory.path(), &args);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    drop(backends);
+    patient.says("ready: ");
+    patient.stop();
     // Its socket is gone with it, and so is its claim.
     assert!(!directory.path().join("data/control.sock").exists());
     Program::live(directory.path(), &[]).stop();

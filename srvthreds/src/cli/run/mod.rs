@@ -29,6 +29,7 @@ use super::{
     args::{Color, RunArgs},
     diagnostics::{Printer, printable},
     interrupt::Interrupts,
+    store::open_when_free,
     text::count,
 };
 use crate::backend::{Backends, Place};
@@ -119,7 +120,8 @@ struct Run {
 impl Run {
     async fn start(mut setup: Setup, args: &RunArgs, printer: Printer) -> Result<Self, Outcome> {
         let started = SystemClock.now();
-        let backends = args.place().open().await.map_err(|error| refuse(Outcome::Unable, error))?;
+        let backends = open_when_free(&args.place()).await;
+        let backends = backends.map_err(|error| refuse(Outcome::Unable, error))?;
         let topics = setup.share(&backends, args.print).await?;
         let (outlet, printing) = Outlet::open(&backends, setup.answered(), topics, args.print);
         let (engine, agent) = setup.build(&backends, outlet.clone()).await?;

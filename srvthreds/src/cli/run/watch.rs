@@ -117,7 +117,7 @@ impl Watched {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, slice::from_ref};
 
     use notify::event::{AccessKind, CreateKind, DataChange, RenameMode};
 
@@ -158,8 +158,7 @@ mod tests {
         let file = root.path().join("sessions.json");
         fs::create_dir(&patterns).unwrap();
         fs::write(&file, "1").unwrap();
-        let mut changes =
-            Changes::watch(&[file.clone()], &[patterns.clone()], &[]).expect("watches");
+        let mut changes = Changes::watch(from_ref(&file), from_ref(&patterns), &[]).unwrap();
         let replace = |path: &Path| {
             let other = root.path().join("other");
             fs::write(&other, "2").unwrap();

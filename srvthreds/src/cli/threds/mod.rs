@@ -6,7 +6,7 @@ mod show;
 mod timeline;
 mod watch;
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;
 
 use std::io;
