@@ -27,8 +27,9 @@ pub(crate) struct StoreArgs {
 /// A store on Redis.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RedisArgs {
-    /// Redis servers: redis://[user:password@]host[:port][/db], rediss:// for TLS,
-    /// redis+sentinel://host:port,host:port/name, redis+cluster://host:port,host:port.
+    /// Redis servers, as redis://user:password@host:port/db, with all but the host left out where it
+    /// is usual; rediss:// for TLS; redis+sentinel://host:port,host:port/name;
+    /// redis+cluster://host:port,host:port.
     #[arg(long, value_name = "URL")]
     pub(crate) redis: Option<String>,
 

@@ -190,3 +190,22 @@ async fn a_question_that_is_too_long_or_no_question_is_refused() {
     let _ = stream.read_to_string(&mut rest).await;
     assert!(rest.is_empty() || rest.contains("at most 1048576 bytes"), "{rest}");
 }
+
+#[tokio::test]
+async fn so_many_may_ask_at_one_time() {
+    let bed = bed().await;
+    let directory = tempfile::tempdir().unwrap();
+    let _served = Served::start(directory.path(), Arc::new(queries(&bed))).unwrap();
+    let mut asking = Vec::new();
+    for _ in 0..32 {
+        let remote = Remote::connect(directory.path()).await.unwrap().unwrap();
+        listed(&[], &remote).await;
+        asking.push(remote);
+    }
+    let late = Remote::connect(directory.path()).await.unwrap().unwrap();
+    let mut waits = std::pin::pin!(listed(&[], &late));
+    let soon = std::time::Duration::from_millis(100);
+    assert!(tokio::time::timeout(soon, &mut waits).await.is_err());
+    asking.pop();
+    assert_eq!(waits.await, "no threds\n");
+}
