@@ -149,18 +149,65 @@ impl serde::de::Visitor<'_> for ArcStr {
 /// assert_ne!(derive_id("thred", &["event-1", "pattern"]), derive_id("thred", &["event-1p", "attern"]));
 /// ```
 pub fn derive_id(domain: &str, parts: &[&str]) -> Arc<str> {
-    // One contiguous buffer hashes faster than many small updates; ids rarely exceed this.
-    let mut input = Vec::with_capacity(192);
+    // One contiguous buffer hashes faster than many small updates.
+    let mut input = Buffer::new();
     for part in std::iter::once(&domain).chain(parts) {
-        input.extend_from_slice(&(part.len() as u64).to_le_bytes());
-        input.extend_from_slice(part.as_bytes());
+        input.push(&(part.len() as u64).to_le_bytes());
+        input.push(part.as_bytes());
     }
-    let hash = blake3::hash(&input);
+    let hash = blake3::hash(input.as_slice());
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash.as_bytes()[..16]);
     let uuid = uuid::Builder::from_custom_bytes(bytes).into_uuid();
     let mut text = uuid::Uuid::encode_buffer();
     Arc::from(&*uuid.as_hyphenated().encode_lower(&mut text))
+}
+
+/// An id of parts written one after the other.
+pub fn join_id(parts: &[&str]) -> Arc<str> {
+    let mut text = Buffer::new();
+    parts.iter().for_each(|part| text.push(part.as_bytes()));
+    match str::from_utf8(text.as_slice()) {
+        Ok(text) => text.into(),
+        Err(_) => unreachable!("whole texts, one after the other"),
+    }
+}
+
+/// Bytes on the stack, as long as there are few: most ids fit.
+struct Buffer {
+    first: [u8; Self::FEW],
+    len: usize,
+    /// All of them, when there are more.
+    many: Vec<u8>,
+}
+
+impl Buffer {
+    const FEW: usize = 256;
+
+    fn new() -> Self {
+        Self { first: [0; Self::FEW], len: 0, many: Vec::new() }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        match self.first.get_mut(self.len..end) {
+            Some(place) if self.many.is_empty() => place.copy_from_slice(bytes),
+            _ => {
+                if self.many.is_empty() {
+                    self.many.extend_from_slice(&self.first[..self.len]);
+                }
+                self.many.extend_from_slice(bytes);
+            }
+        }
+        self.len = end;
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self.len <= Self::FEW {
+            true => &self.first[..self.len],
+            false => &self.many,
+        }
+    }
 }
 
 /// A new, time-ordered id (UUID version 7) for an event made by this process.
@@ -176,4 +223,31 @@ pub fn stable_hash(text: &[u8]) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&hash.as_bytes()[..8]);
     u64::from_le_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_ids_are_joined_like_short_ones() {
+        for length in [0, 1, 127, 128, 129, 255, 256, 257, 1000] {
+            let (a, b) = ("a".repeat(length), "b".repeat(length));
+            assert_eq!(*join_id(&[&a, ".", &b, ""]), format!("{a}.{b}"));
+        }
+    }
+
+    #[test]
+    fn long_ids_are_derived_like_short_ones() {
+        for length in [0, 1, 229, 230, 231, 232, 1000] {
+            let part = "e".repeat(length);
+            let mut input = 5_u64.to_le_bytes().to_vec();
+            input.extend(b"thred");
+            input.extend((length as u64).to_le_bytes());
+            input.extend(part.as_bytes());
+            let hash = blake3::hash(&input).as_bytes()[..16].try_into().unwrap();
+            let uuid = uuid::Builder::from_custom_bytes(hash).into_uuid();
+            assert_eq!(*derive_id("thred", &[&part]), uuid.to_string());
+        }
+    }
 }

@@ -23,6 +23,7 @@ mod limits;
 mod pattern;
 
 pub mod expr;
+pub mod json;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod task;
@@ -34,7 +35,7 @@ pub use error::{ErrorCode, EventError};
 pub use event::{Event, EventBuilder, EventData, Extra, SYSTEM, Source, event_type, value_named};
 pub use expr::{CompileError, ExprError};
 pub use id::{
-    EventId, MessageId, ParticipantId, PatternId, ThredId, Topic, derive_id, new_event_id,
+    EventId, MessageId, ParticipantId, PatternId, ThredId, Topic, derive_id, join_id, new_event_id,
     stable_hash,
 };
 pub use limits::{EventLimits, ExprLimits};

@@ -12,7 +12,7 @@ use thredcore::{
     Engine,
     port::{Delivery, Directory, Routed},
 };
-use thredlib::{Event, Topic};
+use thredlib::{Event, Topic, json::View};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{
@@ -116,22 +116,13 @@ impl Client {
     /// Every event starts a thred; one message ends it.
     async fn singles(&self, run: usize, events: usize, rate: Option<f64>) -> Result<Run, Failure> {
         let track = Arc::new(Track::new(events));
-        let (mut sender, sent) = (self.sender(), track.clone());
+        let (client, sent) = (self.clone(), track.clone());
         let producer = produce(rate, async move {
-            let mut pace = Pace::new(rate);
-            let mut n = 0;
-            while n < events {
-                let most = BATCH.min(events - n);
-                let batch = pace.next(most);
-                sender
-                    .send(batch, |i, out| {
-                        sent.send(n + i);
-                        workload::start_event(out, run, n + i);
-                    })
-                    .await?;
-                n += batch;
-            }
-            sender.finish().await
+            let write = |n, out: &mut Vec<u8>| {
+                sent.send(n);
+                workload::start_event(out, run, n);
+            };
+            client.send_all(events, Pace::new(rate), |_| false, write).await
         });
         let mut latencies = Vec::with_capacity(events);
         self.receive(events, |n, _| {
@@ -219,7 +210,6 @@ impl Client {
 
     /// All events are bound to one thred.
     async fn hot(&self, run: usize, events: usize, rate: Option<f64>) -> Result<Run, Failure> {
-        let track = Arc::new(Track::new(events));
         let id = if run == 0 {
             let mut sender = self.sender();
             sender.send(1, |_, out| workload::start_event(out, 0, 0)).await?;
@@ -231,30 +221,17 @@ impl Client {
             Some(thredcore::thred::started_id(&start, &thredlib::PatternId::from("bench_hot")))
         };
         let thred = id.ok_or("the first message names no thred")?;
-        let track = match run {
-            0 => Arc::new(Track::new(events)),
-            _ => track,
-        };
-        let (mut sender, sent) = (self.sender(), track.clone());
+        let track = Arc::new(Track::new(events));
+        let (client, sent) = (self.clone(), track.clone());
         let received = Arc::new(AtomicUsize::new(0));
         let behind = received.clone();
         let producer = produce(rate, async move {
-            let mut pace = Pace::new(rate);
-            let mut n = 0;
-            while n < events {
-                while n - behind.load(Ordering::Relaxed) >= HOT {
-                    tokio::time::sleep(Duration::from_micros(200)).await;
-                }
-                let batch = pace.next(BATCH.min(events - n));
-                sender
-                    .send(batch, |i, out| {
-                        sent.send(n + i);
-                        workload::next_event(out, run, n + i, 1, thred.as_str());
-                    })
-                    .await?;
-                n += batch;
-            }
-            sender.finish().await
+            let write = |n, out: &mut Vec<u8>| {
+                sent.send(n);
+                workload::next_event(out, run, n, 1, thred.as_str());
+            };
+            let is_ahead = |n| n - behind.load(Ordering::Relaxed) >= HOT;
+            client.send_all(events, Pace::new(rate), is_ahead, write).await
         });
         let mut latencies = Vec::with_capacity(events);
         self.receive(events, |n, _| {
@@ -269,15 +246,12 @@ impl Client {
 
     /// Opens threds and leaves them so; says how many.
     pub(super) async fn open(&self, threds: usize) -> Result<usize, Failure> {
-        let mut sender = self.sender();
-        let mut n = 0;
-        while n < threds {
-            let batch = BATCH.min(threds - n);
-            sender.send(batch, |i, out| workload::open_event(out, n + i)).await?;
-            n += batch;
+        let tell = |n| {
             (self.tell)("threds opened", n, threds);
-        }
-        sender.finish().await?;
+            false
+        };
+        let write = |n, out: &mut Vec<u8>| workload::open_event(out, n);
+        self.send_all(threds, Pace::new(None), tell, write).await?;
         self.quiet().await?;
         Ok(threds)
     }
@@ -286,15 +260,12 @@ impl Client {
     pub(super) async fn timers(&self, timers: usize, storage: &Observed) -> Result<Run, Failure> {
         let since = Instant::now();
         let ended = storage.ended();
-        let mut sender = self.sender();
-        let mut n = 0;
-        while n < timers {
-            let batch = BATCH.min(timers - n);
-            sender.send(batch, |i, out| workload::timer_event(out, n + i)).await?;
-            n += batch;
+        let tell = |n| {
             (self.tell)("timers armed", n, timers);
-        }
-        sender.finish().await?;
+            false
+        };
+        let write = |n, out: &mut Vec<u8>| workload::timer_event(out, n);
+        self.send_all(timers, Pace::new(None), tell, write).await?;
         let mut fired = 0;
         let mut moved = Instant::now();
         while fired < timers {
@@ -324,6 +295,28 @@ impl Client {
         Sender::new(self.engine.clone(), self.depth)
     }
 
+    /// Hands over events by number, at a pace; waits while that would lead too far ahead of the
+    /// messages.
+    async fn send_all(
+        &self,
+        events: usize,
+        mut pace: Pace,
+        is_ahead: impl Fn(usize) -> bool,
+        mut write: impl FnMut(usize, &mut Vec<u8>),
+    ) -> Result<(), String> {
+        let mut sender = self.sender();
+        let mut n = 0;
+        while n < events {
+            while is_ahead(n) {
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
+            let batch = pace.next(BATCH.min(events - n));
+            sender.send(batch, |i, out| write(n + i, out)).await?;
+            n += batch;
+        }
+        sender.finish().await
+    }
+
     /// Takes messages until so many have come; each is written as JSON.
     async fn receive(
         &self,
@@ -339,7 +332,7 @@ impl Client {
                 let message = &delivery.payload.message;
                 bytes.clear();
                 serde_json::to_writer(&mut bytes, message)?;
-                let n = message.event.value_named("n").and_then(|n| n.as_u64());
+                let n = message.event.view_named("n").and_then(View::as_u64);
                 let n = n.and_then(|n| usize::try_from(n).ok()).ok_or("a message has no number")?;
                 came += 1;
                 if let Some(failure) = take(n, &message.event) {

@@ -1,6 +1,10 @@
 //! What a run stands on: the one place that knows the adapters.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 use thredcore::{
@@ -142,6 +146,26 @@ impl BackendSpec {
             storage: Arc::new(MemoryStorage::new(storage)),
             resolver: Arc::new(FixedDirectory::new(directory())),
             clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+/// Tries until it succeeds: a server that has just been started, or is about to be, may not be able
+/// to do it at first. Whoever runs an engine starts it again; this is that.
+///
+/// # Errors
+/// The last failure, when ten seconds did not help.
+pub async fn patiently<T, E, F>(mut attempt: impl FnMut() -> F) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let begin = Instant::now();
+    loop {
+        match attempt().await {
+            Err(_) if begin.elapsed() < Duration::from_secs(10) => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            result => return result,
         }
     }
 }

@@ -11,7 +11,7 @@ use thredlib::{Event, PatternModel};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
-    backend::BackendSpec,
+    backend::{BackendSpec, patiently},
     backlog::Backlog,
     ledger::Ledger,
     node::config,
@@ -236,8 +236,8 @@ impl Fleet {
 impl Outside {
     async fn open(spec: &NodeSpec, ledger: Arc<Ledger>) -> Self {
         let ports = spec.backend.open().await.expect("the backend can be opened");
-        let builder = Engine::builder().ports(ports).config(config());
-        let engine = builder.build().await.expect("the backend works");
+        let build = || Engine::builder().ports(ports.clone()).config(config()).build();
+        let engine = patiently(build).await.expect("the backend works");
         let outside = Self { engine, agents: AsyncMutex::default(), running: None };
         outside.set_agent(true, spec.agent, ledger).await;
         outside

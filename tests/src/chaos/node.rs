@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    backend::patiently,
     backlog::Backlog,
     protocol::{AgentSpec, FailPoint, FailPort, NodeSpec, Reply, Request},
     recorder::Recorder,
@@ -31,9 +32,12 @@ pub async fn run() -> Result<(), Failure> {
     let spec: NodeSpec = serde_json::from_str(&spec)?;
     let sound = spec.backend.open().await?;
     let ports = with_fail_point(sound, spec.fail.as_ref());
-    let builder = Engine::builder().ports(ports.clone()).config(config());
-    let engine = builder.build().await?;
-    engine.put_patterns(spec.patterns).await?;
+    let engine = patiently(|| async {
+        let builder = Engine::builder().ports(ports.clone()).config(config());
+        let engine = builder.build().await?;
+        engine.put_patterns(spec.patterns.clone()).await.map(|()| engine)
+    })
+    .await?;
     let running = engine.start();
     let node = Arc::new(Node { engine, agent: spec.agent, agents: Mutex::default() });
     node.set_agent(spec.agent_works).await;

@@ -21,10 +21,11 @@ use super::{Evidence, Past};
 /// All breaches, a line for each.
 pub fn check_invariants(evidence: &Evidence) -> Result<(), String> {
     let mut breaches = Vec::new();
+    let accepted = Accepted::of(evidence);
     for past in &evidence.threds {
         check_versions(past, &mut breaches);
         check_one_effect(evidence, past, &mut breaches);
-        check_order(evidence, past, &mut breaches);
+        check_order(evidence, &accepted, past, &mut breaches);
         check_replay(evidence, past, &mut breaches);
     }
     check_published(evidence, &mut breaches);
@@ -161,24 +162,46 @@ fn check_fates(evidence: &Evidence, breaches: &mut Vec<String>) {
     }
 }
 
+/// Where each accepted event stands among them, as often as it was accepted.
+struct Accepted<'a>(HashMap<&'a EventId, Vec<usize>>);
+
+impl<'a> Accepted<'a> {
+    fn of(evidence: &'a Evidence) -> Self {
+        let mut places: HashMap<_, Vec<_>> = HashMap::with_capacity(evidence.accepted.len());
+        for (place, event) in evidence.accepted.iter().enumerate() {
+            places.entry(&event.id).or_default().push(place);
+        }
+        Self(places)
+    }
+
+    /// The place of an event that was accepted once.
+    fn only(&self, event: &EventId) -> Option<usize> {
+        match self.0.get(event)?[..] {
+            [place] => Some(place),
+            _ => None,
+        }
+    }
+}
+
 /// 6: bound events that came once, of one source, are in the log as they were accepted; unbound
 /// ones among themselves, too, unless a process died.
-fn check_order(evidence: &Evidence, past: &Past, breaches: &mut Vec<String>) {
-    let mut places: HashMap<&EventId, Vec<usize>> = HashMap::new();
-    for (place, event) in evidence.accepted.iter().enumerate() {
-        places.entry(&event.id).or_default().push(place);
-    }
+fn check_order(
+    evidence: &Evidence,
+    accepted: &Accepted<'_>,
+    past: &Past,
+    breaches: &mut Vec<String>,
+) {
     let mut last: HashMap<(&str, bool), (usize, &EventId)> = HashMap::new();
     for step in past.history.iter().filter(|step| step.command.is_none()) {
         let Some(event) = &step.event else { continue };
-        let Some([place]) = places.get(&event.id).map(|places| &**places) else { continue };
+        let Some(place) = accepted.only(&event.id) else { continue };
         let bound = event.thred_id.is_some();
         if evidence.interrupted && !bound {
             continue;
         }
         let key = (event.source.id.as_str(), bound);
-        if let Some((before, earlier)) = last.insert(key, (*place, &event.id))
-            && before > *place
+        if let Some((before, earlier)) = last.insert(key, (place, &event.id))
+            && before > place
         {
             let (id, event) = (&past.state.id, &event.id);
             breaches

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -48,8 +48,11 @@ pub(crate) fn dice(scenario: &str) -> Dice {
     Dice::new(seed ^ salt)
 }
 
-/// Runs a scenario on a runtime of its own, with an end.
+/// Runs a scenario on a runtime of its own, with an end, and beside no other: nextest sees to that
+/// by its configuration, `cargo test` does not.
 pub(crate) fn run(limit: Duration, scenario: impl Future<Output = ()>) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let end =

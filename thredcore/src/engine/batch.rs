@@ -9,6 +9,7 @@ use thredlib::{Event, ThredId};
 
 use super::{Engine, Held, Stopped};
 use crate::{
+    hash::FastHash,
     pattern::{Library, Pattern},
     port::{Command, Delivery, DeliveryTag, Directory, Inbound, LogRecord, Routed, Start},
     thred::World,
@@ -60,6 +61,12 @@ pub(super) struct Task {
     pub(super) conflicts: u32,
 }
 
+impl Task {
+    fn thred_id(&self) -> Option<&ThredId> {
+        self.what.thred_id()
+    }
+}
+
 /// What is to be done.
 #[derive(Clone)]
 pub(super) enum What {
@@ -106,7 +113,7 @@ impl Batch {
             cases,
             matched: 0,
             tasks: VecDeque::new(),
-            held: Held::new(),
+            held: Held::default(),
             library: engine.library(),
             directory,
             watchers: engine.watchers(),
@@ -153,10 +160,14 @@ impl Batch {
         if self.tasks.iter().all(|task| task.what.thred_id().is_none()) {
             return Some(self.tasks.drain(..).collect());
         }
-        let mut busy = HashSet::new();
-        let (mut round, mut later) = (Vec::new(), VecDeque::new());
+        let mut busy: HashSet<_, FastHash> = HashSet::default();
+        let (mut round, mut later) = (Vec::<Task>::new(), VecDeque::new());
         for task in self.tasks.drain(..) {
             match task.what.thred_id() {
+                // Much for one thred often comes together.
+                Some(id) if round.last().and_then(Task::thred_id) == Some(id) => {
+                    later.push_back(task);
+                }
                 Some(id) if !busy.insert(id.clone()) => later.push_back(task),
                 _ => round.push(task),
             }

@@ -9,15 +9,30 @@ use super::{
     batch::{Batch, Task, What},
     react::Reacted,
 };
+use crate::hash::FastHash;
 use crate::port::{
     Command, Commit, Committed, Inbound, Loaded, LogType, OutboxEntry, PortError, Reservation,
     Reserved, Start,
 };
 
-/// A thred with what it has to publish, oldest first.
+/// A thred with what it has to publish.
 pub(super) struct Published {
     pub(super) thred: ThredId,
-    pub(super) entries: Vec<OutboxEntry>,
+    /// What it had before its last commit, oldest first.
+    pub(super) older: Vec<OutboxEntry>,
+    pub(super) commit: Option<Arc<Commit>>,
+}
+
+impl Published {
+    pub(super) fn of(thred: ThredId, entries: Vec<OutboxEntry>) -> Self {
+        Self { thred, older: entries, commit: None }
+    }
+
+    /// Oldest first.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &OutboxEntry> {
+        let newer = self.commit.iter().flat_map(|commit| &commit.outbox);
+        self.older.iter().chain(newer)
+    }
 }
 
 impl Engine {
@@ -157,15 +172,18 @@ impl Engine {
             self.timer_armed(at);
         }
         let id = commit.state.id.clone();
-        let mut entries = batch.held.remove(&id).map(|loaded| loaded.outbox).unwrap_or_default();
-        entries.extend_from_slice(&commit.outbox);
+        let older = match &it.task.what {
+            // Nothing was loaded for it.
+            What::Begin(_) => Vec::new(),
+            _ => batch.held.remove(&id).map(|loaded| loaded.outbox).unwrap_or_default(),
+        };
         // A thred of an unbound event is not met again in this batch. What the others have to
         // publish goes out before their next task, or the batch ends.
         if !matches!(it.task.what, What::Begin(_)) {
             let loaded = Loaded { state: commit.state.clone(), outbox: Vec::new() };
             batch.held.insert(id.clone(), loaded);
         }
-        Published { thred: id, entries }
+        Published { thred: id, older, commit: Some(commit.clone()) }
     }
 
     /// A commit that had been made before: by an engine that died, or by a call whose answer was
@@ -200,6 +218,7 @@ impl Engine {
 /// Splits off all but the first change of a thred: one event delivered twice in a batch would
 /// start its thred twice in one call.
 fn distinct(reacted: Vec<Reacted>) -> (Vec<Reacted>, Vec<Reacted>) {
-    let mut seen = HashSet::with_capacity(reacted.len());
+    let mut seen: HashSet<_, FastHash> =
+        HashSet::with_capacity_and_hasher(reacted.len(), FastHash::new());
     reacted.into_iter().partition(|it| seen.insert(it.commit.state.id.clone()))
 }

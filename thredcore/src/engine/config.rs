@@ -17,8 +17,8 @@ use crate::{
 pub struct EngineConfig {
     /// Events that are worked on at one time, over all partitions. Default 4,096.
     pub max_in_flight: usize,
-    /// How often an event that is handed out again and again (because the engine died over it) is
-    /// tried before it is dead-lettered. Default 10.
+    /// How often an event that is handed out again and again (because an engine died beside it) may
+    /// end the engine while it is tried alone, before it is dead-lettered. Default 10.
     pub max_attempts: u32,
     /// How often a commit that conflicts is computed anew before the engine pauses. Default 8.
     pub conflict_retries: u32,

@@ -28,7 +28,7 @@ use std::{
     },
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 pub use accept::AcceptError;
 pub use config::{EngineBuilder, EngineConfig, Ports};
@@ -101,6 +101,8 @@ struct Shared {
     /// Whether it is this engine's turn to fire timers and to relay.
     sweeping: AtomicBool,
     outgoing: outgoing::Outgoing,
+    /// One event at a time may be tried that the engine may have died over.
+    trial: Semaphore,
     stop: watch::Sender<bool>,
 }
 
@@ -122,6 +124,7 @@ impl Engine {
             timer_armed: Notify::new(),
             sweeping: AtomicBool::new(false),
             outgoing: outgoing::Outgoing::default(),
+            trial: Semaphore::new(1),
             stop: watch::Sender::new(false),
         }))
     }
@@ -179,4 +182,4 @@ impl Engine {
 }
 
 /// States that a batch has seen, by thred.
-type Held = HashMap<thredlib::ThredId, crate::port::Loaded>;
+type Held = HashMap<thredlib::ThredId, crate::port::Loaded, crate::hash::FastHash>;

@@ -8,12 +8,14 @@ use std::{
 use thredlib::ThredId;
 use tokio::sync::Notify;
 
+use crate::hash::FastHash;
+
 /// An unbound event is worked on in the partition of its source, but the answer to what it puts out
 /// comes in by the partition of the thred: it may be there before the outbox is cleared. Waiting
 /// for that moment saves publishing the same again.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    threds: Mutex<HashSet<ThredId>>,
+    threds: Mutex<HashSet<ThredId, FastHash>>,
     done: Notify,
 }
 
@@ -40,10 +42,6 @@ impl Outgoing {
         self.lock().len()
     }
 
-    pub(super) fn contains(&self, thred: &ThredId) -> bool {
-        self.lock().contains(thred)
-    }
-
     /// Waits until none of the threds is being published; says whether it had to wait.
     pub(super) async fn wait_for(&self, threds: &[ThredId]) -> bool {
         let mut waited = false;
@@ -58,7 +56,16 @@ impl Outgoing {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<ThredId>> {
+    /// Those of the threds that are not being published.
+    pub(super) fn idle<'a>(
+        &self,
+        threds: impl Iterator<Item = &'a ThredId>,
+    ) -> HashSet<ThredId, FastHash> {
+        let busy = self.lock();
+        threds.filter(|thred| !busy.contains(*thred)).cloned().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<ThredId, FastHash>> {
         self.threds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

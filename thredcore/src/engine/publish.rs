@@ -7,7 +7,7 @@ use thredlib::{MessageId, PatternId, ThredId};
 use tokio::time::timeout;
 
 use super::{Engine, Stopped, batch::Batch, commit::Published};
-use crate::port::{Inbound, Outgoing, Routed};
+use crate::port::{Inbound, Outgoing, PendingOutbox, Routed};
 
 impl Engine {
     /// Publishes what the threds of a round have put out.
@@ -18,10 +18,10 @@ impl Engine {
     ) -> Result<(), Stopped> {
         for thred in std::mem::take(&mut batch.unpublished) {
             if let Some(loaded) = batch.held.get_mut(&thred) {
-                published.push(Published { thred, entries: std::mem::take(&mut loaded.outbox) });
+                published.push(Published::of(thred, std::mem::take(&mut loaded.outbox)));
             }
         }
-        published.retain(|it| !it.entries.is_empty());
+        published.retain(|it| it.entries().next().is_some());
         if !published.is_empty() {
             self.publish_outboxes(published).await?;
         }
@@ -31,23 +31,25 @@ impl Engine {
 
     /// Publishes outboxes and clears them; insists until all of it is confirmed.
     pub(super) async fn publish_outboxes(&self, outboxes: Vec<Published>) -> Result<(), Stopped> {
-        let mut messages = Vec::new();
+        let mut messages = Vec::with_capacity(outboxes.len());
         let mut commands: Vec<Inbound> = Vec::new();
         let mut places: Vec<(PatternId, ThredId)> = Vec::new();
         let mut done: Vec<(ThredId, Vec<MessageId>)> = Vec::with_capacity(outboxes.len());
-        for Published { thred, entries } in outboxes {
-            let mut ids = Vec::with_capacity(entries.len());
-            for entry in entries {
-                ids.push(entry.id);
-                match entry.outgoing {
+        for outbox in outboxes {
+            let mut ids = Vec::with_capacity(outbox.entries().count());
+            for entry in outbox.entries() {
+                ids.push(entry.id.clone());
+                match &entry.outgoing {
                     Outgoing::Message { topic, message } => {
-                        messages.push(Routed { topic, message })
+                        messages.push(Routed { topic: topic.clone(), message: message.clone() })
                     }
-                    Outgoing::Command(command) => commands.push(Inbound::Command(command)),
-                    Outgoing::Release(pattern) => places.push((pattern, thred.clone())),
+                    Outgoing::Command(command) => commands.push(Inbound::Command(command.clone())),
+                    Outgoing::Release(pattern) => {
+                        places.push((pattern.clone(), outbox.thred.clone()))
+                    }
                 }
             }
-            done.push((thred, ids));
+            done.push((outbox.thred, ids));
         }
         let mut publishing = pin!(async {
             self.publish_messages(messages).await?;
@@ -116,17 +118,22 @@ impl Engine {
         while !partitions.is_empty() {
             // Those that are not forgotten must not hide the others.
             let limit = AT_ONCE + self.0.outgoing.count();
-            let pending = partitions.iter().map(|partition| {
-                self.insist(move || self.storage().pending_outboxes(*partition, made_before, limit))
-            });
-            let pending = try_join_all(pending).await?;
-            let mut found = pending.iter().map(Vec::len);
+            let found = self.pending(&partitions, made_before, limit).await?;
+            let idle = self.0.outgoing.idle(found.iter().flatten().map(|it| &it.thred_id));
+            let some: Vec<u16> = (partitions.iter().zip(&found))
+                .filter_map(|(partition, found)| (!found.is_empty()).then_some(*partition))
+                .collect();
+            let mut found = found.iter().map(Vec::len);
             partitions.retain(|_| found.next().is_some_and(|found| found >= limit));
-            let outboxes: Vec<_> = pending
-                .into_iter()
-                .flatten()
-                .filter(|it| !self.0.outgoing.contains(&it.thred_id))
-                .map(|it| Published { thred: it.thred_id, entries: it.entries })
+            // One that a worker of this engine had under way at the first look, and not
+            // afterwards, has been cleared in between.
+            let still = match idle.is_empty() {
+                true => Vec::new(),
+                false => self.pending(&some, made_before, limit).await?,
+            };
+            let outboxes: Vec<_> = (still.into_iter().flatten())
+                .filter(|it| idle.contains(&it.thred_id))
+                .map(|it| Published::of(it.thred_id, it.entries))
                 .collect();
             if outboxes.is_empty() {
                 break;
@@ -135,6 +142,19 @@ impl Engine {
             self.publish_outboxes(outboxes).await?;
         }
         Ok(count)
+    }
+
+    /// What each of these partitions has pending.
+    async fn pending(
+        &self,
+        partitions: &[u16],
+        made_before: i64,
+        limit: usize,
+    ) -> Result<Vec<Vec<PendingOutbox>>, Stopped> {
+        let pending = partitions.iter().map(|partition| {
+            self.insist(move || self.storage().pending_outboxes(*partition, made_before, limit))
+        });
+        try_join_all(pending).await
     }
 
     /// Writes down what moved no thred, tells those concerned, and gives the deliveries up.

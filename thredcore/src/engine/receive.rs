@@ -1,7 +1,12 @@
 //! Receiving: one loop for each partition.
 
 use super::{Engine, Stopped};
-use crate::port::{Delivery, Inbound, PortErrorKind};
+use crate::port::{Delivery, Inbound, Lease, PortErrorKind};
+
+/// The names of the leases of trials.
+const TRIAL: &str = "trial/";
+/// How long a trial that ended the engine is remembered, milliseconds: a day.
+const TRIAL_MEMORY: i64 = 24 * 3_600_000;
 
 impl Engine {
     /// Receives and processes a partition's events until the engine stops.
@@ -19,8 +24,14 @@ impl Engine {
             match received {
                 Ok(deliveries) => {
                     pauses = self.pauses();
+                    let is_full = deliveries.len() >= most;
                     if self.take_in(deliveries).await.is_err() {
                         return;
+                    }
+                    if is_full {
+                        // With backends in memory nothing here ever waits while more is there, and
+                        // whom it wakes runs on this thread, when it lets go.
+                        tokio::task::yield_now().await;
                     }
                 }
                 Err(error) if error.kind() == PortErrorKind::Closed => return,
@@ -34,21 +45,124 @@ impl Engine {
     }
 
     /// Processes what was received. An event that has been handed out repeatedly, so that the
-    /// engine may have died over it, is processed on its own; at last it is dead-lettered.
+    /// engine may have died over it, is tried alone.
     async fn take_in(&self, deliveries: Vec<Delivery<Inbound>>) -> Result<(), Stopped> {
         const SUSPECT: u32 = 3;
         if deliveries.iter().all(|delivery| delivery.attempt < SUSPECT) {
             return self.process(deliveries).await;
         }
         for delivery in deliveries {
-            let attempts = delivery.attempt - 1;
-            if attempts >= self.config().max_attempts {
-                let reason = format!("handed out {attempts} times without an end");
-                self.insist(|| self.event_q().dead_letter(delivery.tag, &reason)).await?;
-            } else {
-                self.process(vec![delivery]).await?;
+            match delivery.attempt < SUSPECT {
+                true => self.process(vec![delivery]).await?,
+                false => self.try_alone(delivery).await?,
             }
         }
         Ok(())
+    }
+
+    /// Tries an event that the engine may have died over, one at a time in this process, and at
+    /// last dead-letters it.
+    ///
+    /// What was in flight beside a deadly event was handed out as often as that: the queue's count
+    /// does not tell them apart. So each trial is written down as a lease, which a death leaves
+    /// behind, and only those count.
+    async fn try_alone(&self, delivery: Delivery<Inbound>) -> Result<(), Stopped> {
+        let Ok(_alone) = self.0.trial.acquire().await else { return Err(Stopped) };
+        let prefix = format!("{TRIAL}{}/", delivery.payload.id());
+        let now = self.now();
+        let trials = self.insist(|| self.storage().leases(&prefix, now)).await?;
+        let deaths = trials.len();
+        if deaths >= self.config().max_attempts as usize {
+            let reason = format!("the engine has ended {deaths} times while it was tried alone");
+            self.insist(|| self.event_q().dead_letter(delivery.tag, &reason)).await?;
+        } else {
+            let owner = thredlib::new_event_id().to_string();
+            let name = format!("{prefix}{owner}");
+            let trial = Lease { name, owner, until: now.saturating_add(TRIAL_MEMORY) };
+            self.insist(|| self.storage().acquire(&trial, now)).await?;
+            self.process(vec![delivery]).await?;
+            self.insist(|| self.storage().give_back(&trial.name, &trial.owner)).await?;
+        }
+        // It has come to an end: if it comes again, it begins anew.
+        for trial in trials {
+            self.insist(|| self.storage().give_back(&trial.name, &trial.owner)).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use serde_json::json;
+    use thredlib::{ConditionBuilder, Event, PatternBuilder, ReactionBuilder};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{
+        memory::{MemoryEventQ, MemoryEventQConfig, MemoryMessageQ, MemoryMessageQConfig},
+        port::{DeadLetterFilter, Directory, EventQ, FixedDirectory},
+    };
+
+    /// An event whose message finds its topic full for ever stands for one that ends the process.
+    #[tokio::test]
+    async fn only_the_deadly_event_is_dead_lettered() {
+        let mut directory = Directory::new();
+        directory.add_session("deadly", "full").add_session("harmless", "open");
+        let message_q = Arc::new(MemoryMessageQ::new(MemoryMessageQConfig::default().capacity(4)));
+        let event_q = Arc::new(MemoryEventQ::new(MemoryEventQConfig::default().partitions(1)));
+        let tell = ConditionBuilder::filter("$event.type = 'tell'")
+            .transform(json!({ "title": "told" }))
+            .publish(json!("$xpr($event.source.id)"));
+        let pattern =
+            PatternBuilder::new("tell").reaction(ReactionBuilder::new("tell").condition(tell));
+        let engine = Engine::builder()
+            .event_q(event_q.clone())
+            .message_q(message_q.clone())
+            .resolver(Arc::new(FixedDirectory::new(directory)))
+            .pattern(pattern.build())
+            .build();
+        let engine = engine.await.unwrap();
+        let tell = |source: &str, id: &str| Event::builder("tell", source).id(id).build();
+        for n in 0..4 {
+            engine.process_now(tell("deadly", &format!("fills the topic {n}"))).await;
+        }
+        let ids = ["before", "poison", "after", "last"];
+        let sources = ["harmless", "deadly", "harmless", "harmless"];
+        let events = ids.iter().zip(sources).map(|(id, source)| tell(source, id));
+        engine.accept(events.collect()).await.unwrap();
+
+        let mut deaths = 0;
+        while event_q.depth().await.unwrap() > 0 {
+            let received = event_q.receive(0, 10).await.unwrap();
+            let tags: Vec<_> = received.iter().map(|delivery| delivery.tag).collect();
+            if timeout(Duration::from_millis(50), engine.take_in(received)).await.is_err() {
+                deaths += 1;
+                assert!(deaths < 50, "it never ends");
+                event_q.nack(&tags).await.unwrap();
+            }
+            while let Ok(messages) =
+                timeout(Duration::ZERO, engine.message_q().receive(&["open".into()], 9)).await
+            {
+                for message in messages.unwrap() {
+                    engine.message_q().ack(&[message.tag]).await.unwrap();
+                }
+            }
+        }
+        let dead = event_q.dead_letters(&DeadLetterFilter::all()).await.unwrap();
+        let dead: Vec<_> = dead.iter().map(|letter| letter.payload.id().to_string()).collect();
+        assert_eq!(dead, ["poison"]);
+        // Twice among the others, and then alone.
+        assert_eq!(deaths, 2 + engine.config().max_attempts);
+        assert!(engine.storage().leases(TRIAL, engine.now()).await.unwrap().is_empty());
+    }
+
+    impl Engine {
+        async fn process_now(&self, event: Event) {
+            self.accept(vec![event]).await.unwrap();
+            let received = self.event_q().receive(0, 1).await.unwrap();
+            self.process(received).await.unwrap();
+        }
     }
 }

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use super::{
-    lane::{Buried, DeadLetters, Item, Kept, Lane},
+    lane::{Buried, DeadLetters, Item, Kept, Lane, dead_letter_setters},
     lock,
 };
 use crate::{
@@ -66,19 +66,7 @@ impl MemoryEventQConfig {
         self
     }
 
-    /// Sets how many dead letters are kept.
-    #[must_use]
-    pub fn dead_letters(mut self, letters: usize) -> Self {
-        self.dead_letters = letters;
-        self
-    }
-
-    /// Sets the clock.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
+    dead_letter_setters!();
 }
 
 /// An [`EventQ`] in memory. Any number of tasks may receive from a partition; order holds for each

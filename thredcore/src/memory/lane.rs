@@ -279,3 +279,23 @@ impl<T: Clone> DeadLetters<T> {
         self.dropped
     }
 }
+
+/// The setters that the configurations of both queues have.
+macro_rules! dead_letter_setters {
+    () => {
+        /// Sets how many dead letters are kept.
+        #[must_use]
+        pub fn dead_letters(mut self, letters: usize) -> Self {
+            self.dead_letters = letters;
+            self
+        }
+
+        /// Sets the clock.
+        #[must_use]
+        pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+            self.clock = clock;
+            self
+        }
+    };
+}
+pub(super) use dead_letter_setters;

@@ -16,12 +16,15 @@ use tokio::{
 };
 
 use super::{
-    lane::{Buried, DeadLetters, Item, Kept, Lane},
+    lane::{Buried, DeadLetters, Item, Kept, Lane, dead_letter_setters},
     lock,
 };
-use crate::port::{
-    Clock, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, Routed,
-    SystemClock,
+use crate::{
+    hash::FastHash,
+    port::{
+        Clock, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, Routed,
+        SystemClock,
+    },
 };
 
 /// Limits of a [`MemoryMessageQ`].
@@ -51,19 +54,7 @@ impl MemoryMessageQConfig {
         self
     }
 
-    /// Sets how many dead letters are kept.
-    #[must_use]
-    pub fn dead_letters(mut self, letters: usize) -> Self {
-        self.dead_letters = letters;
-        self
-    }
-
-    /// Sets the clock.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
+    dead_letter_setters!();
 }
 
 /// A [`MessageQ`] in memory. Topics come into being when they are named.
@@ -80,7 +71,7 @@ pub struct MemoryMessageQ {
 #[derive(Debug)]
 struct State {
     topics: Vec<TopicState>,
-    numbers: HashMap<Topic, usize>,
+    numbers: HashMap<Topic, usize, FastHash>,
     published: u64,
     received: usize,
     closed: bool,
@@ -212,7 +203,7 @@ impl MemoryMessageQ {
         Self {
             state: Mutex::new(State {
                 topics: vec![],
-                numbers: HashMap::new(),
+                numbers: HashMap::default(),
                 published: 0,
                 received: 0,
                 closed: false,

@@ -11,7 +11,7 @@ use thredlib::{Event, MessageId, PatternId, ThredId};
 
 use super::{
     lock,
-    outboxes::{ById, Shard, Unpublished},
+    outboxes::{ById, Oldest, Shard},
     places::{Leases, Places},
     query::{Listeners, Pager},
     records::{Records, Step},
@@ -78,6 +78,8 @@ impl MemoryStorageConfig {
 #[derive(Debug)]
 pub struct MemoryStorage {
     shards: Box<[Mutex<Shard>]>,
+    /// Of each shard.
+    oldest: Box<[Oldest]>,
     /// By partition; when a timer is due and whose it is. The rest stands in the state.
     timers: Box<[Mutex<Timers>]>,
     records: Mutex<Records>,
@@ -106,8 +108,10 @@ impl Default for MemoryStorage {
 impl MemoryStorage {
     /// An empty storage.
     pub fn new(config: MemoryStorageConfig) -> Self {
+        let shards: Vec<_> = (0..SHARDS).map(|_| Shard::default()).collect();
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            oldest: shards.iter().map(|shard| shard.oldest().clone()).collect(),
+            shards: shards.into_iter().map(Mutex::new).collect(),
             timers: (0..config.partitions.max(1)).map(|_| Mutex::default()).collect(),
             records: Mutex::new(Records::new(config.history_records)),
             ended: Mutex::default(),
@@ -150,8 +154,7 @@ impl MemoryStorage {
         }
 
         if !commit.outbox.is_empty() {
-            let outbox = shard.outboxes.entry(state.id.clone()).or_default();
-            outbox.extend(Unpublished::all(commit));
+            shard.put_out(commit);
         }
         let old = shard.threds.replace(ById(state.clone())).map(|old| old.0);
         self.update_timer(old.as_deref(), state);
@@ -279,9 +282,10 @@ impl ThredStore for MemoryStorage {
         limit: usize,
     ) -> Result<Vec<PendingOutbox>, PortError> {
         let mut pending: Vec<(i64, ThredId)> = vec![];
-        for shard in &self.shards {
+        let shards = self.shards.iter().zip(&self.oldest);
+        for (shard, _) in shards.filter(|(_, oldest)| oldest.is_before(made_before)) {
             for (id, entries) in &lock(shard).outboxes {
-                let oldest = entries.iter().map(|unpublished| unpublished.entry().at).min();
+                let oldest = entries.entries().map(|entry| entry.at).min();
                 if let Some(at) = oldest.filter(|at| *at < made_before)
                     && self.partition(id) == partition
                 {

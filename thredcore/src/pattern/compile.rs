@@ -252,7 +252,7 @@ impl Compiler<'_> {
             remember: model.name.as_ref().map(|name| format!("{PUBLISHED}{name}").into()),
             on_publish: on_publish
                 .map(|consequent| self.consequent(consequent, &format!("{path}.onPublish"))),
-            to: self.template(&model.to, &format!("{path}.to"))?,
+            to: self.template(&model.to, &format!("{path}.to"))?.into(),
         })
     }
 

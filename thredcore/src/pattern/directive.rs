@@ -1,10 +1,10 @@
 //! What follows from a match, compiled.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use thredlib::{
-    ExprError, InputKind, SpawnType, Template,
+    Address, EventData, ExprError, InputKind, SpawnType, Template,
     expr::{Expression, Scope},
 };
 
@@ -79,15 +79,15 @@ pub enum DataSource {
 
 impl DataSource {
     /// The data; `Err(None)` when the result is no object.
-    pub(crate) fn build(&self, scope: &mut Scope) -> Result<Map<String, Value>, Option<ExprError>> {
-        let value = match self {
-            Self::Template(template) => template.render(scope)?,
-            Self::Expression(xpr) => xpr.evaluate(scope)?,
+    pub(crate) fn build(&self, scope: &mut Scope) -> Result<EventData, Option<ExprError>> {
+        let data = match self {
+            Self::Template(template) => template.render_data(scope)?,
+            Self::Expression(xpr) => match xpr.evaluate(scope)? {
+                Some(Value::Object(map)) => Some(map.into()),
+                _ => None,
+            },
         };
-        match value {
-            Some(Value::Object(map)) => Ok(map),
-            _ => Err(None),
-        }
+        data.ok_or(None)
     }
 }
 
@@ -97,9 +97,63 @@ pub struct Publish {
     /// The local that remembers the outbound event's id.
     pub remember: Option<Box<str>>,
     /// The addresses.
-    pub to: Template,
+    pub to: Addresses,
     /// Runs before the message leaves.
     pub on_publish: Option<Consequent>,
+}
+
+/// Whom a publish names.
+#[derive(Debug)]
+pub enum Addresses {
+    /// Always the same ones.
+    Literal(Vec<Address>),
+    /// What a template gives: a text or a list of them.
+    Rendered(Template),
+}
+
+/// Why addresses could not be read.
+#[derive(Debug)]
+pub(crate) enum AddressError {
+    Expression(ExprError),
+    Shape(String),
+}
+
+impl From<Template> for Addresses {
+    fn from(template: Template) -> Self {
+        match template.as_literal().map(addresses) {
+            Some(Ok(addresses)) => Self::Literal(addresses),
+            _ => Self::Rendered(template),
+        }
+    }
+}
+
+impl Publish {
+    /// The addresses, as far as they are written.
+    pub(crate) fn addresses(&self, scope: &mut Scope) -> Result<Cow<'_, [Address]>, AddressError> {
+        let template = match &self.to {
+            Addresses::Literal(addresses) => return Ok(addresses.into()),
+            Addresses::Rendered(template) => template,
+        };
+        let to = template.render(scope).map_err(AddressError::Expression)?;
+        addresses(&to.unwrap_or_default()).map(Cow::Owned).map_err(AddressError::Shape)
+    }
+}
+
+/// The addresses that a rendered `publish.to` holds, flattened.
+fn addresses(to: &Value) -> Result<Vec<Address>, String> {
+    let mut found = Vec::new();
+    flatten(to, &mut found)?;
+    Ok(found)
+}
+
+fn flatten(to: &Value, found: &mut Vec<Address>) -> Result<(), String> {
+    match to {
+        Value::String(text) if !text.is_empty() => found.push(Address::parse(text)),
+        Value::String(_) | Value::Null => {}
+        Value::Array(items) => items.iter().try_for_each(|item| flatten(item, found))?,
+        other => return Err(format!("`publish.to` gives {other}, which is no address")),
+    }
+    Ok(())
 }
 
 /// Where a thred goes.

@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
 use thredlib::{
     Event,
     expr::{Field, Requirement, Scalar},
+    json::View,
 };
 
 use super::{Condition, Kind, Reaction, SourceRule};
@@ -92,7 +92,7 @@ impl Index {
         }
         let mut by_value = Vec::new();
         if self.lengths != 0
-            && let Some(values) = event.values()
+            && let Some(values) = event.view(&["content", "values"])
         {
             self.search(values, &mut by_value);
             by_value.sort_unstable();
@@ -105,28 +105,28 @@ impl Index {
 
     /// Looks at every field of the values, the first of a name or not: a few candidates too many
     /// cost less than to search for each name.
-    fn search(&self, values: &Value, found: &mut Vec<u32>) {
+    fn search(&self, values: View<'_>, found: &mut Vec<u32>) {
         match values {
-            Value::Object(map) => {
-                for (key, value) in map {
+            View::Object(members) => {
+                for (key, value) in members.iter() {
                     if self.lengths & length_bit(key) != 0
-                        && let Some(wanted) = self.by_value.get(key.as_str())
+                        && let Some(wanted) = self.by_value.get(key)
                     {
                         found.extend(wanted.of(value).into_iter().flatten());
                     }
                     self.search(value, found);
                 }
             }
-            Value::Array(items) => items.iter().for_each(|item| self.search(item, found)),
+            View::Array(items) => items.iter().for_each(|item| self.search(item, found)),
             _ => {}
         }
     }
 }
 
 impl Values {
-    fn of(&self, value: &Value) -> Option<&Vec<u32>> {
+    fn of(&self, value: View<'_>) -> Option<&Vec<u32>> {
         match value {
-            Value::String(text) => self.texts.get(text.as_str()),
+            View::Text(text) => self.texts.get(text),
             other => self.others.get(&Scalar::of(other)?),
         }
     }

@@ -13,8 +13,10 @@ use thredlib::PatternModel;
 
 pub use compile::LoadError;
 pub use condition::{Condition, Kind, Verdict};
+pub(crate) use directive::AddressError;
 pub use directive::{
-    Consequent, DataSource, Directives, NextInput, Publish, Spawn, Target, Transform, Transition,
+    Addresses, Consequent, DataSource, Directives, NextInput, Publish, Spawn, Target, Transform,
+    Transition,
 };
 pub use index::{Candidates, Index};
 pub use library::Library;

@@ -2,35 +2,21 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use serde_json::Value;
 use thredlib::{Address, Event, Message, MessageId, ParticipantId, Topic};
 
-use super::{StepError, step::Step};
+use super::{
+    StepError,
+    step::{Step, decimal},
+};
 use crate::port::{Directory, LogType, OutboxEntry, Outgoing};
 
 /// Who gets an event, in order, nobody twice.
 pub(super) type Recipients = Vec<ParticipantId>;
 
-/// The addresses that a rendered `publish.to` holds, flattened.
-pub(super) fn addresses(to: Value) -> Result<Vec<Address>, String> {
-    let mut found = Vec::new();
-    flatten(&to, &mut found)?;
-    Ok(found)
-}
-
-fn flatten(to: &Value, found: &mut Vec<Address>) -> Result<(), String> {
-    match to {
-        Value::String(text) if !text.is_empty() => found.push(Address::parse(text)),
-        Value::String(_) | Value::Null => {}
-        Value::Array(items) => items.iter().try_for_each(|item| flatten(item, found))?,
-        other => return Err(format!("`publish.to` gives {other}, which is no address")),
-    }
-    Ok(())
-}
-
-/// A list without repetitions; linear while it is short.
+/// A list without repetitions; searched in a line while it is short or little is added.
 struct Unique {
     list: Vec<ParticipantId>,
+    added: usize,
     seen: HashSet<ParticipantId>,
 }
 
@@ -38,14 +24,14 @@ impl Unique {
     const SHORT: usize = 16;
 
     fn new(list: Vec<ParticipantId>) -> Self {
-        let seen = match list.len() > Self::SHORT {
-            true => list.iter().cloned().collect(),
-            false => HashSet::new(),
-        };
-        Self { list, seen }
+        Self { list, added: 0, seen: HashSet::new() }
     }
 
     fn add(&mut self, id: ParticipantId) {
+        self.added += 1;
+        if self.seen.is_empty() && self.list.len().min(self.added) > Self::SHORT {
+            self.seen = self.list.iter().cloned().collect();
+        }
         let known = match self.seen.is_empty() {
             true => self.list.contains(&id),
             false => self.seen.contains(&id),
@@ -56,14 +42,11 @@ impl Unique {
         if !self.seen.is_empty() {
             self.seen.insert(id.clone());
         }
-        if self.list.len() < Self::SHORT {
+        if self.list.len() < Self::SHORT && self.list.len() == self.list.capacity() {
             // Most lists stay short, and a participant list is kept as long as its thred.
             self.list.reserve_exact(1);
         }
         self.list.push(id);
-        if self.seen.is_empty() && self.list.len() > Self::SHORT {
-            self.seen = self.list.iter().cloned().collect();
-        }
     }
 }
 
@@ -76,7 +59,11 @@ impl<'a> Step<'a> {
             let before = found.list.len();
             let everybody;
             let members: &[ParticipantId] = match address {
-                Address::Direct(id) => std::slice::from_ref(id),
+                Address::Direct(id) => {
+                    // A text of its own: threads that count references to one wait for each other.
+                    found.add(id.as_str().into());
+                    continue;
+                }
                 Address::Group(name) => self.group(name),
                 Address::RoleOrGroup(name) => match directory.role(name) {
                     Some(holders) => {
@@ -147,6 +134,19 @@ impl<'a> Step<'a> {
     /// Puts out one message to each service, and one to each session node for the participants
     /// that it holds.
     pub(super) fn send(&mut self, event: Arc<Event>, recipients: Recipients) {
+        if let [only] = &*recipients {
+            let topic = match self.is_service(only) {
+                true => Some(Topic::new(only.as_arc().clone())),
+                false => match self.session_nodes(only) {
+                    [node] => Some(node.clone()),
+                    _ => None,
+                },
+            };
+            if let Some(topic) = topic {
+                self.outbox.reserve_exact(1);
+                return self.put_out(event, 0, topic, recipients);
+            }
+        }
         let mut routes: Vec<(Topic, Vec<ParticipantId>)> = Vec::new();
         for id in recipients {
             if self.is_service(&id) {
@@ -161,11 +161,17 @@ impl<'a> Step<'a> {
             }
         }
         for (number, (topic, to)) in routes.into_iter().enumerate() {
-            let id = MessageId::new(format!("{}.{number}", event.id));
-            let timestamp = self.world.now;
-            let message = Arc::new(Message { id: id.clone(), event: event.clone(), to, timestamp });
-            let outgoing = Outgoing::Message { topic, message };
-            self.outbox.push(OutboxEntry { id, at: timestamp, outgoing });
+            self.put_out(event.clone(), number, topic, to);
         }
+    }
+
+    fn put_out(&mut self, event: Arc<Event>, number: usize, topic: Topic, to: Recipients) {
+        let mut digits = [0; 20];
+        let parts = [event.id.as_str(), ".", decimal(number, &mut digits)];
+        let id = MessageId::new(thredlib::join_id(&parts));
+        let timestamp = self.world.now;
+        let message = Arc::new(Message { id: id.clone(), event, to, timestamp });
+        let outgoing = Outgoing::Message { topic, message };
+        self.outbox.push(OutboxEntry { id, at: timestamp, outgoing });
     }
 }

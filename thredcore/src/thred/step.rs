@@ -1,6 +1,6 @@
 //! One step of a thred: a working copy of its state, and what it puts out.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use serde_json::Value;
 use thin_vec::ThinVec;
@@ -14,15 +14,18 @@ use thredlib::{
 use super::{StepError, World, recipients::Recipients};
 use crate::{
     pattern::{
-        Consequent, Directives, NextInput, Pattern, Publish, Reaction, Target, Transform,
-        Transition, Verdict,
+        AddressError, Consequent, Directives, NextInput, Pattern, Publish, Reaction, Target,
+        Transform, Transition, Verdict,
     },
     port::{Command, Commit, Facts, LogRecord, LogType, OutboxEntry},
     state::{Status, ThredState},
 };
 
-pub(super) static TELL: LazyLock<Arc<str>> = LazyLock::new(|| event_type::TELL.into());
-pub(super) static SYSTEM_ID: LazyLock<ParticipantId> = LazyLock::new(|| SYSTEM.into());
+thread_local! {
+    // One for each thread: two that count references to one text wait for each other.
+    static TELL: Arc<str> = event_type::TELL.into();
+    static SYSTEM_ID: ParticipantId = SYSTEM.into();
+}
 
 /// A step under way. Dropping it leaves no trace.
 pub(super) struct Step<'a> {
@@ -59,7 +62,8 @@ impl<'a> Step<'a> {
             event,
             command: None,
             outbox: Vec::new(),
-            log: Vec::new(),
+            // Most steps are told in one or two.
+            log: Vec::with_capacity(2),
             made: 0,
             testing: false,
             facts: None,
@@ -175,6 +179,10 @@ impl<'a> Step<'a> {
         let transition = directives.transition.clone().unwrap_or_default();
         self.go(&transition, LogType::Match);
         if let Some((outbound, recipients)) = outbound {
+            if self.state.participants.is_empty() {
+                // And the source.
+                self.state.participants.reserve_exact(recipients.len() + 1);
+            }
             self.join(recipients.iter().cloned())?;
             self.send(outbound, recipients);
         }
@@ -208,10 +216,11 @@ impl<'a> Step<'a> {
             None => None,
         };
         let trace = scope.event().trace.clone();
-        let outbound = self.make_event(TELL.clone(), Some(EventData::from(data)), re, trace);
-        let to = publish.to.render(scope).map_err(|error| self.failed(error))?;
-        let addresses = super::recipients::addresses(to.unwrap_or_default())
-            .map_err(|what| self.misshapen(what))?;
+        let outbound = self.make_event(TELL.with(Arc::clone), Some(data), re, trace);
+        let addresses = publish.addresses(scope).map_err(|error| match error {
+            AddressError::Expression(error) => self.failed(error),
+            AddressError::Shape(what) => self.misshapen(what),
+        })?;
         if let Some(local) = &publish.remember {
             scope.set_local(local, Some(outbound.id.as_str().into()));
         }
@@ -242,7 +251,7 @@ impl<'a> Step<'a> {
             event_type,
             thred_id: Some(self.state.id.clone()),
             re,
-            source: Source::new(SYSTEM_ID.clone()),
+            source: Source::new(SYSTEM_ID.with(Clone::clone)),
             timestamp: Some(self.world.now),
             data,
             trace,
@@ -434,7 +443,7 @@ impl<'a> Step<'a> {
 }
 
 /// A small number as text, without an allocation.
-fn decimal(number: usize, buffer: &mut [u8; 20]) -> &str {
+pub(super) fn decimal(number: usize, buffer: &mut [u8; 20]) -> &str {
     let mut rest = number;
     let mut at = buffer.len();
     loop {

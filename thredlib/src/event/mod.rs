@@ -1,13 +1,16 @@
 //! Events: what happened, as data.
 
+mod data;
 mod json;
 
 use std::{fmt, sync::Arc};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
+use serde::ser::SerializeMap;
 use serde_json::{Map, Value};
 
-use crate::{EventId, ParticipantId, ThredId, error::EventError, id::new_event_id};
+use crate::{EventId, ParticipantId, ThredId, error::EventError, id::new_event_id, json::View};
+
+pub use data::EventData;
 
 /// The source id of every event that the engine itself makes.
 pub const SYSTEM: &str = "SYSTEM";
@@ -104,8 +107,17 @@ impl Event {
         value_named(self.values()?, name)
     }
 
+    /// The same as [`value_named`](Self::value_named), without a copy.
+    pub fn view_named(&self, name: &str) -> Option<View<'_>> {
+        self.view(&["content", "values"])?.named(name)
+    }
+
     /// The error that the event carries, at `data.error` or `data.content.error`.
     pub fn error(&self) -> Option<&Value> {
+        let paths: [&[&str]; 2] = [&["error"], &["content", "error"]];
+        if paths.iter().all(|path| self.view(path).is_none_or(View::is_null)) {
+            return None;
+        }
         let data = self.data.as_ref()?;
         [data.get("error"), data.get("content").and_then(|c| c.get("error"))]
             .into_iter()
@@ -115,17 +127,23 @@ impl Event {
 
     /// `data.title`, when it is a text.
     pub fn title(&self) -> Option<&str> {
-        self.data.as_ref()?.get("title")?.as_str()
+        self.view(&["title"])?.as_str()
     }
 
     /// `data.description`, when it is a text.
     pub fn description(&self) -> Option<&str> {
-        self.data.as_ref()?.get("description")?.as_str()
+        self.view(&["description"])?.as_str()
     }
 
     /// `data.display.uri`, when it is a text.
     pub fn display_uri(&self) -> Option<&str> {
-        self.data.as_ref()?.get("display")?.get("uri")?.as_str()
+        self.view(&["display", "uri"])?.as_str()
+    }
+
+    /// A place in the payload, without a copy: the names that lead to it.
+    pub fn view(&self, path: &[&str]) -> Option<View<'_>> {
+        let data = View::Object(self.data.as_ref()?.view());
+        path.iter().try_fold(data, |view, name| view.get(name))
     }
 }
 
@@ -159,57 +177,6 @@ impl Source {
     /// A source of which only the id is known.
     pub fn new(id: impl Into<ParticipantId>) -> Self {
         Self { id: id.into(), name: None, uri: None, extra: Extra::default() }
-    }
-}
-
-/// The payload of an event: a JSON object. The well-known fields (`title`, `description`,
-/// `display`, `advice`, `content`, `error`) are read through [`Event`]'s methods.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct EventData(Map<String, Value>);
-
-impl EventData {
-    /// Payload with the given values at `content.values`.
-    pub fn with_values(values: impl Into<Value>) -> Self {
-        let content = Value::Object(Map::from_iter([("values".to_owned(), values.into())]));
-        Self(Map::from_iter([("content".to_owned(), content)]))
-    }
-
-    /// A field of the payload.
-    pub fn get(&self, key: &str) -> Option<&Value> {
-        self.0.get(key)
-    }
-
-    /// The payload as a JSON object.
-    pub fn as_map(&self) -> &Map<String, Value> {
-        &self.0
-    }
-
-    /// The payload as a JSON object, to change it.
-    pub fn as_map_mut(&mut self) -> &mut Map<String, Value> {
-        &mut self.0
-    }
-
-    /// Gives up the JSON object.
-    pub fn into_map(self) -> Map<String, Value> {
-        self.0
-    }
-}
-
-impl From<Map<String, Value>> for EventData {
-    fn from(map: Map<String, Value>) -> Self {
-        Self(map)
-    }
-}
-
-impl Serialize for EventData {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for EventData {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Map::deserialize(deserializer).map(Self)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What an event must be like, read from a compiled expression.
 
-use serde_json::Value;
+use crate::json::View;
 
 /// A necessary condition on an event: whenever the expression is true of an event, so is this.
 /// The reverse need not hold.
@@ -47,11 +47,11 @@ impl Scalar {
     }
 
     /// The scalar of a JSON value; `None` for null, arrays and objects.
-    pub fn of(value: &Value) -> Option<Self> {
-        match value {
-            Value::Bool(b) => Some(Self::Bool(*b)),
-            Value::Number(n) => n.as_f64().map(Self::number),
-            Value::String(s) => Some(Self::Text(s.as_str().into())),
+    pub fn of<'a>(value: impl Into<View<'a>>) -> Option<Self> {
+        match value.into() {
+            View::Bool(b) => Some(Self::Bool(b)),
+            View::Number(n) => Some(Self::number(n.as_f64())),
+            View::Text(s) => Some(Self::Text(s.into())),
             _ => None,
         }
     }

@@ -1,6 +1,6 @@
 //! What an expression sees: one event, the locals, the engine's clock and seed.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -12,9 +12,13 @@ pub type Locals = Arc<Map<String, Value>>;
 
 /// No locals: one value for all that have none, since most threds have none and a map of its own
 /// would cost each of them 100 bytes.
+///
+/// One for each thread, that is: two that count references to one value wait for each other.
 pub fn no_locals() -> Locals {
-    static NONE: LazyLock<Locals> = LazyLock::new(Locals::default);
-    NONE.clone()
+    thread_local! {
+        static NONE: Locals = Locals::default();
+    }
+    NONE.with(Arc::clone)
 }
 
 /// The evaluation context for one event. Whatever an evaluator needs for more than one expression

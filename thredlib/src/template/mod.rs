@@ -22,8 +22,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::{
-    CompileError, ExprError, ExprLimits, ExpressionLanguage,
+    CompileError, EventData, ExprError, ExprLimits, ExpressionLanguage,
     expr::{Expression, Scope},
+    json::Built,
 };
 
 /// A compiled template; cheap to clone.
@@ -76,7 +77,16 @@ impl Template {
     /// When an expression fails, a `"$xpr"` key gives no object, or the result is over the limit.
     /// The scope's locals may have been changed in part.
     pub fn render(&self, scope: &mut Scope) -> Result<Option<Value>, ExprError> {
-        render::render(&self.root, scope, &self.limits)
+        Ok(render::render(&self.root, scope, &self.limits)?.map(Built::into_value))
+    }
+
+    /// The payload of an event, rendered without a JSON value in between; `None` when the result is
+    /// no object.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render).
+    pub fn render_data(&self, scope: &mut Scope) -> Result<Option<EventData>, ExprError> {
+        Ok(render::render(&self.root, scope, &self.limits)?.and_then(EventData::built))
     }
 
     /// The value of a template without expressions.

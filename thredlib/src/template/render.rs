@@ -2,21 +2,27 @@
 
 use std::time::Instant;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Entry, Node, deepest, pay, pay_for};
 use crate::{
     ExprError, ExprLimits,
     expr::{Expression, Scope},
+    json::{Builder, Built},
 };
 
 pub(super) fn render(
     root: &Node,
     scope: &mut Scope,
     limits: &ExprLimits,
-) -> Result<Option<Value>, ExprError> {
+) -> Result<Option<Built>, ExprError> {
     let deadline = Instant::now() + limits.time;
-    Renderer { scope, deadline, bytes: limits.result_bytes }.node(root, deepest(limits))
+    let mut renderer =
+        Renderer { scope, deadline, bytes: limits.result_bytes, out: Builder::new() };
+    match renderer.node(root, deepest(limits))? {
+        true => renderer.out.finish().map(Some).map_err(|_| over_size()),
+        false => Ok(None),
+    }
 }
 
 /// One rendering and what it may still use.
@@ -24,38 +30,57 @@ struct Renderer<'s> {
     scope: &'s mut Scope,
     deadline: Instant,
     bytes: usize,
+    out: Builder,
 }
 
 impl Renderer<'_> {
-    fn node(&mut self, node: &Node, depth: usize) -> Result<Option<Value>, ExprError> {
-        Ok(Some(match node {
+    /// Says whether the value is defined; if not, nothing was put out.
+    fn node(&mut self, node: &Node, depth: usize) -> Result<bool, ExprError> {
+        match node {
             Node::Literal { value, bytes } => {
                 self.pay(*bytes)?;
-                value.clone()
+                self.out.copy(value.into());
             }
-            Node::Expression(expression) => return self.evaluate(&**expression, depth),
+            Node::Expression(expression) => match self.evaluate(&**expression, depth)? {
+                Some(value) => self.out.copy((&value).into()),
+                None => return Ok(false),
+            },
             Node::Array(nodes) => {
                 self.pay(nodes.len() + 2)?;
-                let items = nodes.iter().filter_map(|node| self.node(node, depth - 1).transpose());
-                Value::Array(items.collect::<Result<_, _>>()?)
+                let mut list = self.out.open();
+                for node in nodes {
+                    if self.node(node, depth - 1)? {
+                        self.out.item(&mut list);
+                    }
+                }
+                self.out.close_list(list);
             }
-            Node::Object(entries) => Value::Object(self.object(entries, depth)?),
-        }))
+            Node::Object(entries) => self.object(entries, depth)?,
+        }
+        Ok(true)
     }
 
-    fn object(&mut self, entries: &[Entry], depth: usize) -> Result<Map<String, Value>, ExprError> {
+    fn object(&mut self, entries: &[Entry], depth: usize) -> Result<(), ExprError> {
         self.pay(2)?;
-        let mut map = Map::with_capacity(entries.len());
+        let mut object = self.out.open();
         for entry in entries {
             match entry {
                 Entry::Member(name, node) => {
                     self.pay(name.len() + 4)?;
-                    if let Some(value) = self.node(node, depth - 1)? {
-                        map.insert(name.clone(), value);
+                    let (mark, before) = (self.out.mark(), object);
+                    self.out.member(&mut object, name);
+                    if !self.node(node, depth - 1)? {
+                        self.out.undo(mark);
+                        object = before;
                     }
                 }
                 Entry::Spread(expression) => match self.evaluate(&**expression, depth)? {
-                    Some(Value::Object(members)) => map.extend(members),
+                    Some(Value::Object(members)) => {
+                        for (name, value) in &members {
+                            self.out.member(&mut object, name);
+                            self.out.copy(value.into());
+                        }
+                    }
                     Some(other) => {
                         let message = format!(
                             "a `$xpr` key spreads an object, and this gives {}",
@@ -67,7 +92,8 @@ impl Renderer<'_> {
                 },
             }
         }
-        Ok(map)
+        self.out.close_object(object);
+        Ok(())
     }
 
     fn evaluate(
@@ -87,8 +113,12 @@ impl Renderer<'_> {
     }
 
     fn pay(&mut self, price: usize) -> Result<(), ExprError> {
-        pay(price, &mut self.bytes).map_err(|limit| ExprError::limit("the template", limit))
+        pay(price, &mut self.bytes).map_err(|_| over_size())
     }
+}
+
+fn over_size() -> ExprError {
+    ExprError::limit("the template", "size")
 }
 
 fn kind(value: &Value) -> &'static str {

@@ -3,7 +3,10 @@
 use jsonata_core::value::{JArray, JMap, JValue};
 use serde_json::{Map, Number, Value};
 
-use crate::{Event, ExprLimits, Extra, Source};
+use crate::{
+    Event, ExprLimits, Extra, Source,
+    json::{Members, View},
+};
 
 /// Why a value cannot leave the interpreter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,18 +17,18 @@ pub(super) enum Refused {
     Limit(&'static str),
 }
 
-pub(super) fn to_interpreter(value: &Value) -> JValue {
-    match value {
-        Value::Null => JValue::Null,
-        Value::Bool(b) => JValue::Bool(*b),
-        Value::Number(n) => JValue::Number(n.as_f64().unwrap_or(f64::NAN)),
-        Value::String(s) => JValue::string(s.as_str()),
-        Value::Array(items) => {
-            let flat = !items.iter().any(Value::is_array);
+pub(super) fn to_interpreter<'a>(value: impl Into<View<'a>>) -> JValue {
+    match value.into() {
+        View::Null => JValue::Null,
+        View::Bool(b) => JValue::Bool(b),
+        View::Number(n) => JValue::Number(n.as_f64()),
+        View::Text(s) => JValue::string(s),
+        View::Array(items) => {
+            let flat = !items.iter().any(|item| matches!(item, View::Array(_)));
             let items = items.iter().map(to_interpreter).collect();
             JValue::Array(JArray::new_flat(items, flat))
         }
-        Value::Object(map) => map_to_interpreter(map),
+        View::Object(members) => map_to_interpreter(members),
     }
 }
 
@@ -33,9 +36,9 @@ pub(super) fn to_interpreter(value: &Value) -> JValue {
 /// it would be taken for that.
 const MARK: &str = "__tuple__";
 
-pub(super) fn map_to_interpreter(map: &Map<String, Value>) -> JValue {
-    let unmarked = map.iter().filter(|(key, _)| *key != MARK);
-    object(unmarked.map(|(key, value)| (key.clone(), to_interpreter(value))))
+pub(super) fn map_to_interpreter<'a>(members: impl Into<Members<'a>>) -> JValue {
+    let unmarked = members.into().iter().filter(|(key, _)| *key != MARK);
+    object(unmarked.map(|(key, value)| (key.to_owned(), to_interpreter(value))))
 }
 
 pub(super) fn object(entries: impl Iterator<Item = (String, JValue)>) -> JValue {
@@ -53,8 +56,8 @@ pub(super) fn event_to_interpreter(event: &Event) -> JValue {
         ("source", Some(source_to_interpreter(&event.source))),
         ("timestamp", event.timestamp.map(JValue::from_i64)),
         ("time", event.timestamp.map(JValue::from_i64)),
-        ("data", event.data.as_ref().map(|data| map_to_interpreter(data.as_map()))),
-        ("trace", event.trace.as_ref().map(|trace| to_interpreter(trace))),
+        ("data", event.data.as_ref().map(|data| map_to_interpreter(data.view()))),
+        ("trace", event.trace.as_deref().map(to_interpreter)),
     ];
     with_extra(known.into_iter(), &event.extra)
 }

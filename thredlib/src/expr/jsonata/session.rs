@@ -2,19 +2,17 @@
 
 use std::{cell::RefCell, fmt, panic::AssertUnwindSafe, rc::Rc};
 
-use jsonata_core::{
-    evaluator::{Context, Evaluator, EvaluatorError, EvaluatorOptions},
-    value::JValue,
-};
-use serde_json::Value;
-
 use super::{
     super::{ExprError, Locals, Scope},
     Jsonata,
     convert::{self, Refused},
     host::{self, Host},
 };
-use crate::ExprLimits;
+use crate::{EventData, ExprLimits, json::View};
+use jsonata_core::{
+    evaluator::{Context, Evaluator, EvaluatorError, EvaluatorOptions},
+    value::JValue,
+};
 
 /// Levels of evaluation that a nested call takes, about.
 const LEVELS_PER_CALL: usize = 6;
@@ -48,7 +46,7 @@ impl Session {
         let locals = self
             .locals
             .borrow_mut()
-            .get_or_insert_with(|| convert::map_to_interpreter(locals))
+            .get_or_insert_with(|| convert::map_to_interpreter(&**locals))
             .clone();
         let thred_id = thred_id.map(|id| ("thredId".to_owned(), JValue::string(id)));
         let context = convert::object(thred_id.into_iter().chain([("locals".to_owned(), locals)]));
@@ -166,18 +164,18 @@ fn explain(source: &str, fault: &Fault) -> ExprError {
 
 /// Whether a list in the event or the locals has more items than a sequence may have.
 fn holds_long_list(scope: &Scope, most: usize) -> bool {
-    fn is_long(value: &Value, most: usize) -> bool {
+    fn is_long(value: View<'_>, most: usize) -> bool {
         match value {
-            Value::Array(items) => {
+            View::Array(items) => {
                 items.len() > most || items.iter().any(|item| is_long(item, most))
             }
-            Value::Object(map) => map.values().any(|item| is_long(item, most)),
+            View::Object(members) => members.iter().any(|(_, item)| is_long(item, most)),
             _ => false,
         }
     }
     let events = [Some(&scope.event), scope.outbound.as_ref()];
     let data = events.into_iter().flatten().filter_map(|event| event.data.as_ref());
-    data.flat_map(|data| data.as_map().values())
-        .chain(scope.locals.values())
-        .any(|value| is_long(value, most))
+    data.map(EventData::view)
+        .chain([(&*scope.locals).into()])
+        .any(|members| is_long(View::Object(members), most))
 }

@@ -180,13 +180,13 @@ impl<'a> Frame<'a> {
                 self.scope.outbound.as_deref().map_or(Operand::Undefined, Operand::Event)
             }
             Root::Data => {
-                event.data.as_ref().map_or(Operand::Undefined, |data| Operand::Map(data.as_map()))
+                event.data.as_ref().map_or(Operand::Undefined, |data| Operand::Map(data.view()))
             }
-            Root::Content => Operand::of_option(event.content()),
-            Root::Values => Operand::of_option(event.values()),
-            Root::Advice => Operand::of_option(event.data.as_ref().and_then(|d| d.get("advice"))),
+            Root::Content => Operand::of_option(event.view(&["content"])),
+            Root::Values => Operand::of_option(event.view(&["content", "values"])),
+            Root::Advice => Operand::of_option(event.view(&["advice"])),
             Root::ThredId => Operand::of_text(self.scope.thred_id.as_ref().map(|id| id.as_str())),
-            Root::ValueNamed(name) => Operand::of_option(event.value_named(name)),
+            Root::ValueNamed(name) => Operand::of_option(event.view_named(name)),
             Root::Local(name) => Operand::of_option(self.scope.locals.get(&**name)),
         };
         names.iter().try_fold(start, |value, name| value.step(name))

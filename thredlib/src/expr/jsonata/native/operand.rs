@@ -3,7 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::{super::convert, Arithmetic, Order};
-use crate::{Event, ExprLimits};
+use crate::{
+    Event, ExprLimits,
+    json::{Items, Members, View},
+};
 
 /// The native part ends here; the interpreter has to do it.
 #[derive(Debug)]
@@ -17,8 +20,8 @@ pub(in super::super) enum Operand<'a> {
     Bool(bool),
     Number(f64),
     Text(&'a str),
-    List(&'a [Value]),
-    Map(&'a Map<String, Value>),
+    List(Items<'a>),
+    Map(Members<'a>),
     Made(Value),
     /// The whole event or its source: what only the interpreter has as one value.
     Event(&'a Event),
@@ -28,18 +31,18 @@ pub(in super::super) enum Operand<'a> {
 pub(super) type Evaluated<'a> = Result<Operand<'a>, Bail>;
 
 impl<'a> Operand<'a> {
-    pub(super) fn of(value: &'a Value) -> Self {
-        match value {
-            Value::Null => Self::Null,
-            Value::Bool(b) => Self::Bool(*b),
-            Value::Number(n) => Self::Number(n.as_f64().unwrap_or(f64::NAN)),
-            Value::String(s) => Self::Text(s),
-            Value::Array(items) => Self::List(items),
-            Value::Object(map) => Self::Map(map),
+    pub(super) fn of(value: impl Into<View<'a>>) -> Self {
+        match value.into() {
+            View::Null => Self::Null,
+            View::Bool(b) => Self::Bool(b),
+            View::Number(n) => Self::Number(n.as_f64()),
+            View::Text(s) => Self::Text(s),
+            View::Array(items) => Self::List(items),
+            View::Object(members) => Self::Map(members),
         }
     }
 
-    pub(super) fn of_option(value: Option<&'a Value>) -> Self {
+    pub(super) fn of_option(value: Option<impl Into<View<'a>>>) -> Self {
         value.map_or(Self::Undefined, Self::of)
     }
 
@@ -65,7 +68,7 @@ impl<'a> Operand<'a> {
                     event.timestamp.map_or(Self::Undefined, |ms| Self::Number(ms as f64))
                 }
                 "data" => {
-                    event.data.as_ref().map_or(Self::Undefined, |data| Self::Map(data.as_map()))
+                    event.data.as_ref().map_or(Self::Undefined, |data| Self::Map(data.view()))
                 }
                 "trace" => Self::of_option(event.trace.as_deref()),
                 name => Self::of_option(event.extra.get(name)),
@@ -90,7 +93,7 @@ impl<'a> Operand<'a> {
             Self::Text(s) => !s.is_empty(),
             Self::List(items) => items.iter().any(truthy),
             Self::Map(map) => !map.is_empty(),
-            Self::Made(value) => truthy(value),
+            Self::Made(value) => truthy(value.into()),
             Self::Event(_) | Self::Source(_) => true,
         })
     }
@@ -127,14 +130,14 @@ impl<'a> Operand<'a> {
     }
 }
 
-fn truthy(value: &Value) -> bool {
+fn truthy(value: View<'_>) -> bool {
     match value {
-        Value::Null => false,
-        Value::Bool(b) => *b,
-        Value::Number(n) => n.as_f64() != Some(0.0),
-        Value::String(s) => !s.is_empty(),
-        Value::Array(items) => items.iter().any(truthy),
-        Value::Object(map) => !map.is_empty(),
+        View::Null => false,
+        View::Bool(b) => b,
+        View::Number(n) => n.as_f64() != 0.0,
+        View::Text(s) => !s.is_empty(),
+        View::Array(items) => items.iter().any(truthy),
+        View::Object(members) => !members.is_empty(),
     }
 }
 
@@ -250,15 +253,15 @@ impl Copy {
         }
     }
 
-    fn value(&mut self, value: &Value, depth: usize) -> Result<Value, Bail> {
+    fn value(&mut self, value: View<'_>, depth: usize) -> Result<Value, Bail> {
         self.take(8)?;
         Ok(match value {
-            Value::Null => Value::Null,
-            Value::Bool(b) => Value::Bool(*b),
-            Value::Number(n) => n.as_f64().map_or(Value::Null, convert::number),
-            Value::String(s) => self.text(s)?,
-            Value::Array(items) => self.list(items, depth)?,
-            Value::Object(map) => self.map(map, depth)?,
+            View::Null => Value::Null,
+            View::Bool(b) => Value::Bool(b),
+            View::Number(n) => convert::number(n.as_f64()),
+            View::Text(s) => self.text(s)?,
+            View::Array(items) => self.list(items, depth)?,
+            View::Object(members) => self.map(members, depth)?,
         })
     }
 
@@ -267,18 +270,18 @@ impl Copy {
         Ok(Value::String(text.to_owned()))
     }
 
-    fn list(&mut self, items: &[Value], depth: usize) -> Result<Value, Bail> {
+    fn list(&mut self, items: Items<'_>, depth: usize) -> Result<Value, Bail> {
         let depth = depth.checked_sub(1).ok_or(Bail)?;
         let items = items.iter().map(|item| self.value(item, depth));
         Ok(Value::Array(items.collect::<Result<_, _>>()?))
     }
 
-    fn map(&mut self, map: &Map<String, Value>, depth: usize) -> Result<Value, Bail> {
+    fn map(&mut self, members: Members<'_>, depth: usize) -> Result<Value, Bail> {
         let depth = depth.checked_sub(1).ok_or(Bail)?;
-        let mut copy = Map::with_capacity(map.len());
-        for (key, value) in map {
-            self.take(key.len() + 4)?;
-            copy.insert(key.clone(), self.value(value, depth)?);
+        let mut copy = Map::with_capacity(members.len());
+        for (name, value) in members.iter() {
+            self.take(name.len() + 4)?;
+            copy.insert(name.to_owned(), self.value(value, depth)?);
         }
         Ok(Value::Object(copy))
     }
