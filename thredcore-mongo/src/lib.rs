@@ -1,0 +1,1 @@
+//! Threds, archive, patterns and records of thredcore in MongoDB.
