@@ -23,9 +23,7 @@ use std::sync::{
 use mongodb::bson::{Bson, Document, doc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thredcore::{
-    port::{
-        Commit, History, LogRecord, OutboxEntry, Outgoing, PortError, PortErrorKind,
-    },
+    port::{Commit, History, LogRecord, OutboxEntry, Outgoing, PortError, PortErrorKind},
     state::{PatternKey, Status, ThredState},
 };
 use thredlib::{Event, ThredId};

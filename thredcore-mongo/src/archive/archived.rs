@@ -117,8 +117,7 @@ fn entry(step: &Step) -> Result<OutboxEntry, PortError> {
         to: vec![],
         timestamp: step.at,
     };
-    let outgoing =
-        Outgoing::Message { topic: Archived::TOPIC.into(), message: Arc::new(message) };
+    let outgoing = Outgoing::Message { topic: Archived::TOPIC.into(), message: Arc::new(message) };
     Ok(OutboxEntry { id, at: step.at, outgoing })
 }
 
@@ -173,7 +172,8 @@ impl ThredStore for Archived {
                 }
             };
             // What the step carries need not be kept twice.
-            let mut commit = Commit { log: vec![], event: None, command: None, ..(**commit).clone() };
+            let mut commit =
+                Commit { log: vec![], event: None, command: None, ..(**commit).clone() };
             commit.outbox.push(entry);
             carrying.push(Arc::new(commit));
             steps.push(step);

@@ -17,9 +17,7 @@ use mongodb::{
     options::IndexOptions,
 };
 use serde_json::Value;
-use thredcore::{
-    persistence::{Persistence, PersistenceError, Procedure, TaskContext},
-};
+use thredcore::persistence::{Persistence, PersistenceError, Procedure, TaskContext};
 use thredlib::task::{Op, RecordType, Task};
 
 use crate::{
@@ -151,9 +149,8 @@ impl Persistence for MongoPersistence {
 
 impl MongoPersistence {
     fn procedure(&self, name: &str) -> Result<&Procedure, String> {
-        self.procedures.get(name).ok_or_else(|| {
-            format!("there is no procedure `{name}`; register it with the store")
-        })
+        self.procedures
+            .get(name)
+            .ok_or_else(|| format!("there is no procedure `{name}`; register it with the store"))
     }
-
 }

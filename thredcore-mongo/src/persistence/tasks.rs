@@ -246,7 +246,11 @@ impl Transaction<'_, '_, '_> {
     }
 
     /// The id of a record to be created. A record may have it without matching otherwise.
-    async fn unused_id(&mut self, target: &Target, wanted: Option<&str>) -> Result<String, Refused> {
+    async fn unused_id(
+        &mut self,
+        target: &Target,
+        wanted: Option<&str>,
+    ) -> Result<String, Refused> {
         let named = wanted.or(target.matcher.id());
         let id = named.map_or_else(|| self.new_id(0), str::to_owned);
         let records = self.records(&target.record_type);

@@ -1,6 +1,9 @@
 //! Commits: a batch is one command for new threds and one for the others.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use futures::future::join_all;
 use mongodb::bson::{Document, doc, oid::ObjectId};
@@ -22,106 +25,122 @@ const COMMIT: &str = "commit";
 
 type Answer = Result<Committed, PortError>;
 
+/// A commit on its way.
+struct Sent<'c> {
+    commit: &'c Commit,
+    step: Step,
+    /// Tells its write from all others.
+    token: ObjectId,
+}
+
 impl MongoStorage {
     pub(super) async fn commit_all(&self, commits: &[Arc<Commit>]) -> Vec<Answer> {
         if let Err(error) = self.filer.room().await {
             return commits.iter().map(|_| Err(copy(&error))).collect();
         }
-        // Tells the documents that this call has written.
-        let token = ObjectId::new();
         let mut answers: Vec<Option<Answer>> = commits.iter().map(|_| None).collect();
-        let mut portions = Vec::new();
+        let mut open: Vec<usize> = (0..commits.len()).collect();
+        // Commits of one thred go one after the other, should there be several.
+        while !open.is_empty() {
+            let mut threds = HashSet::new();
+            let distinct = |place: &usize| threds.insert(&commits[*place].state.id);
+            let (round, later): (Vec<_>, Vec<_>) = open.into_iter().partition(distinct);
+            self.commit_round(commits, round, &mut answers).await;
+            open = later;
+        }
+        let missing = || Err(PortError::new(COMMIT, PortErrorKind::Unknown, "no answer"));
+        answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect()
+    }
+
+    /// Commits of different threds, all together.
+    async fn commit_round(
+        &self,
+        commits: &[Arc<Commit>],
+        round: Vec<usize>,
+        answers: &mut [Option<Answer>],
+    ) {
         let (mut new, mut known) = (Vec::new(), Vec::new());
-        let mut steps = Vec::with_capacity(commits.len());
-        for (place, commit) in commits.iter().enumerate() {
-            let statement = Step::of(commit).and_then(|step| {
-                Ok((self.statement(commit, &step, token)?, step))
-            });
-            match statement {
-                Ok((statement, step)) => {
-                    let list = if commit.expected == 0 { &mut new } else { &mut known };
-                    list.push((place, statement));
-                    steps.push(Some(step));
+        for place in round {
+            match self.sending(&commits[place]) {
+                Ok((sent, statement)) if sent.commit.expected == 0 => {
+                    new.push(((place, sent), statement));
                 }
-                Err(error) => {
-                    answers[place] = Some(Err(error));
-                    steps.push(None);
-                }
+                Ok((sent, statement)) => known.push(((place, sent), statement)),
+                Err(error) => answers[place] = Some(Err(error)),
             }
         }
+        let mut portions = Vec::new();
         for (write, list) in [(Write::Insert, new), (Write::Update, known)] {
-            let (places, statements): (Vec<usize>, Vec<Document>) = list.into_iter().unzip();
-            let mut places = places.into_iter();
+            let (sent, statements): (Vec<_>, Vec<Document>) = list.into_iter().unzip();
+            let mut sent = sent.into_iter();
             for statements in chunks(statements) {
-                let places: Vec<_> = places.by_ref().take(statements.len()).collect();
-                portions.push((write, places, statements));
+                let sent: Vec<_> = sent.by_ref().take(statements.len()).collect();
+                portions.push((write, sent, statements));
             }
         }
-        let sent = portions.into_iter().map(|(write, places, statements)| async move {
-            let portion: Vec<_> = places.iter().map(|place| &commits[*place]).collect();
-            (self.commit_portion(write, &portion, statements, token).await, places)
+        let portions = portions.into_iter().map(|(write, sent, statements)| async move {
+            let (places, sent): (Vec<usize>, Vec<Sent<'_>>) = sent.into_iter().unzip();
+            (places, self.commit_portion(write, &sent, statements).await, sent)
         });
-        for (portion, places) in join_all(sent).await {
-            for (place, answer) in places.into_iter().zip(portion) {
+        for (places, portion, sent) in join_all(portions).await {
+            for ((place, answer), sent) in places.into_iter().zip(portion).zip(sent) {
+                if matches!(answer, Ok(Committed::Applied)) {
+                    self.filer.add(sent.step);
+                }
                 answers[place] = Some(answer);
             }
         }
-        let missing = || Err(PortError::new(COMMIT, PortErrorKind::Unknown, "no answer"));
-        let answers: Vec<_> =
-            answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect();
-        for (answer, step) in answers.iter().zip(steps) {
-            if let (Ok(Committed::Applied), Some(step)) = (answer, step) {
-                self.filer.add(step);
-            }
-        }
-        answers
+    }
+
+    fn sending<'c>(&self, commit: &'c Commit) -> Result<(Sent<'c>, Document), PortError> {
+        let sent = Sent { commit, step: Step::of(commit)?, token: ObjectId::new() };
+        let statement = self.statement(&sent)?;
+        Ok((sent, statement))
     }
 
     async fn commit_portion(
         &self,
         write: Write,
-        commits: &[&Arc<Commit>],
+        sent: &[Sent<'_>],
         statements: Vec<Document>,
-        token: ObjectId,
     ) -> Vec<Answer> {
         let written = match self.mongo.write(COMMIT, THREDS, write, statements).await {
             Ok(written) => written,
-            Err(error) => return commits.iter().map(|_| Err(copy(&error))).collect(),
+            Err(error) => return sent.iter().map(|_| Err(copy(&error))).collect(),
         };
-        if written.count == commits.len() {
-            return commits.iter().map(|_| Ok(Committed::Applied)).collect();
+        if written.count == sent.len() {
+            return sent.iter().map(|_| Ok(Committed::Applied)).collect();
         }
         let failed: HashMap<usize, (i32, String)> =
             written.errors.into_iter().map(|(place, code, text)| (place, (code, text))).collect();
-        let probes = self.probe(commits).await;
+        let probes = self.probe(sent).await;
         let probes = match &probes {
             Ok(probes) => probes,
             // Those that were written are; sent again, they are duplicates.
             Err(error) => {
                 let unknown =
                     || Err(PortError::new(COMMIT, PortErrorKind::Unknown, error.to_string()));
-                return commits.iter().map(|_| unknown()).collect();
+                return sent.iter().map(|_| unknown()).collect();
             }
         };
-        let answer = |(place, commit): (usize, &&Arc<Commit>)| match failed.get(&place) {
+        let answer = |(place, sent): (usize, &Sent<'_>)| match failed.get(&place) {
             Some((code, text)) if *code != DUPLICATE_KEY => {
                 Err(write_error(COMMIT, *code, text.clone()))
             }
             failure => {
-                let stored = probes.get(commit.state.id.as_str());
-                self.outcome(commit, stored, failure.is_some(), token)
+                let stored = probes.get(sent.commit.state.id.as_str());
+                self.outcome(sent, stored, failure.is_some())
             }
         };
-        commits.iter().enumerate().map(answer).collect()
+        sent.iter().enumerate().map(answer).collect()
     }
 
     /// What became of a commit, after the command did not apply all of them.
     fn outcome(
         &self,
-        commit: &Commit,
+        Sent { commit, token, .. }: &Sent<'_>,
         stored: Option<&Probe>,
         failed: bool,
-        token: ObjectId,
     ) -> Answer {
         let Some(stored) = stored else {
             return match commit.expected {
@@ -130,7 +149,7 @@ impl MongoStorage {
             };
         };
         // If another commit has replaced the token since, it is told as a duplicate, which it is.
-        if !failed && stored.by == token {
+        if !failed && stored.by == *token {
             return Ok(Committed::Applied);
         }
         if stored.inbox.iter().any(|id| *id == *commit.consumed.as_str()) {
@@ -150,8 +169,8 @@ impl MongoStorage {
         Ok(Committed::Conflict)
     }
 
-    async fn probe(&self, commits: &[&Arc<Commit>]) -> Result<HashMap<String, Probe>, PortError> {
-        let ids: Vec<_> = commits.iter().map(|commit| commit.state.id.as_str()).collect();
+    async fn probe(&self, sent: &[Sent<'_>]) -> Result<HashMap<String, Probe>, PortError> {
+        let ids: Vec<_> = sent.iter().map(|sent| sent.commit.state.id.as_str()).collect();
         let threds = self.mongo.collection::<Probe>(THREDS);
         let find = threds.find(doc! { "_id": { "$in": ids } }).projection(doc! {
             "v": 1, "by": 1, "inbox": 1,
@@ -161,12 +180,8 @@ impl MongoStorage {
         Ok(probes.into_iter().map(|probe| (probe.id.clone(), probe)).collect())
     }
 
-    fn statement(
-        &self,
-        commit: &Commit,
-        step: &Step,
-        token: ObjectId,
-    ) -> Result<Document, PortError> {
+    fn statement(&self, sent: &Sent<'_>) -> Result<Document, PortError> {
+        let Sent { commit, step, token } = sent;
         let state = &*commit.state;
         let mut set = state_fields(state)?;
         set.insert("by", token);

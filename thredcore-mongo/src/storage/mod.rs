@@ -6,7 +6,6 @@ mod patterns;
 mod records;
 mod threds;
 
-
 use async_trait::async_trait;
 use mongodb::{
     bson::{Document, doc},
@@ -158,4 +157,3 @@ impl Origin for Threds {
 
 /// What an unpublished or unarchived part of a document may hold at most.
 const PAST_LIMIT: usize = 1_024;
-
