@@ -37,6 +37,8 @@ pub struct MongoConfig {
     pub backlog: usize,
     /// How long steps are gathered before they are archived together: 20 ms.
     pub linger: Duration,
+    /// How long a step may wait until its process is taken for dead, and another one archives it: 5 s.
+    pub left_behind: Duration,
     /// How long the key of a list of tasks is remembered: 7 days.
     pub redelivery_window: Duration,
     /// How long a transaction is tried anew after conflicts and lost answers: 10 s.
@@ -57,6 +59,7 @@ impl MongoConfig {
             keep_ended: Duration::from_secs(24 * 60 * 60),
             backlog: 10_000,
             linger: Duration::from_millis(20),
+            left_behind: Duration::from_secs(5),
             redelivery_window: Duration::from_secs(7 * 24 * 60 * 60),
             transaction_limit: Duration::from_secs(10),
         }
@@ -122,6 +125,13 @@ impl MongoConfig {
     #[must_use]
     pub fn linger(mut self, time: Duration) -> Self {
         self.linger = time;
+        self
+    }
+
+    /// Sets how long a step may wait until its process is taken for dead.
+    #[must_use]
+    pub fn left_behind(mut self, time: Duration) -> Self {
+        self.left_behind = time;
         self
     }
 

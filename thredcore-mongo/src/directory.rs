@@ -121,15 +121,24 @@ impl MongoDirectory {
         self.known.read(&self.mongo).await
     }
 
-    /// Waits until the users have been read again since this call.
-    pub async fn changed(&self) {
+    /// Waits until something holds, and gives the directory for which it does.
+    pub async fn until(&self, mut holds: impl FnMut(&Directory) -> bool) -> Arc<Directory> {
         let mut changed = self.known.changed.subscribe();
-        // It ends with an error only if the sender is gone, and that is held here.
-        let _ = changed.changed().await;
+        loop {
+            if let Some(now) = self.known.now().filter(|now| holds(now)) {
+                return now;
+            }
+            // It ends with an error only if the sender is gone, and that is held here.
+            let _ = changed.changed().await;
+        }
     }
 }
 
 impl Known {
+    fn now(&self) -> Option<Arc<Directory>> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     async fn read(&self, mongo: &Mongo) -> Result<(), PortError> {
         let _one_at_a_time = self.reading.lock().await;
         let users = mongo.collection::<User>(USERS);
@@ -190,8 +199,7 @@ async fn follow(mongo: &Mongo, known: &Weak<Known>) -> mongodb::error::Result<()
 #[async_trait]
 impl AddressResolver for MongoDirectory {
     async fn directory(&self) -> Result<Arc<Directory>, PortError> {
-        let now = self.known.now.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        now.ok_or_else(|| {
+        self.known.now().ok_or_else(|| {
             let cause = "no users have been read yet";
             PortError::new("look up users", PortErrorKind::Unavailable, cause)
         })

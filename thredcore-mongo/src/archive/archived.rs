@@ -56,7 +56,8 @@ impl Archived {
         Self { storage, archive, filer }
     }
 
-    /// Waits until all that was committed here is in the archive.
+    /// Waits until all that was committed here is in the archive; but for commits whose answer was
+    /// lost, which are archived when an engine looks after forgotten outboxes.
     pub async fn flush(&self) {
         self.filer.flush().await;
     }

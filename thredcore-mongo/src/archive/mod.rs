@@ -71,6 +71,9 @@ impl MongoArchive {
         thred: Option<&ThredId>,
         limit: usize,
     ) -> Result<Vec<History>, PortError> {
+        if limit == 0 {
+            return Ok(vec![]);
+        }
         let mut past = match thred {
             Some(id) => self.steps(id, limit).await?,
             None => {
@@ -104,6 +107,8 @@ impl MongoArchive {
 
     /// The latest steps of a thred, latest first.
     pub(crate) async fn steps(&self, id: &ThredId, limit: usize) -> Result<Vec<Past>, PortError> {
+        // 0 would stand for all.
+        let limit = limit.max(1);
         let bound = |version: i64| doc! { "t": id.as_str(), "v": version };
         let range = doc! { "$gte": bound(0), "$lte": bound(i64::MAX) };
         let find = self.history.find(doc! { "_id": range }).sort(doc! { "_id": -1 });

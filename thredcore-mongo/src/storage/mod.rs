@@ -50,7 +50,17 @@ impl MongoStorage {
         &self.archive
     }
 
-    /// Waits until all that was committed here is in the archive.
+    /// Archives the steps that killed processes have left behind, and removes threds that ended
+    /// [long ago](crate::MongoConfig::keep_ended). Done every 5 s by itself.
+    ///
+    /// # Errors
+    /// Some may have been left as they are.
+    pub async fn clean_up(&self) -> Result<(), PortError> {
+        Threds(self.archive.clone()).tend().await
+    }
+
+    /// Waits until all that was committed here is in the archive; but for commits whose answer was
+    /// lost, which are archived by [`clean_up`](Self::clean_up).
     pub async fn flush(&self) {
         self.filer.flush().await;
     }
@@ -79,16 +89,14 @@ async fn prepare(mongo: &Mongo) -> Result<(), PortError> {
 struct Threds(MongoArchive);
 
 impl Threds {
-    /// How long a step may wait before it counts as left behind, in milliseconds.
-    const LEFT_BEHIND: i64 = 5_000;
-
     async fn archive_forgotten(&self) -> Result<(), PortError> {
         const AT_ONCE: i64 = 256;
         let mongo = &self.0.mongo;
         loop {
             let threds = mongo.collection::<StateDocument>(THREDS);
-            let before = wall_clock() - Self::LEFT_BEHIND;
-            let find = threds.find(doc! { "unfiled": { "$lt": before } });
+            let age = i64::try_from(mongo.config.left_behind.as_millis()).unwrap_or(i64::MAX);
+            let before = wall_clock().saturating_sub(age);
+            let find = threds.find(doc! { "unfiled": { "$lte": before } });
             let find = find.projection(doc! { "state": 1, "inbox": 1, "past": 1 });
             let find = find.sort(doc! { "unfiled": 1 }).limit(AT_ONCE);
             let forgotten = mongo.all("look for forgotten steps", find).await?;
@@ -111,7 +119,7 @@ impl Threds {
         let mongo = &self.0.mongo;
         let keep = i64::try_from(mongo.config.keep_ended.as_millis()).unwrap_or(i64::MAX);
         let gone = doc! {
-            "closed": { "$lt": wall_clock().saturating_sub(keep) },
+            "closed": { "$lte": wall_clock().saturating_sub(keep) },
             "status": "terminated",
             "outbox.0": { "$exists": false },
             "past.0": { "$exists": false },
@@ -155,5 +163,5 @@ impl Origin for Threds {
     }
 }
 
-/// What an unpublished or unarchived part of a document may hold at most.
+/// How many steps a thred may have that are not archived yet, before its next commit has to wait.
 const PAST_LIMIT: usize = 1_024;
