@@ -35,7 +35,7 @@ pub struct MongoConfig {
     pub keep_ended: Duration,
     /// How many steps may wait for the archive before commits have to wait: 10,000.
     pub backlog: usize,
-    /// How long steps are gathered before they are archived together: 20 ms.
+    /// How long steps are gathered before they are archived together: 500 ms.
     pub linger: Duration,
     /// How long a step may wait until its process is taken for dead, and another one archives it: 5 s.
     pub left_behind: Duration,
@@ -58,7 +58,7 @@ impl MongoConfig {
             outbox_limit: 4_096,
             keep_ended: Duration::from_secs(24 * 60 * 60),
             backlog: 10_000,
-            linger: Duration::from_millis(20),
+            linger: Duration::from_millis(500),
             left_behind: Duration::from_secs(5),
             redelivery_window: Duration::from_secs(7 * 24 * 60 * 60),
             transaction_limit: Duration::from_secs(10),

@@ -203,9 +203,21 @@ impl Written {
         Self { count: count as usize, errors: errors.collect() }
     }
 
+    /// The first failure, if there is one.
+    pub(crate) fn all(self, operation: &'static str) -> Result<(), PortError> {
+        Self::first(operation, self.errors.into_iter())
+    }
+
     /// The first failure that is not of this code.
     pub(crate) fn except(self, operation: &'static str, code: i32) -> Result<(), PortError> {
-        match self.errors.into_iter().find(|error| error.1 != code) {
+        Self::first(operation, self.errors.into_iter().filter(|error| error.1 != code))
+    }
+
+    fn first(
+        operation: &'static str,
+        mut errors: impl Iterator<Item = (usize, i32, String)>,
+    ) -> Result<(), PortError> {
+        match errors.next() {
             None => Ok(()),
             Some((_, code, text)) => Err(write_error(operation, code, text)),
         }

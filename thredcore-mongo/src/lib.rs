@@ -11,17 +11,27 @@
 //!
 //! ```no_run
 //! use std::sync::Arc;
-//! use thredcore::{
-//!     engine::{Engine, EngineConfig},
-//!     memory::{MemoryEventQ, MemoryMessageQ},
-//!     port::Directory,
-//! };
+//! use thredcore::{Engine, port::Directory};
 //! use thredcore_mongo::{Mongo, MongoConfig, MongoDirectory, MongoStorage};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let mongo = Mongo::connect(MongoConfig::new("mongodb://127.0.0.1:27017/?replicaSet=rs0")).await?;
-//! let storage = Arc::new(MongoStorage::open(&mongo).await?);
-//! let directory = Arc::new(MongoDirectory::open(&mongo, Directory::new()).await?);
+//! let storage = MongoStorage::open(&mongo).await?;
+//! let directory = MongoDirectory::open(&mongo, Directory::new()).await?;
+//! let engine = Engine::builder().storage(Arc::new(storage)).resolver(Arc::new(directory));
+//! let running = engine.build().await?.start();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Threds in Redis, or in any other storage, and their past in MongoDB:
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use thredcore::port::Storage;
+//! # use thredcore_mongo::{Archived, Mongo, MongoArchive};
+//! # async fn run(mongo: Mongo, redis: Arc<dyn Storage>) -> Result<(), Box<dyn std::error::Error>> {
+//! let storage = Archived::new(redis, MongoArchive::open(&mongo).await?);
 //! # Ok(())
 //! # }
 //! ```

@@ -1,14 +1,16 @@
 //! Writing steps behind the commits, in batches.
 
 use std::{
+    pin::pin,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use async_trait::async_trait;
+use futures::future::select;
 use thredcore::port::{PortError, PortErrorKind};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
@@ -31,13 +33,15 @@ pub(crate) trait Origin: Send + Sync + 'static {
 pub(crate) struct Filer {
     steps: mpsc::UnboundedSender<Step>,
     waiting: Arc<watch::Sender<usize>>,
+    /// Ends the gathering.
+    hurry: Arc<Notify>,
     limit: usize,
     patience: Duration,
 }
 
 impl Filer {
     /// Most steps that are archived together.
-    const BATCH: usize = 512;
+    const BATCH: usize = 1_024;
     /// How often it looks after what others have left.
     const TEND: Duration = Duration::from_secs(5);
     /// The longest pause between two tries.
@@ -51,8 +55,9 @@ impl Filer {
         let (limit, patience) = (config.backlog, config.time_limit);
         let origin = Arc::new(origin);
         tokio::spawn(tend(origin.clone(), Arc::downgrade(&waiting)));
-        tokio::spawn(file(archive, origin, incoming, waiting.clone()));
-        Self { steps, waiting, limit, patience }
+        let hurry = Arc::new(Notify::new());
+        tokio::spawn(file(archive, origin, incoming, waiting.clone(), hurry.clone()));
+        Self { steps, waiting, hurry, limit, patience }
     }
 
     pub(crate) fn add(&self, step: Step) {
@@ -73,6 +78,7 @@ impl Filer {
         if self.backlog() < self.limit {
             return Ok(());
         }
+        self.hurry.notify_one();
         let mut waiting = self.waiting.subscribe();
         let room = waiting.wait_for(|count| *count < self.limit);
         match timeout(self.patience, room).await {
@@ -89,8 +95,13 @@ impl Filer {
 
     /// Waits until nothing waits.
     pub(crate) async fn flush(&self) {
-        // It ends with an error only if the sender is gone, and that is held here.
-        let _ = self.waiting.subscribe().wait_for(|count| *count == 0).await;
+        let mut waiting = self.waiting.subscribe();
+        while *waiting.borrow_and_update() > 0 {
+            self.hurry.notify_one();
+            if waiting.changed().await.is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -99,17 +110,11 @@ async fn file(
     origin: Arc<impl Origin>,
     mut incoming: mpsc::UnboundedReceiver<Step>,
     waiting: Arc<watch::Sender<usize>>,
+    hurry: Arc<Notify>,
 ) {
     let mut batch = Vec::with_capacity(Filer::BATCH);
     while incoming.recv_many(&mut batch, Filer::BATCH).await > 0 {
-        if batch.len() < Filer::BATCH {
-            sleep(archive.mongo.config.linger).await;
-            while batch.len() < Filer::BATCH
-                && let Ok(step) = incoming.try_recv()
-            {
-                batch.push(step);
-            }
-        }
+        gather(&mut batch, &mut incoming, archive.mongo.config.linger, &hurry).await;
         let mut pause = Duration::from_millis(20);
         while let Err(error) = filed(&archive, &*origin, &batch).await {
             if !error.is_retryable() {
@@ -124,6 +129,30 @@ async fn file(
         let count = batch.len();
         batch.clear();
         waiting.send_modify(|waiting| *waiting -= count);
+    }
+}
+
+/// Waits a while for more: what a thred does in the meantime is struck off with one write.
+async fn gather(
+    batch: &mut Vec<Step>,
+    incoming: &mut mpsc::UnboundedReceiver<Step>,
+    linger: Duration,
+    hurry: &Notify,
+) {
+    {
+        let more = async {
+            while batch.len() < Filer::BATCH
+                && let Some(step) = incoming.recv().await
+            {
+                batch.push(step);
+            }
+        };
+        select(pin!(timeout(linger, more)), pin!(hurry.notified())).await;
+    }
+    while batch.len() < Filer::BATCH
+        && let Ok(step) = incoming.try_recv()
+    {
+        batch.push(step);
     }
 }
 

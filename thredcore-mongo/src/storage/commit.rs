@@ -219,7 +219,7 @@ impl MongoStorage {
             outbox_full: { "$exists": false },
             past_full: { "$exists": false },
         };
-        Ok(doc! { "q": unchanged, "u": change })
+        Ok(doc! { "q": unchanged, "u": change, "hint": "_id_" })
     }
 }
 

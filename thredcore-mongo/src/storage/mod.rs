@@ -8,7 +8,7 @@ mod threds;
 
 use async_trait::async_trait;
 use mongodb::{
-    bson::{Document, doc},
+    bson::{Bson, Document, doc},
     options::IndexOptions,
 };
 use thredcore::port::PortError;
@@ -137,30 +137,80 @@ impl Origin for Threds {
             versions.entry(step.thred.as_str()).or_default().push(signed(step.version));
         }
         let now = wall_clock();
-        let updates = versions.into_iter().map(|(id, versions)| {
-            let archived = doc! { "$in": ["$$this.v", literal(versions)] };
-            let kept = doc! { "input": "$past", "cond": { "$not": archived } };
-            let none = doc! { "$eq": [{ "$size": "$past" }, 0] };
-            doc! {
-                "q": { "_id": id },
-                "u": [
-                    { "$set": { "past": { "$filter": kept } } },
-                    { "$set": { "unfiled": { "$cond": [none, "$$REMOVE", now] } } },
-                ],
-            }
+        let struck = versions.into_iter().map(|(id, versions)| {
+            let versions: Vec<Bson> = versions.into_iter().map(Bson::from).collect();
+            Struck { id, field: "past", key: "v", values: versions, time: "unfiled" }
+                .statements(now)
         });
-        for updates in chunks(updates.collect()) {
-            let write = self.0.mongo.write("strike off steps", THREDS, Write::Update, updates);
-            // No step has this code: whatever fails is told.
-            write.await?.except("strike off steps", 0)?;
-        }
-        Ok(())
+        strike_off(&self.0.mongo, "strike off steps", struck.collect()).await
     }
 
     async fn tend(&self) -> Result<(), PortError> {
         self.archive_forgotten().await?;
         self.remove_ended().await
     }
+}
+
+/// Items of a list in a thred's document that have been dealt with.
+struct Struck<'a> {
+    id: &'a str,
+    field: &'a str,
+    /// The field of the items that tells them apart, and its values.
+    key: &'a str,
+    values: Vec<Bson>,
+    /// The field that is there while the list holds something.
+    time: &'a str,
+}
+
+impl Struck<'_> {
+    /// The statement for a list that holds nothing else, and the one for any list, which costs
+    /// MongoDB more. The index is named, or MongoDB would try others each time. `left` is the new time of a list that still holds something.
+    fn statements(self, left: impl Into<Bson>) -> (Document, Document) {
+        let Self { id, field, key, values, time } = self;
+        let other = doc! { "$elemMatch": { key: { "$nin": values.clone() } } };
+        let all = doc! {
+            "q": { "_id": id, time: { "$exists": true }, field: { "$not": other } },
+            "u": { "$set": { field: [] }, "$unset": { time: "" } },
+            "hint": "_id_",
+        };
+        let list = format!("${field}");
+        let struck = doc! { "$in": [format!("$$this.{key}"), literal(values)] };
+        let kept = doc! { "input": &list, "cond": { "$not": struck } };
+        let none = doc! { "$eq": [{ "$size": &list }, 0] };
+        let some = doc! {
+            "q": { "_id": id, time: { "$exists": true } },
+            "u": [
+                { "$set": { field: { "$filter": kept } } },
+                { "$set": { time: { "$cond": [none, "$$REMOVE", left.into()] } } },
+            ],
+            "hint": "_id_",
+        };
+        (all, some)
+    }
+}
+
+/// Removes items; what is not there is ignored.
+async fn strike_off(
+    mongo: &Mongo,
+    operation: &'static str,
+    statements: Vec<(Document, Document)>,
+) -> Result<(), PortError> {
+    let (all, some): (Vec<_>, Vec<_>) = statements.into_iter().unzip();
+    let count = all.len();
+    let mut struck = 0;
+    for statements in chunks(all) {
+        let written = mongo.write(operation, THREDS, Write::Update, statements).await?;
+        struck += written.count;
+        written.all(operation)?;
+    }
+    if struck == count {
+        return Ok(());
+    }
+    for statements in chunks(some) {
+        let written = mongo.write(operation, THREDS, Write::Update, statements).await?;
+        written.all(operation)?;
+    }
+    Ok(())
 }
 
 /// How many steps a thred may have that are not archived yet, before its next commit has to wait.

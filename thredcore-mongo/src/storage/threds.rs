@@ -14,11 +14,12 @@ use thredcore::{
 };
 use thredlib::{MessageId, ThredId};
 
-use super::MongoStorage;
+use super::{MongoStorage, Struck, strike_off};
 use crate::{
-    archive::{chunks, find_threds},
-    connection::Write,
-    documents::{ENDED, StateDocument, THREDS, listening_text, literal, signed},
+    archive::find_threds,
+    documents::{
+        ENDED, EntryDocument, StateDocument, THREDS, listening_key, listening_text, signed,
+    },
 };
 
 #[async_trait]
@@ -53,26 +54,13 @@ impl ThredStore for MongoStorage {
     }
 
     async fn clear_outbox(&self, published: &[(ThredId, Vec<MessageId>)]) -> Result<(), PortError> {
-        let updates = published.iter().filter(|(_, ids)| !ids.is_empty()).map(|(thred, ids)| {
-            let ids: Vec<_> = ids.iter().map(MessageId::as_str).collect();
-            let cleared = doc! { "$in": ["$$this.id", literal(ids)] };
-            let kept = doc! { "input": "$outbox", "cond": { "$not": cleared } };
-            let none = doc! { "$eq": [{ "$size": "$outbox" }, 0] };
-            let oldest = doc! { "$cond": [none, "$$REMOVE", { "$min": "$outbox.at" }] };
-            doc! {
-                "q": { "_id": thred.as_str(), "oldest": { "$exists": true } },
-                "u": [
-                    { "$set": { "outbox": { "$filter": kept } } },
-                    { "$set": { "oldest": oldest } },
-                ],
-            }
+        let cleared = published.iter().filter(|(_, ids)| !ids.is_empty()).map(|(thred, ids)| {
+            let values: Vec<Bson> = ids.iter().map(|id| id.as_str().into()).collect();
+            let id = thred.as_str();
+            let oldest = doc! { "$min": "$outbox.at" };
+            Struck { id, field: "outbox", key: "id", values, time: "oldest" }.statements(oldest)
         });
-        for updates in chunks(updates.collect()) {
-            let write = self.mongo.write("clear outboxes", THREDS, Write::Update, updates);
-            // No failure has this code: whatever fails is told.
-            write.await?.except("clear outboxes", 0)?;
-        }
-        Ok(())
+        strike_off(&self.mongo, "clear outboxes", cleared.collect()).await
     }
 
     async fn pending_outboxes(
@@ -90,7 +78,7 @@ impl ThredStore for MongoStorage {
         let find = find.projection(doc! { "outbox": 1 }).batch_size(1_000);
         let found = self.mongo.all("look for forgotten outboxes", find).await?;
         let pending = found.into_iter().map(|thred| {
-            let entries = thred.outbox.iter().map(crate::documents::EntryDocument::entry);
+            let entries = thred.outbox.iter().map(EntryDocument::entry);
             let entries = entries.collect::<Result<_, _>>()?;
             Ok(PendingOutbox { thred_id: thred.id.as_str().into(), entries })
         });
@@ -157,7 +145,7 @@ impl MongoStorage {
         let distinct = threds.distinct("listens", doc! { "listens": { "$gte": "" } });
         let found = self.mongo.call("look for listeners", distinct).await?;
         let texts = found.iter().filter_map(Bson::as_str);
-        texts.map(crate::documents::listening_key).collect()
+        texts.map(listening_key).collect()
     }
 }
 
@@ -171,7 +159,7 @@ struct IdDocument {
 struct Outbox {
     #[serde(rename = "_id")]
     id: String,
-    outbox: Vec<crate::documents::EntryDocument>,
+    outbox: Vec<EntryDocument>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,6 +1,6 @@
 //! What MongoDB's failures become, and that nothing is lost or done twice through them.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs::File, sync::Arc, time::Duration};
 
 use mongodb::{
     Client,
@@ -24,12 +24,16 @@ use crate::{
     server::{self, Dropped, config, connect},
 };
 
-/// A configuration whose connections go by a name of their own, so that calls can be made to fail.
-fn named() -> (MongoConfig, String) {
+/// A configuration whose connections go by a name of their own, so that calls can be made to fail;
+/// by one test at a time, since the server remembers one way to fail.
+fn named() -> (MongoConfig, String, File) {
+    let one_at_a_time = File::create(std::env::temp_dir().join("thredcore-mongo-faults.lock"));
+    let one_at_a_time = one_at_a_time.expect("a file can be made");
+    one_at_a_time.lock().expect("a file can be locked");
     let mut config = config();
     let name = config.database.clone().expect("a test has a database");
     config.url = format!("{}&appName={name}", config.url);
-    (config, name)
+    (config, name, one_at_a_time)
 }
 
 /// Makes the next calls of a command fail, on the connections of a name.
@@ -51,7 +55,7 @@ async fn kind(storage: &MongoStorage, number: u64) -> Result<Committed, PortErro
 #[test]
 fn failures_of_a_commit_tell_what_is_known() {
     run(async {
-        let (config, name) = named();
+        let (config, name, _lock) = named();
         let _guard = Dropped(config.clone());
         let storage = MongoStorage::open(&connect(&config).await).await.expect("a storage");
         let cases = [
@@ -81,7 +85,7 @@ fn failures_of_a_commit_tell_what_is_known() {
 #[test]
 fn a_call_without_an_answer_ends_as_unknown() {
     run(async {
-        let (config, name) = named();
+        let (config, name, _lock) = named();
         let _guard = Dropped(config.clone());
         let hasty = config.time_limit(Duration::from_millis(300));
         let storage = MongoStorage::open(&connect(&hasty).await).await.expect("a storage");
@@ -96,7 +100,7 @@ fn a_call_without_an_answer_ends_as_unknown() {
 #[test]
 fn steps_are_archived_although_the_archive_fails_at_first() {
     run(async {
-        let (config, name) = named();
+        let (config, name, _lock) = named();
         let _guard = Dropped(config.clone());
         let config = config.linger(Duration::from_millis(300));
         let storage = MongoStorage::open(&connect(&config).await).await.expect("a storage");
@@ -109,6 +113,30 @@ fn steps_are_archived_although_the_archive_fails_at_first() {
     });
 }
 
+#[test]
+fn commits_wait_while_too_many_steps_do() {
+    run(async {
+        let (config, name, _lock) = named();
+        let _guard = Dropped(config.clone());
+        let config = config.backlog(2).linger(Duration::from_secs(3_600));
+        let config = config.time_limit(Duration::from_secs(1));
+        let storage = MongoStorage::open(&connect(&config).await).await.expect("a storage");
+        for number in 1..=2 {
+            assert_eq!(kind(&storage, number).await, Ok(Committed::Applied));
+        }
+        // A new thred is inserted as a step is, so a known one is changed.
+        let third = [commit(next(&thred("thred 1")))];
+        fail(&name, 1_000, "insert", doc! { "errorCode": 11602 }).await;
+        let error = storage.commit(&third).await.remove(0).expect_err("no room");
+        assert_eq!(error.kind(), PortErrorKind::Unavailable);
+        let why = std::error::Error::source(&error).map(ToString::to_string);
+        assert!(why.is_some_and(|why| why.contains("2 steps wait")), "it says what is wrong");
+        fail(&name, 1, "ping", doc! { "errorCode": 11602 }).await;
+        storage.flush().await;
+        assert_eq!(storage.commit(&third).await.remove(0).expect("room"), Committed::Applied);
+    });
+}
+
 async fn execute(store: &dyn Persistence, key: &str, tasks: Value) -> Vec<Value> {
     let list = TaskList::from_value(&tasks).expect("tasks");
     let done = execute_list(store, &list, &TaskContext { key, now: 1 }).await;
@@ -118,7 +146,7 @@ async fn execute(store: &dyn Persistence, key: &str, tasks: Value) -> Vec<Value>
 #[test]
 fn transactions_are_tried_anew() {
     run(async {
-        let (config, name) = named();
+        let (config, name, _lock) = named();
         let _guard = Dropped(config.clone());
         let store = MongoPersistence::open(&connect(&config).await).await.expect("records");
         let inc = json!({ "op": "upsert", "params": { "type": "t", "matcher": { "id": "a" },
@@ -220,11 +248,12 @@ fn nothing_is_lost_through_stepdowns_and_kills() {
             writer.await.expect("a writer");
         }
         // What was committed without an answer is known to the documents alone.
-        let told = histories(|id| async { storage.history(Some(&id), 999).await }).await;
+        let store = &*storage;
+        let told = histories(|id| async move { store.history(Some(&id), 999).await }).await;
         storage.flush().await;
         storage.clean_up().await.expect("cleaning up");
         let archive = storage.archive();
-        let archived = histories(|id| async { archive.history(Some(&id), 999).await }).await;
+        let archived = histories(|id| async move { archive.history(Some(&id), 999).await }).await;
         let whole = vec![(1..=STEPS).collect::<Vec<_>>(); WRITERS];
         assert_eq!((told, archived), (whole.clone(), whole));
         let place = Reservation {

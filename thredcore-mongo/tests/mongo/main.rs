@@ -1,6 +1,7 @@
 //! What is this backend's own, on a real server.
 
 mod archive;
+mod engine;
 mod faults;
 mod hostile;
 mod private;
