@@ -41,7 +41,8 @@ pub struct MongoConfig {
     pub left_behind: Duration,
     /// How long the key of a list of tasks is remembered: 7 days.
     pub redelivery_window: Duration,
-    /// How long a transaction is tried anew after conflicts and lost answers: 10 s.
+    /// How long the work of a transaction may take, and how long it is tried anew after conflicts and
+    /// lost answers: 10 s.
     pub transaction_limit: Duration,
 }
 
@@ -142,7 +143,7 @@ impl MongoConfig {
         self
     }
 
-    /// Sets how long a transaction is tried anew.
+    /// Sets how long a transaction may take, and is tried anew.
     #[must_use]
     pub fn transaction_limit(mut self, time: Duration) -> Self {
         self.transaction_limit = time;

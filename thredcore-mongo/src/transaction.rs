@@ -9,7 +9,7 @@ use mongodb::{
     options::{Acknowledgment, ReadConcern, WriteConcern},
 };
 use thredcore::port::{PortError, PortErrorKind};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::{connection::Mongo, error::port_error};
 
@@ -82,9 +82,8 @@ impl Mongo {
             .read_concern(ReadConcern::snapshot())
             .write_concern(concern.w_timeout(self.config.time_limit).build());
         self.call(operation, start).await?;
-        let run = async { Ok(work.run(&mut session).await) };
         // Dropping the session aborts what is open.
-        let output = match self.within(operation, run).await {
+        let output = match timeout(self.config.transaction_limit, work.run(&mut session)).await {
             Ok(Ok(output)) => output,
             Ok(Err(Stop::Refused(refusal))) => {
                 let _ = self.call(operation, session.abort_transaction()).await;
