@@ -18,7 +18,7 @@ use thredcore::{
         Routed, StoredPattern, ThredQuery, Timer,
     },
     state::{PatternKey, Status, ThredState},
-    thred::World,
+    thred::{ReactLimits, World},
 };
 use thredlib::{Event, PatternId, ThredId};
 
@@ -53,6 +53,9 @@ pub struct Evidence {
     /// the threds that wait by then: one that had matched nothing may find a thred, and one that a
     /// thred was not there for may reach it after a later one.
     pub interrupted: bool,
+    /// Whether receivers died with messages in hand or gave some back: redelivered ones come late,
+    /// so the order of receipt says nothing about that of publishing.
+    pub redelivered: bool,
     config: EngineConfig,
     directory: Arc<Directory>,
     library: Library,
@@ -116,6 +119,7 @@ impl Evidence {
             depth: ports.event_q.depth().await?,
             now: ports.clock.now(),
             interrupted: false,
+            redelivered: false,
             config: config.clone(),
             directory: ports.resolver.directory().await?,
             library: Library::new(current, revisions.into_values()),
@@ -132,6 +136,11 @@ impl Evidence {
             limits: &self.config.react_limits,
             watchers: &[],
         }
+    }
+
+    /// The bounds of a step.
+    pub fn limits(&self) -> &ReactLimits {
+        &self.config.react_limits
     }
 
     /// The revision that a thred runs.

@@ -1,6 +1,7 @@
 //! What the tests of this package share.
 
 pub mod arbitrary;
+pub mod chaos;
 pub mod evidence;
 pub mod filters;
 pub mod rig;

@@ -59,6 +59,8 @@ pub(crate) struct PartitionKeys {
     pub(crate) threds: String,
     /// Hash: thred → unpublished entries.
     pub(crate) outboxes: String,
+    /// Hash: thred → when the oldest of those was made, and their ids.
+    pub(crate) unpublished: String,
     /// Sorted set: thred by when its timer is due.
     pub(crate) timers: String,
     /// Sorted set, all scores 0: place and thred.
@@ -67,12 +69,14 @@ pub(crate) struct PartitionKeys {
     pub(crate) started: String,
     /// List: ended threds, in the order of their ending.
     pub(crate) ended: String,
-    /// Hash: number → step, and `n` → the last number.
+    /// Stream: steps, each with the thred's step before.
     pub(crate) history: String,
     /// Hash: number → record about an event that moved no thred, and `n`.
     pub(crate) unmoved: String,
     /// Hash: event and type → number in `unmoved`.
     pub(crate) unmoved_known: String,
+    /// Written where nothing else is, so that there is something to wait for.
+    pub(crate) mark: String,
 }
 
 impl PartitionKeys {
@@ -82,6 +86,7 @@ impl PartitionKeys {
         Self {
             threds: key("t"),
             outboxes: key("o"),
+            unpublished: key("i"),
             timers: key("d"),
             listeners: key("l"),
             started: key("s"),
@@ -89,6 +94,7 @@ impl PartitionKeys {
             history: key("h"),
             unmoved: key("u"),
             unmoved_known: key("k"),
+            mark: key("m"),
             tag,
         }
     }

@@ -1,6 +1,7 @@
 //! The agent runner: answers, redelivery, dead letters.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -17,6 +18,7 @@ use thredcore::{
         AgentContext, DeadLetterFilter, EventQ, HandlerError, Inbound, MessageHandler, MessageQ,
         Routed,
     },
+    testing::fault::{Fault, FaultKind, Faulty},
 };
 use thredlib::{Event, Message};
 use tokio::time::timeout;
@@ -138,4 +140,51 @@ async fn a_terminal_failure_is_not_tried_again() {
     assert_eq!(outcome.calls, 1);
     assert_eq!(outcome.reasons, ["never"]);
     assert_eq!(outcome.event.error().unwrap()["code"], "TASK_ERROR");
+}
+
+/// Messages of one thred, with a queue that fails once; how many answers there are in the end, and
+/// how many calls the agent made of the queues.
+async fn answered_with(fault: Arc<Fault>) -> (usize, u64) {
+    const MESSAGES: usize = 3;
+    let (event_q, message_q) =
+        (Arc::new(MemoryEventQ::with_partitions(1)), Arc::new(MemoryMessageQ::default()));
+    let handler = Handler { calls: AtomicU32::new(0), failures: 1, failure: Failure::Retryable };
+    let mut config = AgentConfig::default();
+    config.first_pause = Duration::from_millis(1);
+    config.longest_pause = Duration::from_millis(2);
+    let messages = (0..MESSAGES).map(|number| {
+        let question = Event::builder("org.wt.tell", "SYSTEM").id(format!("q{number}")).thred("t");
+        let event = Arc::new(question.build());
+        let id = format!("m{number}").into();
+        let message = Arc::new(Message { id, event, to: vec![TYPE.into()], timestamp: 0 });
+        Routed { topic: TYPE.into(), message }
+    });
+    message_q.publish(messages.collect()).await;
+    let faulty_events: Arc<dyn EventQ> = Arc::new(Faulty::new(event_q.clone(), fault.clone()));
+    let faulty: Arc<dyn MessageQ> = Arc::new(Faulty::new(message_q.clone(), fault.clone()));
+    let agent = AgentRunner::new(TYPE, Arc::new(handler), faulty, faulty_events);
+    let agent = agent.config(config).start().await.unwrap();
+    let settled = async {
+        while message_q.depth(&TYPE.into()).await.unwrap() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let settled = timeout(Duration::from_secs(5), settled).await;
+    assert!(settled.is_ok(), "a message is left: {fault:?}");
+    assert!(agent.shutdown().await);
+    let events = event_q.receive(0, 99).await.unwrap();
+    let ids: HashSet<_> = events.iter().map(|delivery| delivery.payload.id()).collect();
+    (ids.len(), fault.calls())
+}
+
+#[tokio::test]
+async fn a_queue_that_fails_once_leaves_no_message_behind() {
+    let (answers, calls) = answered_with(Fault::counting()).await;
+    assert_eq!(answers, 3);
+    assert!(calls >= 8, "{calls} calls");
+    for call in 1..=calls {
+        for kind in [FaultKind::Before, FaultKind::AnswerLost] {
+            assert_eq!(answered_with(Fault::at(call, kind)).await.0, 3, "{kind:?} at {call}");
+        }
+    }
 }

@@ -8,14 +8,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use thredcore::{Engine, memory::MemoryMessageQ, port::Delivery, port::MessageQ, port::Routed};
-use thredlib::Event;
+use thredcore::{
+    Engine,
+    port::{Delivery, Directory, Routed},
+};
+use thredlib::{Event, Topic};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{
     Failure, PATIENCE,
     observe::Observed,
     report::Latency,
+    send::Sender,
     workload::{self, Workload},
 };
 
@@ -43,7 +47,9 @@ pub(super) struct Run {
 #[derive(Clone)]
 pub(super) struct Client {
     engine: Engine,
-    message_q: Arc<MemoryMessageQ>,
+    topics: Arc<[Topic]>,
+    /// Batches that may be handed over at one time.
+    depth: usize,
     tell: Tell,
     runs: Arc<AtomicUsize>,
 }
@@ -85,8 +91,10 @@ impl Track {
 }
 
 impl Client {
-    pub(super) fn new(engine: Engine, message_q: Arc<MemoryMessageQ>, tell: Tell) -> Self {
-        Self { engine, message_q, tell, runs: Arc::default() }
+    /// Sends to an engine, and takes what goes out by its queue.
+    pub(super) fn new(engine: Engine, depth: usize, tell: Tell) -> Self {
+        let topics = [Topic::from(Directory::DEFAULT_NODE)].into();
+        Self { engine, topics, depth, tell, runs: Arc::default() }
     }
 
     /// Does a workload, at a rate (events each second) or as fast as it goes.
@@ -108,14 +116,14 @@ impl Client {
     /// Every event starts a thred; one message ends it.
     async fn singles(&self, run: usize, events: usize, rate: Option<f64>) -> Result<Run, Failure> {
         let track = Arc::new(Track::new(events));
-        let (client, sent) = (self.clone(), track.clone());
+        let (mut sender, sent) = (self.sender(), track.clone());
         let producer = produce(rate, async move {
             let mut pace = Pace::new(rate);
             let mut n = 0;
             while n < events {
                 let most = BATCH.min(events - n);
                 let batch = pace.next(most);
-                client
+                sender
                     .send(batch, |i, out| {
                         sent.send(n + i);
                         workload::start_event(out, run, n + i);
@@ -123,7 +131,7 @@ impl Client {
                     .await?;
                 n += batch;
             }
-            Ok::<(), String>(())
+            sender.finish().await
         });
         let mut latencies = Vec::with_capacity(events);
         self.receive(events, |n, _| {
@@ -147,7 +155,7 @@ impl Client {
             std::iter::repeat_with(|| AtomicU64::new(0)).take(conversations).collect();
         let (answers, mut answered) = mpsc::unbounded_channel::<(usize, usize, Arc<str>)>();
         let (done, mut finished) = mpsc::unbounded_channel::<()>();
-        let (client, sent) = (self.clone(), track.clone());
+        let (mut sender, sent) = (self.sender(), track.clone());
         let producer = produce(rate, async move {
             let mut pace = Pace::new(rate.map(|rate| rate / 3.0));
             let (mut started, mut ended) = (0, 0);
@@ -160,7 +168,7 @@ impl Client {
                 let most = room.min(conversations - started).min(BATCH);
                 if most > 0 {
                     let now = pace.next(most);
-                    client
+                    sender
                         .send(now, |i, out| {
                             sent.send(started + i);
                             workload::start_event(out, run, started + i);
@@ -181,7 +189,7 @@ impl Client {
                         else => break,
                     }
                 }
-                client
+                sender
                     .send(batch.len(), |i, out| {
                         let (n, stage, thred) = &batch[i];
                         sent.send(*n);
@@ -189,7 +197,7 @@ impl Client {
                     })
                     .await?;
             }
-            Ok::<(), String>(())
+            sender.finish().await
         });
         let mut latencies = Vec::with_capacity(conversations * 3);
         self.receive(conversations * 3, |n, event| {
@@ -213,7 +221,9 @@ impl Client {
     async fn hot(&self, run: usize, events: usize, rate: Option<f64>) -> Result<Run, Failure> {
         let track = Arc::new(Track::new(events));
         let id = if run == 0 {
-            self.send(1, |_, out| workload::start_event(out, 0, 0)).await?;
+            let mut sender = self.sender();
+            sender.send(1, |_, out| workload::start_event(out, 0, 0)).await?;
+            sender.finish().await?;
             let first = self.next_messages().await?;
             first[0].payload.message.event.thred_id.clone()
         } else {
@@ -225,7 +235,7 @@ impl Client {
             0 => Arc::new(Track::new(events)),
             _ => track,
         };
-        let (client, sent) = (self.clone(), track.clone());
+        let (mut sender, sent) = (self.sender(), track.clone());
         let received = Arc::new(AtomicUsize::new(0));
         let behind = received.clone();
         let producer = produce(rate, async move {
@@ -236,7 +246,7 @@ impl Client {
                     tokio::time::sleep(Duration::from_micros(200)).await;
                 }
                 let batch = pace.next(BATCH.min(events - n));
-                client
+                sender
                     .send(batch, |i, out| {
                         sent.send(n + i);
                         workload::next_event(out, run, n + i, 1, thred.as_str());
@@ -244,7 +254,7 @@ impl Client {
                     .await?;
                 n += batch;
             }
-            Ok::<(), String>(())
+            sender.finish().await
         });
         let mut latencies = Vec::with_capacity(events);
         self.receive(events, |n, _| {
@@ -259,32 +269,32 @@ impl Client {
 
     /// Opens threds and leaves them so; says how many.
     pub(super) async fn open(&self, threds: usize) -> Result<usize, Failure> {
+        let mut sender = self.sender();
         let mut n = 0;
         while n < threds {
             let batch = BATCH.min(threds - n);
-            self.send(batch, |i, out| workload::open_event(out, n + i)).await?;
+            sender.send(batch, |i, out| workload::open_event(out, n + i)).await?;
             n += batch;
             (self.tell)("threds opened", n, threds);
         }
+        sender.finish().await?;
         self.quiet().await?;
         Ok(threds)
     }
 
     /// Arms timers and waits until all have fired.
-    pub(super) async fn timers<S: thredcore::port::Storage>(
-        &self,
-        timers: usize,
-        storage: &Observed<S>,
-    ) -> Result<Run, Failure> {
+    pub(super) async fn timers(&self, timers: usize, storage: &Observed) -> Result<Run, Failure> {
         let since = Instant::now();
         let ended = storage.ended();
+        let mut sender = self.sender();
         let mut n = 0;
         while n < timers {
             let batch = BATCH.min(timers - n);
-            self.send(batch, |i, out| workload::timer_event(out, n + i)).await?;
+            sender.send(batch, |i, out| workload::timer_event(out, n + i)).await?;
             n += batch;
             (self.tell)("timers armed", n, timers);
         }
+        sender.finish().await?;
         let mut fired = 0;
         let mut moved = Instant::now();
         while fired < timers {
@@ -310,19 +320,8 @@ impl Client {
         })
     }
 
-    /// Hands over a batch of events, each written as JSON first.
-    async fn send(
-        &self,
-        events: usize,
-        mut write: impl FnMut(usize, &mut Vec<u8>),
-    ) -> Result<(), String> {
-        let mut bytes = Vec::with_capacity(512);
-        let mut batch = Vec::with_capacity(events);
-        for i in 0..events {
-            write(i, &mut bytes);
-            batch.push(self.engine.read_event(&bytes).map_err(|error| error.to_string())?);
-        }
-        self.engine.accept(batch).await.map_err(|error| error.to_string())
+    fn sender(&self) -> Sender {
+        Sender::new(self.engine.clone(), self.depth)
     }
 
     /// Takes messages until so many have come; each is written as JSON.
@@ -347,14 +346,14 @@ impl Client {
                     return Err(failure.into());
                 }
             }
-            self.message_q.ack(&tags).await?;
+            self.engine.message_q().ack(&tags).await?;
             (self.tell)("messages", came, messages);
         }
         Ok(())
     }
 
     async fn next_messages(&self) -> Result<Vec<Delivery<Routed>>, Failure> {
-        match timeout(PATIENCE, self.message_q.receive_any(BATCH)).await {
+        match timeout(PATIENCE, self.engine.message_q().receive(&self.topics, BATCH)).await {
             Ok(received) => Ok(received?),
             Err(_) => Err(format!("no message came for {} s", PATIENCE.as_secs()).into()),
         }

@@ -3,26 +3,26 @@
 //! Client and engine run in one process. Events enter as JSON bytes and messages leave as JSON
 //! bytes, both of which count.
 
+mod backend;
 mod bare;
 mod client;
 mod observe;
 mod report;
+mod send;
 mod usage;
 mod workload;
 
 use std::{sync::Arc, time::Duration};
 
-use thredcore::{
-    Engine, Ports,
-    memory::{MemoryEventQ, MemoryEventQConfig, MemoryMessageQ, MemoryStorage},
-};
+use thredcore::Engine;
 
+pub(crate) use backend::{Queue, Sites, Store};
 pub(crate) use report::Report;
 pub(crate) use workload::Workload;
 
+use backend::Backend;
 use bare::Bare;
 use client::{Client, Run};
-use observe::Observed;
 use usage::Usage;
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) open: usize,
     /// Engines that share the work.
     pub(crate) engines: usize,
+    /// What it runs on.
+    pub(crate) sites: Sites,
 }
 
 /// Measures; tells the progress as events done, of how many.
@@ -49,17 +51,10 @@ pub(crate) async fn measure(
     plan: Plan,
     progress: impl Fn(&'static str, usize, usize) + Send + Sync + 'static,
 ) -> Result<Report, Failure> {
-    let storage = Arc::new(Observed::new(MemoryStorage::default()));
-    let message_q = Arc::new(MemoryMessageQ::default());
-    let ports = Ports {
-        // What waits in the queue has left the processor's caches when its turn comes.
-        event_q: Arc::new(MemoryEventQ::new(MemoryEventQConfig::default().capacity(QUEUED))),
-        message_q: message_q.clone(),
-        storage: storage.clone(),
-        ..Ports::default()
-    };
+    let backend = Backend::open(&plan.sites, plan.engines).await?;
+    let storage = backend.storage.clone();
     let mut engines = Vec::new();
-    for _ in 0..plan.engines {
+    for ports in &backend.ports {
         let mut builder = Engine::builder().ports(ports.clone());
         if engines.is_empty() {
             for pattern in plan.workload.patterns(plan.patterns) {
@@ -69,7 +64,7 @@ pub(crate) async fn measure(
         engines.push(builder.build().await?);
     }
     let running: Vec<_> = engines.iter().map(Engine::start).collect();
-    let client = Client::new(engines[0].clone(), message_q, Arc::new(progress));
+    let client = Client::new(engines[0].clone(), backend.depth, Arc::new(progress));
 
     let bare = Bare::measure();
     let before = Usage::now();
@@ -93,6 +88,7 @@ pub(crate) async fn measure(
     let cpu = Usage::now().cpu_seconds - start.cpu_seconds;
     check(&plan, &run, storage.ended() - ended_before)?;
     report.measured(&run, cpu);
+    report.conflicts = storage.conflicts();
 
     // Latency is told at half of the rate: at the full one it is the length of the queue.
     if plan.workload != Workload::W6 {
@@ -110,6 +106,9 @@ pub(crate) async fn measure(
     for running in running {
         running.shutdown().await;
     }
+    report.bare_commits = bare::commits(storage.inner(), &storage.samples()).await?;
+    drop((client, engines, storage));
+    backend.close().await?;
     Ok(report)
 }
 
@@ -126,9 +125,6 @@ fn check(plan: &Plan, run: &Run, ended: usize) -> Result<(), Failure> {
     }
     Ok(())
 }
-
-/// Events that wait in the queue at the most.
-const QUEUED: usize = 2_048;
 
 /// How long a run may stand still before it is given up.
 const PATIENCE: Duration = Duration::from_secs(30);

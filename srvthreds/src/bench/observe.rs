@@ -19,17 +19,46 @@ use thredlib::{Event, MessageId, PatternId, ThredId};
 use super::workload::timer_interval;
 
 /// Passes everything on to another storage.
-#[derive(Debug)]
-pub(super) struct Observed<S> {
-    inner: S,
+pub(super) struct Observed {
+    inner: Arc<dyn Storage>,
     ended: AtomicUsize,
+    commits: AtomicUsize,
+    conflicts: AtomicUsize,
+    /// The first commits.
+    samples: Mutex<Vec<Arc<Commit>>>,
     /// Milliseconds after the due time, of each timer that fired.
     lateness: Mutex<Vec<i64>>,
 }
 
-impl<S: Storage> Observed<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self { inner, ended: AtomicUsize::new(0), lateness: Mutex::default() }
+impl Observed {
+    /// How many of the first commits are kept.
+    const SAMPLES: usize = 1_000;
+
+    pub(super) fn new(inner: Arc<dyn Storage>) -> Self {
+        Self {
+            inner,
+            ended: AtomicUsize::new(0),
+            commits: AtomicUsize::new(0),
+            conflicts: AtomicUsize::new(0),
+            samples: Mutex::default(),
+            lateness: Mutex::default(),
+        }
+    }
+
+    /// What is observed.
+    pub(super) fn inner(&self) -> &Arc<dyn Storage> {
+        &self.inner
+    }
+
+    /// The share of commits that met a conflict.
+    pub(super) fn conflicts(&self) -> f64 {
+        let commits = self.commits.load(Ordering::Relaxed).max(1);
+        self.conflicts.load(Ordering::Relaxed) as f64 / commits as f64
+    }
+
+    /// Some commits of the workload.
+    pub(super) fn samples(&self) -> Vec<Arc<Commit>> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many threds have ended.
@@ -43,6 +72,12 @@ impl<S: Storage> Observed<S> {
     }
 
     fn observe(&self, commits: &[Arc<Commit>], answers: &[Result<Committed, PortError>]) {
+        let conflicts = answers.iter().filter(|it| matches!(it, Ok(Committed::Conflict))).count();
+        self.conflicts.fetch_add(conflicts, Ordering::Relaxed);
+        if self.commits.fetch_add(commits.len(), Ordering::Relaxed) < Self::SAMPLES {
+            let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+            samples.extend(commits.iter().cloned());
+        }
         let applied = commits.iter().zip(answers);
         let applied = applied.filter(|(_, answer)| matches!(answer, Ok(Committed::Applied)));
         let mut ended = 0;
@@ -64,7 +99,7 @@ impl<S: Storage> Observed<S> {
 }
 
 #[async_trait]
-impl<S: Storage> ThredStore for Observed<S> {
+impl ThredStore for Observed {
     fn partitions(&self) -> u16 {
         self.inner.partitions()
     }
@@ -110,7 +145,7 @@ impl<S: Storage> ThredStore for Observed<S> {
 }
 
 #[async_trait]
-impl<S: Storage> RecordStore for Observed<S> {
+impl RecordStore for Observed {
     async fn append_log(&self, records: Vec<(LogRecord, Arc<Event>)>) -> Result<(), PortError> {
         self.inner.append_log(records).await
     }
@@ -129,7 +164,7 @@ impl<S: Storage> RecordStore for Observed<S> {
 }
 
 #[async_trait]
-impl<S: Storage> LimitStore for Observed<S> {
+impl LimitStore for Observed {
     async fn reserve(&self, reservation: &Reservation) -> Result<Reserved, PortError> {
         self.inner.reserve(reservation).await
     }
@@ -144,7 +179,7 @@ impl<S: Storage> LimitStore for Observed<S> {
 }
 
 #[async_trait]
-impl<S: Storage> LeaseStore for Observed<S> {
+impl LeaseStore for Observed {
     async fn acquire(&self, lease: &Lease, now: i64) -> Result<bool, PortError> {
         self.inner.acquire(lease, now).await
     }
@@ -159,7 +194,7 @@ impl<S: Storage> LeaseStore for Observed<S> {
 }
 
 #[async_trait]
-impl<S: Storage> PatternStore for Observed<S> {
+impl PatternStore for Observed {
     async fn put_pattern(&self, pattern: StoredPattern) -> Result<(), PortError> {
         self.inner.put_pattern(pattern).await
     }

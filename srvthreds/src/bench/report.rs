@@ -37,6 +37,10 @@ pub(crate) struct Report {
     pub(super) peak_rss_bytes: u64,
     pub(super) bytes_per_open_thred: Option<u64>,
     pub(super) cpu_seconds: f64,
+    /// The share of commits that met a conflict.
+    pub(super) conflicts: f64,
+    /// What the store does with nothing else to do.
+    pub(super) bare_commits: Option<f64>,
 }
 
 impl Report {
@@ -52,6 +56,8 @@ impl Report {
             peak_rss_bytes: 0,
             bytes_per_open_thred: None,
             cpu_seconds: 0.0,
+            conflicts: 0.0,
+            bare_commits: None,
         }
     }
 
@@ -68,8 +74,8 @@ impl Report {
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "workload": self.plan.workload.name(),
-            "store": "memory",
-            "queue": "memory",
+            "store": self.plan.sites.store.name(),
+            "queue": self.plan.sites.queue.name(),
             "events": self.events,
             "patterns": self.plan.patterns,
             "openThreds": self.plan.open,
@@ -83,6 +89,8 @@ impl Report {
             "peakRssBytes": self.peak_rss_bytes,
             "bytesPerOpenThred": self.bytes_per_open_thred,
             "cpuSeconds": round(self.cpu_seconds, 2),
+            "conflicts": round(self.conflicts, 4),
+            "bareCommitsPerSecond": self.bare_commits.map(f64::round),
             "bareMicros": {
                 "parseEvent": round(self.bare.parse, 2), "writeMessage": round(self.bare.write, 2)
             },

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Outcome, args::BenchArgs};
-use crate::bench::{self, Plan, Workload};
+use crate::bench::{self, Plan, Sites, Workload};
 
 /// Runs a workload and prints what was measured.
 pub(crate) fn run(args: &BenchArgs) -> io::Result<Outcome> {
@@ -24,6 +24,12 @@ pub(crate) fn run(args: &BenchArgs) -> io::Result<Outcome> {
             _ => 0,
         }),
         engines: args.engines,
+        sites: Sites {
+            store: args.store,
+            queue: args.queue.unwrap_or(args.store.queue()),
+            directory: args.data.clone().unwrap_or_else(std::env::temp_dir),
+            redis: args.redis.clone(),
+        },
     };
     let bar = match io::stderr().is_terminal() {
         true => ProgressBar::new(0),

@@ -58,9 +58,7 @@ impl Cluster {
         self.refresh().await?;
         match self.known(slot) {
             Some(address) => self.at(&address),
-            None => Err(Error::NotNow(format!(
-                "no node of the cluster has slot {slot}; `redis-cli --cluster check` tells more"
-            ))),
+            None => Err(nobody_has(&format!("slot {slot}"))),
         }
     }
 
@@ -142,8 +140,17 @@ impl Cluster {
         let mut masters: Vec<_> = slots.0.iter().map(|(_, _, address)| address.clone()).collect();
         masters.sort_unstable();
         masters.dedup();
-        Ok(masters)
+        match masters.is_empty() {
+            true => Err(nobody_has("any slot")),
+            false => Ok(masters),
+        }
     }
+}
+
+fn nobody_has(what: &str) -> Error {
+    Error::NotNow(format!(
+        "no node of the cluster has {what}; `redis-cli --cluster check` tells more"
+    ))
 }
 
 /// Reads the answer to `CLUSTER SLOTS`. A node without a name of its own is at the address that was

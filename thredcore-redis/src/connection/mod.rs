@@ -16,6 +16,7 @@ use redis::{
 
 mod cluster;
 mod node;
+mod remove;
 mod request;
 mod sentinel;
 mod target;
@@ -49,7 +50,7 @@ struct Inner {
 #[derive(Debug)]
 enum Servers {
     One(Arc<Node>),
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
 }
 
 /// How often a command follows a slot that moves, before the caller has to try again.
@@ -101,9 +102,9 @@ impl Connection {
             Target::Server(info) => Servers::One(Arc::new(Node::fixed(&config, info)?)),
             Target::Sentinel { sentinels, name, master } => {
                 let sentinels = Sentinels::new(&config, sentinels, name, master)?;
-                Servers::One(Arc::new(Node::new(&config, Origin::Sentinels(sentinels))))
+                Servers::One(Arc::new(Node::new(&config, Origin::Sentinels(Box::new(sentinels)))))
             }
-            Target::Cluster(seeds) => Servers::Cluster(Cluster::new(&config, seeds)),
+            Target::Cluster(seeds) => Servers::Cluster(Box::new(Cluster::new(&config, seeds))),
         };
         Ok(Self(Arc::new(Inner { servers, config })))
     }
@@ -199,17 +200,7 @@ impl Connection {
     ) -> Result<Vec<(String, Result<Value, Error>)>, Error> {
         let mut commands = redis::pipe();
         commands.add_command(command.clone());
-        let nodes = match &self.0.servers {
-            Servers::One(node) => vec![(self.name(), node.clone())],
-            Servers::Cluster(cluster) => {
-                let masters = cluster.masters().await?.into_iter();
-                let node = |address: cluster::Address| {
-                    let name = format!("{}:{}", address.0, address.1);
-                    Ok::<_, Error>((name, cluster.at(&address)?))
-                };
-                masters.map(node).collect::<Result<_, _>>()?
-            }
-        };
+        let nodes = self.masters().await?;
         let asked = nodes.into_iter().map(|(name, node)| {
             let commands = &commands;
             async move {
@@ -222,6 +213,20 @@ impl Connection {
             }
         });
         Ok(join_all(asked).await)
+    }
+
+    async fn masters(&self) -> Result<Vec<(String, Arc<Node>)>, Error> {
+        match &self.0.servers {
+            Servers::One(node) => Ok(vec![(self.name(), node.clone())]),
+            Servers::Cluster(cluster) => {
+                let masters = cluster.masters().await?.into_iter();
+                let node = |address: cluster::Address| {
+                    let name = format!("{}:{}", address.0, address.1);
+                    Ok::<_, Error>((name, cluster.at(&address)?))
+                };
+                masters.map(node).collect()
+            }
+        }
     }
 
     /// Where the URLs lead, without user and password.

@@ -35,8 +35,8 @@ pub(super) struct Node {
 /// How the server is found.
 #[derive(Debug)]
 pub(super) enum Origin {
-    Fixed(Client),
-    Sentinels(Sentinels),
+    Fixed(Box<Client>),
+    Sentinels(Box<Sentinels>),
 }
 
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ impl Node {
     }
 
     pub(super) fn fixed(config: &RedisConfig, info: redis::ConnectionInfo) -> Result<Self, Error> {
-        Ok(Self::new(config, Origin::Fixed(target::client(config, info)?)))
+        Ok(Self::new(config, Origin::Fixed(Box::new(target::client(config, info)?))))
     }
 
     /// Sends commands in one go; one answer for each, errors of the server included. Commands
@@ -113,7 +113,7 @@ impl Node {
 
     async fn client(&self) -> Result<(String, Client), Error> {
         let client = match &self.origin {
-            Origin::Fixed(client) => client.clone(),
+            Origin::Fixed(client) => Client::clone(client),
             Origin::Sentinels(sentinels) => sentinels.master().await?,
         };
         Ok((client.get_connection_info().addr().to_string(), client))

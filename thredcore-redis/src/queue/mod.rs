@@ -52,17 +52,13 @@ fn portion(texts: &[Vec<u8>]) -> usize {
     fits.count().max(1).min(texts.len())
 }
 
-/// Adds the number of partitions to what is known of a queue, or finds that it is another.
+/// Writes down a number that every process must go by, or finds that another is written down.
 async fn agree_on(connection: &Connection, tag: &Tag, what: &str, value: u16) -> Result<(), Error> {
-    let key = tag.key(what);
     let mut set = redis::cmd("SET");
-    set.arg(&key).arg(value).arg("NX");
-    let mut get = redis::cmd("GET");
-    get.arg(&key);
-    let requests = [Request::write(tag, set), Request::read(tag, get)];
-    let mut answers = connection.send(&requests).await.into_iter();
-    answers.next().transpose()?;
-    let known = reply::text(answers.next().transpose()?.unwrap_or(redis::Value::Nil))?;
+    set.arg(tag.key(what)).arg(value).arg("NX").arg("GET");
+    // One command: a write that waits for replicas and a read go by different connections.
+    let known: Option<String> = connection.ask(Request::write(tag, set)).await?;
+    let known = known.unwrap_or_else(|| value.to_string());
     if known == value.to_string() {
         return Ok(());
     }

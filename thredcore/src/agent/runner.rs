@@ -43,6 +43,9 @@ impl Default for AgentConfig {
     }
 }
 
+/// The longest pause after a failed call of a queue, as an engine's.
+const QUEUE_PAUSE: Duration = Duration::from_secs(2);
+
 /// An agent: a [`MessageHandler`] with a name.
 ///
 /// It receives the messages sent to its node id and those sent to its node type, which it shares
@@ -113,27 +116,25 @@ impl AgentRunner {
                 received = self.message_q.receive(&topics, self.config.concurrency) => received,
             };
             let result = match received {
-                Ok(deliveries) => self.handle_all(deliveries).await,
-                Err(error) => Err(error),
-            };
-            match result {
-                Ok(()) => pauses = self.pauses(),
-                Err(error) if error.kind() == PortErrorKind::Closed => break,
-                Err(error) => {
-                    tracing::warn!(%error, agent = %self.context.node_id, "a queue failed");
-                    let pause = pauses.next().unwrap_or(self.config.longest_pause);
-                    tokio::select! {
-                        _ = stop.wait_for(|stop| *stop) => break,
-                        () = tokio::time::sleep(pause) => {}
-                    }
+                Ok(deliveries) => {
+                    pauses = self.pauses();
+                    self.handle_all(deliveries, &stop).await
                 }
+                Err(error) => self.pause(error, &mut pauses, &stop).await,
+            };
+            if result.is_err() {
+                break;
             }
         }
         self.handler.shutdown().await;
     }
 
     /// Handles messages: those of one thred in order, different threds at one time.
-    async fn handle_all(&self, deliveries: Vec<Delivery<Routed>>) -> Result<(), PortError> {
+    async fn handle_all(
+        &self,
+        deliveries: Vec<Delivery<Routed>>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<(), PortError> {
         let mut threds: HashMap<Option<ThredId>, Vec<Delivery<Routed>>> = HashMap::new();
         for delivery in deliveries {
             let thred = delivery.payload.message.event.thred_id.clone();
@@ -141,14 +142,18 @@ impl AgentRunner {
         }
         let threds = threds.into_values().map(|deliveries| async {
             for delivery in deliveries {
-                self.handle(delivery).await?;
+                self.handle(delivery, stop).await?;
             }
             Ok(())
         });
         join_all(threds).await.into_iter().collect()
     }
 
-    async fn handle(&self, delivery: Delivery<Routed>) -> Result<(), PortError> {
+    async fn handle(
+        &self,
+        delivery: Delivery<Routed>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<(), PortError> {
         let message = &delivery.payload.message;
         let work = self.handler.process_message(message, &self.context);
         let work = timeout(self.config.time_limit, AssertUnwindSafe(work).catch_unwind());
@@ -159,8 +164,9 @@ impl AgentRunner {
         };
         let error = match result {
             Ok(answers) => {
-                self.publish(&delivery.payload, answers, "answer").await?;
-                return self.message_q.ack(&[delivery.tag]).await;
+                self.publish(&delivery.payload, answers, "answer", stop).await?;
+                let tags = [delivery.tag];
+                return self.insist(stop, || self.message_q.ack(&tags)).await;
             }
             Err(error) => error,
         };
@@ -169,7 +175,7 @@ impl AgentRunner {
             let pause = self.pauses().nth(delivery.attempt.saturating_sub(1) as usize);
             let pause = pause.unwrap_or(self.config.longest_pause);
             let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-            return self.message_q.nack(delivery.tag, pause).await;
+            return self.insist(stop, || self.message_q.nack(delivery.tag, pause)).await;
         }
         let code = match error.is_retryable() {
             true => ErrorCode::AgentFailed,
@@ -178,12 +184,18 @@ impl AgentRunner {
         let reason = describe(&error);
         let report = EventError::new(code, reason.clone());
         let event = self.context.answer(message).error(&report).build();
-        self.publish(&delivery.payload, vec![event], "error").await?;
-        self.message_q.dead_letter(delivery.tag, &reason).await
+        self.publish(&delivery.payload, vec![event], "error", stop).await?;
+        self.insist(stop, || self.message_q.dead_letter(delivery.tag, &reason)).await
     }
 
     /// Publishes answers under ids derived from the message's.
-    async fn publish(&self, to: &Routed, answers: Vec<Event>, what: &str) -> Result<(), PortError> {
+    async fn publish(
+        &self,
+        to: &Routed,
+        answers: Vec<Event>,
+        what: &str,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<(), PortError> {
         let message = to.message.id.as_str();
         let node_type = self.context.node_type.as_str();
         let items = answers.into_iter().enumerate().map(|(number, mut event)| {
@@ -194,7 +206,43 @@ impl AgentRunner {
         let items: Vec<_> = items.collect();
         match items.is_empty() {
             true => Ok(()),
-            false => self.event_q.publish(items).await,
+            false => self.insist(stop, || self.event_q.publish(items.clone())).await,
+        }
+    }
+
+    /// Calls a queue until it does what it is asked: a message that is neither acknowledged nor
+    /// given back stays with this agent for as long as it lives. Fails when the queue is closed or
+    /// the agent stops; then what is at hand comes again elsewhere.
+    async fn insist<T, F: Future<Output = Result<T, PortError>>>(
+        &self,
+        stop: &watch::Receiver<bool>,
+        mut call: impl FnMut() -> F,
+    ) -> Result<T, PortError> {
+        let mut pauses = self.pauses();
+        loop {
+            match call().await {
+                Ok(value) => return Ok(value),
+                Err(error) => self.pause(error, &mut pauses, stop).await?,
+            }
+        }
+    }
+
+    /// Waits after a failed call; gives up when the queue is closed or the agent stops.
+    async fn pause(
+        &self,
+        error: PortError,
+        pauses: &mut (impl Iterator<Item = Duration> + Send),
+        stop: &watch::Receiver<bool>,
+    ) -> Result<(), PortError> {
+        if error.kind() == PortErrorKind::Closed {
+            return Err(error);
+        }
+        tracing::warn!(%error, agent = %self.context.node_id, "a queue failed; trying again");
+        let pause = pauses.next().unwrap_or(self.config.longest_pause).min(QUEUE_PAUSE);
+        let mut stop = stop.clone();
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => Err(error),
+            () = tokio::time::sleep(pause) => Ok(()),
         }
     }
 

@@ -40,10 +40,12 @@ pub enum FaultKind {
     Crash,
     /// It is done, and then nothing more: the caller hears [`PortErrorKind::Closed`].
     CrashAfter,
+    /// It is done, and then the process aborts: for engines in processes of their own.
+    Abort,
 }
 
 impl FaultKind {
-    /// All kinds, to walk through.
+    /// All kinds that a process survives, to walk through.
     pub const ALL: [Self; 4] = [Self::Before, Self::AnswerLost, Self::Crash, Self::CrashAfter];
 }
 
@@ -53,6 +55,8 @@ pub struct Fault {
     /// The call, from 1; 0 for none.
     at: u64,
     kind: FaultKind,
+    /// The only operation whose calls count; all of them, if there is none.
+    operation: Option<Box<str>>,
     calls: AtomicU64,
     /// Told at the crash, for those who wait for an item.
     crashed: Notify,
@@ -66,7 +70,16 @@ impl Fault {
 
     /// A fault at a call, counted from 1.
     pub fn at(call: u64, kind: FaultKind) -> Arc<Self> {
-        Arc::new(Self { at: call, kind, calls: AtomicU64::new(0), crashed: Notify::new() })
+        Arc::new(Self::new(call, kind, None))
+    }
+
+    /// A fault at a call of one operation, as `commit`, counted from 1.
+    pub fn at_operation(operation: &str, call: u64, kind: FaultKind) -> Arc<Self> {
+        Arc::new(Self::new(call, kind, Some(operation.into())))
+    }
+
+    fn new(at: u64, kind: FaultKind, operation: Option<Box<str>>) -> Self {
+        Self { at, kind, operation, calls: AtomicU64::new(0), crashed: Notify::new() }
     }
 
     /// How many calls there were.
@@ -80,7 +93,10 @@ impl Fault {
     }
 
     /// What happens to the next call.
-    fn strike(&self) -> Option<FaultKind> {
+    fn strike(&self, operation: &str) -> Option<FaultKind> {
+        if self.operation.as_deref().is_some_and(|only| only != operation) {
+            return None;
+        }
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         if self.at == 0 || call < self.at {
             return None;
@@ -101,6 +117,7 @@ impl Fault {
             FaultKind::Before => PortErrorKind::Unavailable,
             FaultKind::AnswerLost => PortErrorKind::Unknown,
             FaultKind::Crash | FaultKind::CrashAfter => PortErrorKind::Closed,
+            FaultKind::Abort => std::process::abort(),
         };
         PortError::new(operation, kind, "an injected fault")
     }
@@ -110,9 +127,13 @@ impl Fault {
         operation: &'static str,
         call: impl Future<Output = Result<T, PortError>>,
     ) -> Result<T, PortError> {
-        match self.strike() {
+        match self.strike(operation) {
             None => call.await,
             Some(kind @ (FaultKind::Before | FaultKind::Crash)) => {
+                Err(Self::error(operation, kind))
+            }
+            Some(kind @ FaultKind::Abort) => {
+                let _ = call.await;
                 Err(Self::error(operation, kind))
             }
             Some(kind) => {
@@ -141,8 +162,9 @@ impl Fault {
             Either::Left((batch, _)) => batch?,
             Either::Right(_) => return Err(Self::error("receive", FaultKind::Crash)),
         };
-        match self.strike() {
+        match self.strike("receive") {
             None => Ok(batch),
+            Some(kind @ FaultKind::Abort) => Err(Self::error("receive", kind)),
             Some(kind) => {
                 give_back(batch.iter().map(|delivery| delivery.tag).collect()).await?;
                 Err(Self::error("receive", kind))
@@ -157,7 +179,7 @@ impl Fault {
         call: impl Future<Output = Vec<Result<T, PortError>>>,
     ) -> Vec<Result<T, PortError>> {
         let fail = |kind| (0..count).map(|_| Err(Self::error(operation, kind))).collect();
-        match self.strike() {
+        match self.strike(operation) {
             None => call.await,
             Some(kind @ (FaultKind::Before | FaultKind::Crash)) => fail(kind),
             Some(kind) => {
@@ -435,6 +457,17 @@ mod tests {
         assert_eq!(error.kind(), PortErrorKind::Unavailable);
         assert!(storage.load(&["a".into()]).await.is_ok());
         assert_eq!(fault.calls(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_fault_of_one_operation_leaves_the_others_alone() {
+        let fault = Fault::at_operation("depth", 2, FaultKind::Before);
+        let queue = Faulty::new(Arc::new(MemoryEventQ::default()), fault.clone());
+        assert!(queue.depth().await.is_ok());
+        assert!(queue.publish(vec![item()]).await.is_ok());
+        assert_eq!(fault.calls(), 1);
+        assert!(queue.depth().await.is_err());
+        assert!(queue.depth().await.is_ok());
     }
 
     #[tokio::test]

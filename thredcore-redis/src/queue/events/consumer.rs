@@ -46,24 +46,25 @@ impl Shared {
     /// One round. `soon` becomes the time after which another one is of use.
     async fn look_after(&self, soon: &mut Duration) -> Result<(), Error> {
         self.renew().await;
-        let (place, consumers) = self.join().await?;
+        // Whoever rang may not have been heard.
+        self.partitions.iter().for_each(Partition::rouse);
+        let (place, consumers) = self.join(soon).await?;
         let all = self.partitions.len();
         let share = all / consumers + usize::from(place < all % consumers);
         self.give_up_beyond(share, soon).await;
-        self.take_up_to(share, place * all / consumers, soon).await?;
-        // Whoever rang may not have been heard.
-        self.partitions.iter().for_each(Partition::rouse);
-        Ok(())
+        self.take_up_to(share, place * all / consumers, soon).await
     }
 
     /// Says that this consumer is there; the answer is its place among how many.
-    async fn join(&self) -> Result<(usize, usize), Error> {
+    async fn join(&self, soon: &mut Duration) -> Result<(usize, usize), Error> {
         let request = lightly(&self.tag, &JOIN, &[&*self.consumers]).arg((
             &self.name,
             self.lease_ms(),
             &self.channel,
         ));
-        let (place, consumers): (usize, usize) = self.connection.ask(request).await?;
+        let (place, consumers, left): (usize, usize, u64) = self.connection.ask(request).await?;
+        // Less than a beat only if one of them has missed its own.
+        *soon = (*soon).min(Duration::from_millis(left));
         Ok((place, consumers.max(1)))
     }
 
@@ -108,7 +109,7 @@ impl Shared {
                 continue;
             }
             let deadline = *state.leaving.get_or_insert(now + self.config.lease);
-            if state.lane.is_idle() || deadline <= now {
+            if state.is_at_rest() || deadline <= now {
                 drop(state);
                 releases.push(self.release(partition, token));
             } else {

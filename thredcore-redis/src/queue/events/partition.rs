@@ -57,6 +57,13 @@ pub(super) struct State {
     pub(super) leaving: Option<Instant>,
 }
 
+impl State {
+    /// Whether nobody has an item, or is about to get one.
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.fetching && self.lane.is_idle()
+    }
+}
+
 /// The time in which a partition is this process's.
 #[derive(Clone, Debug)]
 pub(super) struct Tenure {

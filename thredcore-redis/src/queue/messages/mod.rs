@@ -136,7 +136,7 @@ impl RedisMessageQ {
     /// Listens and says that it is alive, from the first call on.
     fn consume(&self) {
         let mut consuming = lock(&self.consuming);
-        if consuming.is_some() || self.shared.closed.load(Ordering::Acquire) {
+        if consuming.is_some() || self.shared.is_closed() {
             return;
         }
         let shared = &self.shared;
@@ -200,6 +200,10 @@ impl Shared {
 
     fn lane_of(&self, tag: &DeliveryTag) -> Option<Arc<TopicLane>> {
         lock(&self.topics).lanes.get(Lane::<Routed>::of(tag)).cloned()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     fn new_token(&self) -> String {
@@ -318,7 +322,7 @@ impl MessageQ for RedisMessageQ {
             let mut told: Vec<_> =
                 lanes.iter().map(|lane| Box::pin(lane.changed.notified())).collect();
             told.iter_mut().for_each(|told| _ = told.as_mut().enable());
-            if shared.closed.load(Ordering::Acquire) {
+            if shared.is_closed() {
                 return Err(PortError::closed(OPERATION));
             }
             let batch = shared.take(&lanes, max).map_err(|error| error.of(OPERATION))?;

@@ -66,6 +66,10 @@ impl Shared {
             request.push((topic.name.as_str(), self.config.capacity));
             some.iter().for_each(|text| request.push(&**text));
             match self.connection.ask::<usize>(request).await {
+                Ok(0) if self.is_closed() => {
+                    let error = Error::NotNow("the topic is full and the queue is closed".into());
+                    return (done, Some((error, texts.len())));
+                }
                 Ok(0) => {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(self.config.room_pause);

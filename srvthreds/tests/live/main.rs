@@ -1,0 +1,10 @@
+//! `srvthreds run` on a store, and the commands that look at it, as programs.
+
+#![cfg(unix)]
+
+mod commands;
+mod drain;
+mod program;
+mod redis;
+mod reload;
+mod restart;

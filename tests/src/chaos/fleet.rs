@@ -1,0 +1,256 @@
+//! The engine processes of a run and the way into them.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use thredcore::{Engine, Ports, Running, agent::RunningAgent};
+use thredlib::{Event, PatternModel};
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::{
+    backend::BackendSpec,
+    backlog::Backlog,
+    ledger::Ledger,
+    node::config,
+    process::Process,
+    protocol::{AgentSpec, NodeSpec, Reply, Request},
+    recorder::Recorder,
+};
+
+/// The engine processes of a run and the way into them.
+///
+/// Where the data can be reached from outside, the test publishes and receives by itself, and what
+/// dies is the engines alone. Else everything goes through the one process, and the agent dies with
+/// it.
+pub struct Fleet {
+    program: PathBuf,
+    /// What the processes are started as.
+    pub spec: NodeSpec,
+    slots: Mutex<Vec<Arc<Process>>>,
+    /// What was accepted and received.
+    pub ledger: Arc<Ledger>,
+    outside: Option<Outside>,
+}
+
+/// The test's own part of a run on a shared backend.
+struct Outside {
+    engine: Engine,
+    agents: AsyncMutex<Vec<RunningAgent>>,
+    /// The engine at work, where there is no other process.
+    running: Option<Running>,
+}
+
+/// Which processes a run has, and what they run.
+#[derive(Clone, Debug)]
+pub struct FleetSpec {
+    /// The engine's program.
+    pub program: PathBuf,
+    /// What it runs on.
+    pub backend: BackendSpec,
+    /// What it runs.
+    pub patterns: Vec<PatternModel>,
+    /// How many processes.
+    pub engines: usize,
+    /// The agent.
+    pub agent: AgentSpec,
+    /// Whether the agent works in the one process, even where it need not, and events go through
+    /// it: so that all its ports are called.
+    pub inside: bool,
+}
+
+impl Fleet {
+    /// Starts the engine processes, and the agent where it belongs.
+    ///
+    /// # Panics
+    /// When the backend cannot be opened, or several processes are to share one that cannot be
+    /// shared.
+    pub async fn start(spec: FleetSpec) -> Self {
+        let inside = spec.backend.is_private() || spec.inside;
+        assert!(!inside || spec.engines == 1, "one process owns the data");
+        let FleetSpec { program, backend, patterns, engines, agent, .. } = spec;
+        let agent_works = inside;
+        let spec = NodeSpec { backend, patterns, agent, agent_works, fail: None };
+        let ledger = Arc::new(Ledger::default());
+        let outside = match inside {
+            true => None,
+            false => Some(Outside::open(&spec, ledger.clone()).await),
+        };
+        let fleet = Self { program, spec, slots: Mutex::default(), ledger, outside };
+        for _ in 0..engines {
+            let process = Arc::new(fleet.spawn(&fleet.spec).await);
+            fleet.slots().push(process);
+        }
+        for process in fleet.processes() {
+            process.ready().await.expect("an engine starts");
+        }
+        fleet
+    }
+
+    /// No process but the test's own: the engine runs in it, and nothing can be killed.
+    ///
+    /// # Panics
+    /// When the backend cannot be opened.
+    pub async fn within(
+        backend: BackendSpec,
+        patterns: Vec<PatternModel>,
+        agent: AgentSpec,
+    ) -> Self {
+        let spec = NodeSpec { backend, patterns, agent, agent_works: false, fail: None };
+        let ledger = Arc::new(Ledger::default());
+        let mut outside = Outside::open(&spec, ledger.clone()).await;
+        outside.engine.put_patterns(spec.patterns.clone()).await.expect("the patterns run");
+        outside.running = Some(outside.engine.start());
+        let (program, slots) = (PathBuf::new(), Mutex::default());
+        Self { program, spec, slots, ledger, outside: Some(outside) }
+    }
+
+    /// A process that is not one of the fleet yet.
+    async fn spawn(&self, spec: &NodeSpec) -> Process {
+        Process::spawn(&self.program, spec, self.ledger.clone()).await
+    }
+
+    /// The processes.
+    pub fn processes(&self) -> Vec<Arc<Process>> {
+        self.slots().clone()
+    }
+
+    /// Kills a process and starts another in its place; does not wait until it works.
+    pub async fn kill(&self, slot: usize) {
+        self.kill_and_replace(slot, &self.spec).await;
+    }
+
+    /// Kills a process, if it still lives, and starts one of another kind in its place.
+    pub async fn kill_and_replace(&self, slot: usize, spec: &NodeSpec) {
+        let old = self.slots()[slot].clone();
+        old.kill().await;
+        let new = Arc::new(self.spawn(spec).await);
+        self.slots()[slot] = new;
+    }
+
+    /// Accepts events: asks again until there is an answer, as a caller should.
+    ///
+    /// # Panics
+    /// When there is none for two minutes.
+    pub async fn accept(&self, events: Vec<Event>) {
+        let asking = async {
+            while let Err(error) = self.try_accept(&events).await {
+                if std::env::var_os("THRED_CHAOS_VERBOSE").is_some() {
+                    eprintln!("not accepted: {error}");
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let patience = Duration::from_secs(120);
+        tokio::time::timeout(patience, asking).await.expect("events are accepted in time");
+        self.ledger.accept(&events);
+    }
+
+    async fn try_accept(&self, events: &[Event]) -> Result<(), String> {
+        let events = events.to_vec();
+        if let Some(outside) = &self.outside {
+            return outside.engine.accept(events).await.map_err(|error| format!("{error:?}"));
+        }
+        let process = self.slots()[0].clone();
+        process.ready().await.map_err(|_| "it died while it started")?;
+        match process.ask(|ticket| Request::Accept { ticket, events }).await {
+            Ok(Reply::Done { .. }) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    /// What is left to do; `None` while that cannot be found out.
+    pub async fn backlog(&self) -> Option<Backlog> {
+        if let Some(outside) = &self.outside {
+            return Backlog::of(outside.engine.ports()).await.ok();
+        }
+        let process = self.slots()[0].clone();
+        process.ready().await.ok()?;
+        match process.ask(|ticket| Request::Backlog { ticket }).await {
+            Ok(Reply::Backlog { backlog, .. }) => Some(backlog),
+            _ => None,
+        }
+    }
+
+    /// Waits until nothing is left to do.
+    ///
+    /// # Panics
+    /// When that takes longer than `patience`.
+    pub async fn drain(&self, patience: Duration) {
+        let mut last = None;
+        let draining = async {
+            loop {
+                last = self.backlog().await;
+                if last.is_some_and(|backlog| backlog.is_empty()) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let done = tokio::time::timeout(patience, draining).await;
+        assert!(done.is_ok(), "not drained within {patience:?}: {last:?} is left");
+    }
+
+    /// Starts or stops the agent, wherever it works.
+    ///
+    /// # Panics
+    /// When an engine that it works in is dead.
+    pub async fn set_agent(&self, works: bool) {
+        if let Some(outside) = &self.outside {
+            return outside.set_agent(works, self.spec.agent, self.ledger.clone()).await;
+        }
+        for process in self.processes() {
+            let asked = process.ask(|ticket| Request::Agent { ticket, works }).await;
+            asked.expect("the engine lives");
+        }
+    }
+
+    /// Stops all in good order and opens what is stored, to be judged.
+    ///
+    /// # Panics
+    /// When a process does not end well, or the backend cannot be opened.
+    pub async fn close(&self) -> Ports {
+        if let Some(running) = self.outside.as_ref().and_then(|outside| outside.running.as_ref()) {
+            running.engine().stop();
+        }
+        for process in self.processes() {
+            let status = process.stop().await.expect("it can be waited for");
+            assert!(status.success(), "an engine ended with {status}");
+        }
+        match &self.outside {
+            Some(outside) => {
+                outside.set_agent(false, self.spec.agent, self.ledger.clone()).await;
+                outside.engine.ports().clone()
+            }
+            None => self.spec.backend.open().await.expect("what a process left can be opened"),
+        }
+    }
+
+    fn slots(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Process>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outside {
+    async fn open(spec: &NodeSpec, ledger: Arc<Ledger>) -> Self {
+        let ports = spec.backend.open().await.expect("the backend can be opened");
+        let builder = Engine::builder().ports(ports).config(config());
+        let engine = builder.build().await.expect("the backend works");
+        let outside = Self { engine, agents: AsyncMutex::default(), running: None };
+        outside.set_agent(true, spec.agent, ledger).await;
+        outside
+    }
+
+    async fn set_agent(&self, works: bool, agent: AgentSpec, ledger: Arc<Ledger>) {
+        let mut agents = self.agents.lock().await;
+        for agent in agents.drain(..) {
+            agent.shutdown().await;
+        }
+        if works {
+            let report = move |message| ledger.receive(message);
+            *agents = Recorder::start(self.engine.ports(), agent, report).await;
+        }
+    }
+}

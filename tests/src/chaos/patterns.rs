@@ -1,0 +1,173 @@
+//! The patterns of a run and the events that they are for.
+
+use serde_json::{Value, json};
+use thredcore::{port::Directory, thred::started_id};
+use thredlib::{Event, EventId, PatternModel, ThredId};
+
+use super::oracle::Mark;
+
+/// The agent that every message of a mark goes to.
+pub const AGENT: &str = "org.chaos.agent";
+/// Where the notices to sources go: nobody has a session.
+pub const SESSIONS: &str = Directory::DEFAULT_NODE;
+/// The pattern that records marks.
+pub const RECORDER: &str = "chaos";
+
+/// Whom the patterns write to.
+pub fn directory() -> Directory {
+    let mut directory = Directory::new();
+    directory.add_service(AGENT);
+    directory
+}
+
+/// Records every mark and answers with it.
+pub fn recorder() -> PatternModel {
+    let record =
+        json!({ "setLocal": { "marks": "$xpr($append($local('marks'), $valueNamed('mark')))" } });
+    let answer = json!({ "eventDataTemplate": { "content": { "values": "$xpr($values)" } } });
+    model(json!({
+        "name": RECORDER,
+        "reactions": [
+            { "name": "start", "condition": {
+                "type": "filter", "xpr": "$event.type = 'chaos.start'",
+                "onTrue": record, "transform": answer, "publish": { "to": AGENT }
+            } },
+            { "name": "run", "condition": { "type": "or", "transition": "$noTransition", "operands": [
+                { "type": "filter", "xpr": "$event.type = 'chaos.step'",
+                  "onTrue": record, "transform": answer, "publish": { "to": AGENT } },
+                { "type": "filter", "xpr": format!("$event.type = '{AGENT}'"),
+                  "onTrue": { "setLocal": { "answers": "$xpr($append($local('answers'), $valueNamed('mark')))" } } }
+            ] } }
+        ]
+    }))
+}
+
+/// Answers when its time is up, so many milliseconds after its start, and ends. It takes a place,
+/// among more than are needed.
+pub fn timer(interval: u64) -> PatternModel {
+    model(json!({
+        "name": timer_name(interval), "maxInstances": 1_000_000,
+        "reactions": [
+            { "name": "start", "condition": {
+                "type": "filter", "xpr": format!("$event.type = 'chaos.timer' and $valueNamed('interval') = {interval}"),
+                "onTrue": { "setLocal": { "first": "$xpr($event)", "armed": "$xpr($millis())" } }
+            } },
+            { "name": "armed",
+              "expiry": { "interval": interval, "transition": { "name": "fired", "input": "local", "localName": "first" } },
+              "condition": { "type": "filter", "xpr": "$event.type = 'chaos.never'" } },
+            { "name": "fired", "condition": {
+                "type": "filter", "xpr": "$event.type = 'chaos.timer'",
+                "transform": { "eventDataTemplate": { "content": { "values": {
+                    "timer": "$xpr($valueNamed('timer'))",
+                    "late": format!("$xpr($millis() - $local('armed') - {interval})")
+                } } } },
+                "publish": { "to": AGENT }, "transition": "$terminate"
+            } }
+        ]
+    }))
+}
+
+/// The name of the timer pattern of an interval.
+pub fn timer_name(interval: u64) -> String {
+    format!("timer{interval}")
+}
+
+/// What takes the paths that the recorder leaves out: a thred that unbound events are offered to,
+/// one whose step fails, one whose message the agent cannot bear.
+pub fn byways() -> Vec<PatternModel> {
+    let when = |kind: &str| format!("$event.type = 'chaos.{kind}'");
+    let say = |values: Value| json!({ "eventDataTemplate": { "content": { "values": values } } });
+    let listener = json!({
+        "name": "listener",
+        "reactions": [
+            { "name": "start", "condition": { "type": "filter", "xpr": when("listen") } },
+            { "name": "listen", "allowUnboundEvents": true, "condition": {
+                "type": "filter", "xpr": when("call"), "transition": "$noTransition",
+                "transform": say(json!({ "heard": true })), "publish": { "to": "ann" }
+            } }
+        ]
+    });
+    let broken = json!({
+        "name": "broken",
+        "reactions": [{ "name": "fail", "condition": {
+            "type": "filter", "xpr": when("bad"),
+            "transform": say(json!("$xpr($error('no'))")), "publish": { "to": "ann" }
+        } }]
+    });
+    let poison = json!({
+        "name": "poison",
+        "reactions": [
+            { "name": "give", "condition": {
+                "type": "filter", "xpr": when("poison"),
+                "transform": say(json!({ "poison": true })), "publish": { "to": AGENT }
+            } },
+            { "name": "wait", "condition": { "type": "filter", "xpr": when("never") } }
+        ]
+    });
+    [listener, broken, poison].map(model).into()
+}
+
+/// The events that go by them, each time under another name.
+pub fn byway_events(name: &str) -> Vec<Event> {
+    let event = |kind: &str| {
+        let values = json!({ "message": name });
+        Event::builder(format!("chaos.{kind}"), "bob").id(format!("{kind} {name}")).values(values)
+    };
+    let mut events: Vec<_> =
+        ["listen", "call", "stray", "bad", "poison"].map(|kind| event(kind).build()).into();
+    events.push(event("gone").thred("no such thred").build());
+    events
+}
+
+/// The event of a mark: the first of a thred's first source starts it.
+pub fn event(mark: Mark, starts: bool) -> Event {
+    let kind = if starts { "chaos.start" } else { "chaos.step" };
+    let values = json!({ "mark": mark.to_string() });
+    let builder = Event::builder(kind, format!("source{}", mark.source));
+    let builder = builder.id(event_id(mark).to_string()).values(values);
+    match starts {
+        true => builder.build(),
+        false => builder.thred(thred_id(mark.thred)).build(),
+    }
+}
+
+/// The event that starts a timer.
+pub fn timer_event(number: u32, interval: u64) -> Event {
+    let id = format!("timer {number}");
+    let values = json!({ "timer": id, "interval": interval });
+    let source = format!("source{}", number % PAIRS);
+    Event::builder("chaos.timer", source).id(id).values(values).build()
+}
+
+/// The source that starts a thred: each thred has two, and this one is the first.
+pub fn home(thred: u32) -> u32 {
+    2 * (thred % PAIRS)
+}
+
+/// Pairs of sources; each thred hears of one pair.
+pub const PAIRS: u32 = 4;
+
+/// The thred of a number.
+pub fn thred_id(thred: u32) -> ThredId {
+    let start = Mark { source: home(thred), thred, number: 0 };
+    started_id(&event_id(start), &RECORDER.into())
+}
+
+fn event_id(mark: Mark) -> EventId {
+    EventId::from(format!("event {mark}"))
+}
+
+/// The timer that an event carries, and how late it was, milliseconds; below 0: early.
+pub fn timer_of(event: &Event) -> Option<(&str, Option<i64>)> {
+    let late = event.value_named("late").and_then(Value::as_f64);
+    Some((event.value_named("timer")?.as_str()?, late.map(|late| late as i64)))
+}
+
+/// The mark that an event carries.
+pub fn mark_of(event: &Event) -> Option<Mark> {
+    event.value_named("mark")?.as_str()?.parse().ok()
+}
+
+fn model(json: Value) -> PatternModel {
+    serde_json::from_value(json).expect("a pattern")
+}

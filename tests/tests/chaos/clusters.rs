@@ -1,0 +1,82 @@
+//! A cluster whose masters change, and whose slots move.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use thred_tests::chaos::{
+    backend::{BackendKind, BackendSpec},
+    cluster::Cluster,
+    fleet::{Fleet, FleetSpec},
+    load::Load,
+    patterns::recorder,
+    scale,
+    verdict::Circumstances,
+};
+
+use crate::support::{RECOVERY, dice, judge, limit, run, spec, under_load};
+
+/// After a failover work goes on within this time.
+const BACK: Duration = Duration::from_secs(10);
+
+async fn on(cluster: &Cluster) -> Arc<Fleet> {
+    let kind = BackendKind::Redis { url: cluster.url(), prefix: "chaos".into(), wait: 1 };
+    let patterns = vec![recorder()];
+    let spec = FleetSpec { engines: 2, ..spec(BackendSpec::new(kind), patterns) };
+    Arc::new(Fleet::start(spec).await)
+}
+
+/// The receiver's own answers are lost too: what it was given comes again.
+const DISTURBED: Circumstances = Circumstances { redelivered: true, answered: false };
+
+#[test]
+fn masters_of_a_cluster_fail_over() {
+    run(limit(), async {
+        let mut dice = dice("failovers");
+        let mut cluster = Cluster::start().await;
+        let fleet = on(&cluster).await;
+        let mut of_failovers = dice.clone();
+        let mut slowest = Duration::ZERO;
+        let failovers = async {
+            for _ in 0..scale(3, 30) {
+                fleet.ledger.reach(fleet.ledger.answered() + 50, RECOVERY).await;
+                let begin = Instant::now();
+                cluster.fail_over(&mut of_failovers).await;
+                // More than is under way: threds of all pairs have something to say again.
+                fleet.ledger.reach(fleet.ledger.answered() + 100, BACK).await;
+                slowest = slowest.max(begin.elapsed());
+                assert!(slowest < BACK, "back after {slowest:?}");
+                cluster.all_whole().await;
+            }
+        };
+        under_load(&fleet, Load::new(20, 10), &mut dice, failovers).await;
+        println!("back after {slowest:?} at most");
+        fleet.drain(RECOVERY).await;
+        judge(&fleet, DISTURBED).await;
+    });
+}
+
+#[test]
+fn slots_of_a_cluster_move_while_they_are_used() {
+    run(limit(), async {
+        let mut dice = dice("migration");
+        let mut cluster = Cluster::start().await;
+        let fleet = on(&cluster).await;
+        let moves = async {
+            for _ in 0..scale(1, 3) {
+                fleet.ledger.reach(fleet.ledger.answered() + 50, RECOVERY).await;
+                let tags = cluster.tags().await;
+                assert!(tags.len() > 8, "threds, events and messages are under tags: {tags:?}");
+                for tag in tags {
+                    println!("{tag} moves");
+                    assert!(cluster.migrate(&tag).await > 0, "{tag} has no keys");
+                    fleet.ledger.reach(fleet.ledger.answered() + 20, BACK).await;
+                }
+            }
+        };
+        under_load(&fleet, Load::new(20, 10), &mut dice, moves).await;
+        fleet.drain(RECOVERY).await;
+        judge(&fleet, DISTURBED).await;
+    });
+}

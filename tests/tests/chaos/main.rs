@@ -1,0 +1,12 @@
+//! Faults for real. Short by default; `THRED_CHAOS=long` asks for the long versions, and
+//! `THRED_SEED` for another run than that of seed 1.
+
+mod agents;
+mod clusters;
+mod failpoints;
+mod harness;
+mod kills;
+mod servers;
+mod stops;
+mod support;
+mod timers;
