@@ -23,7 +23,7 @@ use std::sync::{
 use mongodb::bson::{Bson, Document, doc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thredcore::{
-    port::{Commit, History, LogRecord, OutboxEntry, Outgoing, PortError, PortErrorKind},
+    port::{Commit, History, LogRecord, OutboxEntry, PortError, PortErrorKind},
     state::{PatternKey, Status, ThredState},
 };
 use thredlib::{Event, ThredId};
@@ -167,23 +167,12 @@ pub(crate) struct Step {
 
 impl Step {
     pub(crate) fn of(commit: &Commit) -> Result<Self, PortError> {
-        let messages = commit.outbox.iter().filter_map(|entry| match &entry.outgoing {
-            Outgoing::Message { message, .. } => Some(message.clone()),
-            _ => None,
-        });
-        let history = History {
-            version: commit.state.version,
-            event: commit.event.clone(),
-            command: commit.command.clone(),
-            log: commit.log.clone(),
-            messages: messages.collect(),
-        };
         Ok(Self {
             thred: commit.state.id.clone(),
             version: commit.state.version,
             at: commit.state.modified_at,
             seq: sequence(),
-            body: json(&history)?,
+            body: json(&commit.history())?,
             ended: has_ended(&commit.state).then(|| commit.state.clone()),
         })
     }
@@ -221,13 +210,7 @@ impl Step {
 pub(crate) fn unmoved(record: &LogRecord, event: &Arc<Event>) -> Result<Document, PortError> {
     let decision = serde_json::to_value(record.log_type).unwrap_or_default();
     let id = doc! { "e": record.event.as_str(), "y": decision.as_str().unwrap_or_default() };
-    let history = History {
-        version: 0,
-        event: Some(event.clone()),
-        command: None,
-        log: vec![record.clone()],
-        messages: vec![],
-    };
+    let history = History::unmoved(record.clone(), event.clone());
     Ok(doc! {
         "_id": id, "at": record.timestamp, "seq": sequence(), "moved": false, "body": json(&history)?
     })

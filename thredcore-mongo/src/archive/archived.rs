@@ -173,8 +173,13 @@ impl ThredStore for Archived {
                 }
             };
             // What the step carries need not be kept twice.
-            let mut commit =
-                Commit { log: vec![], event: None, command: None, ..(**commit).clone() };
+            let mut commit = Commit {
+                log: vec![],
+                event: None,
+                command: None,
+                facts: None,
+                ..(**commit).clone()
+            };
             commit.outbox.push(entry);
             carrying.push(Arc::new(commit));
             steps.push(step);

@@ -67,6 +67,7 @@ pub(crate) fn commit(state: ThredState) -> Arc<Commit> {
         log,
         event: Some(Arc::new(event.values(json!({ "number": 7 })).build())),
         command: None,
+        facts: None,
     })
 }
 
