@@ -183,6 +183,40 @@ fn transactions_are_tried_anew() {
     });
 }
 
+#[test]
+fn a_transaction_that_never_succeeds_ends_as_not_done() {
+    run(async {
+        let (config, name, _lock) = named();
+        let _guard = Dropped(config.clone());
+        let config = config.transaction_limit(Duration::from_millis(300));
+        let store = MongoPersistence::open(&connect(&config).await).await.expect("records");
+        let lost = doc! { "errorCode": 112, "errorLabels": ["TransientTransactionError"] };
+        fail(&name, 1_000, "update", lost).await;
+        let put = json!([{ "op": "put", "params": { "type": "t", "values": { "id": "a" } } }]);
+        let list = TaskList::from_value(&put).expect("tasks");
+        let context = TaskContext { key: "key", now: 1 };
+        let error = execute_list(&store, &list, &context).await.expect_err("it never succeeds");
+        assert!(error.source.is_retryable(), "{error}");
+        fail(&name, 1, "ping", doc! { "errorCode": 11602 }).await;
+        assert_eq!(execute(&store, "key", put).await, [json!("a")]);
+    });
+}
+
+#[test]
+fn keys_are_forgotten_after_the_redelivery_window() {
+    run(async {
+        let config = config().redelivery_window(Duration::from_secs(90));
+        let _guard = Dropped(config.clone());
+        MongoPersistence::open(&connect(&config).await).await.expect("records");
+        // The server forgets them, once a minute.
+        let client = Client::with_uri_str(server::url()).await.expect("a client");
+        let database = client.database(config.database.as_deref().expect("a database"));
+        let indexes = database.run_command(doc! { "listIndexes": "executed" }).await;
+        let indexes = indexes.expect("indexes").to_string();
+        assert!(indexes.contains("\"expireAfterSeconds\": 90"), "{indexes}");
+    });
+}
+
 /// Commits as an engine does: what failed is sent again, as it was.
 async fn insist(storage: &MongoStorage, state: thredcore::state::ThredState) -> Committed {
     let commit = [commit(state)];
