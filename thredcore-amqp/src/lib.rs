@@ -1,0 +1,1 @@
+//! Events and messages of thredcore over RabbitMQ.

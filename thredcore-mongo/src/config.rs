@@ -1,0 +1,152 @@
+//! How MongoDB is used.
+
+use std::time::Duration;
+
+/// Where MongoDB is and how it is used. Writes are always acknowledged by a majority and journaled,
+/// reads are of what a majority has: there is no option for less.
+///
+/// ```
+/// use thredcore_mongo::MongoConfig;
+///
+/// let config = MongoConfig::new("mongodb://127.0.0.1:27017/?replicaSet=rs0")
+///     .database("orders")
+///     .prefix("test.");
+/// # let _ = config;
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MongoConfig {
+    /// The servers, with user, password and TLS as the driver's URLs have them.
+    pub url: String,
+    /// The database; without one the URL's, and without that `thredcore`.
+    pub database: Option<String>,
+    /// What the names of all collections start with: nothing.
+    pub prefix: String,
+    /// Most connections to each server: 32.
+    pub pool: u32,
+    /// How long one call may take until its outcome counts as unknown: 10 s.
+    pub time_limit: Duration,
+    /// How long a server that can be written to is looked for before a call fails: 5 s.
+    pub selection_limit: Duration,
+    /// How many unpublished entries a thred may have before its next commit has to wait: 4,096.
+    pub outbox_limit: u32,
+    /// How long an ended thred stays beside the live ones, so that redelivered events are recognized;
+    /// the archive keeps it on: 24 h.
+    pub keep_ended: Duration,
+    /// How many steps may wait for the archive before commits have to wait: 10,000.
+    pub backlog: usize,
+    /// How long steps are gathered before they are archived together: 500 ms.
+    pub linger: Duration,
+    /// How long a step may wait until its process is taken for dead, and another one archives it: 5 s.
+    pub left_behind: Duration,
+    /// How long the key of a list of tasks is remembered: 7 days.
+    pub redelivery_window: Duration,
+    /// How long the work of a transaction may take, and how long it is tried anew after conflicts and
+    /// lost answers: 10 s.
+    pub transaction_limit: Duration,
+}
+
+impl MongoConfig {
+    /// MongoDB at a URL, with the defaults.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            database: None,
+            prefix: String::new(),
+            pool: 32,
+            time_limit: Duration::from_secs(10),
+            selection_limit: Duration::from_secs(5),
+            outbox_limit: 4_096,
+            keep_ended: Duration::from_secs(24 * 60 * 60),
+            backlog: 10_000,
+            linger: Duration::from_millis(500),
+            left_behind: Duration::from_secs(5),
+            redelivery_window: Duration::from_secs(7 * 24 * 60 * 60),
+            transaction_limit: Duration::from_secs(10),
+        }
+    }
+
+    /// Sets the database.
+    #[must_use]
+    pub fn database(mut self, name: impl Into<String>) -> Self {
+        self.database = Some(name.into());
+        self
+    }
+
+    /// Sets what the names of all collections start with.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Sets the most connections to each server; at least 1.
+    #[must_use]
+    pub fn pool(mut self, connections: u32) -> Self {
+        self.pool = connections.max(1);
+        self
+    }
+
+    /// Sets how long one call may take.
+    #[must_use]
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = limit;
+        self
+    }
+
+    /// Sets how long a server that can be written to is looked for.
+    #[must_use]
+    pub fn selection_limit(mut self, limit: Duration) -> Self {
+        self.selection_limit = limit;
+        self
+    }
+
+    /// Sets how many unpublished entries a thred may have; at least 1.
+    #[must_use]
+    pub fn outbox_limit(mut self, entries: u32) -> Self {
+        self.outbox_limit = entries.max(1);
+        self
+    }
+
+    /// Sets how long an ended thred stays beside the live ones.
+    #[must_use]
+    pub fn keep_ended(mut self, time: Duration) -> Self {
+        self.keep_ended = time;
+        self
+    }
+
+    /// Sets how many steps may wait for the archive; at least 1.
+    #[must_use]
+    pub fn backlog(mut self, steps: usize) -> Self {
+        self.backlog = steps.max(1);
+        self
+    }
+
+    /// Sets how long steps are gathered before they are archived together.
+    #[must_use]
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.linger = time;
+        self
+    }
+
+    /// Sets how long a step may wait until its process is taken for dead.
+    #[must_use]
+    pub fn left_behind(mut self, time: Duration) -> Self {
+        self.left_behind = time;
+        self
+    }
+
+    /// Sets how long the key of a list of tasks is remembered.
+    #[must_use]
+    pub fn redelivery_window(mut self, time: Duration) -> Self {
+        self.redelivery_window = time;
+        self
+    }
+
+    /// Sets how long a transaction may take, and is tried anew.
+    #[must_use]
+    pub fn transaction_limit(mut self, time: Duration) -> Self {
+        self.transaction_limit = time;
+        self
+    }
+}

@@ -1,0 +1,207 @@
+//! Users, their groups and their roles.
+
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{
+    StreamExt,
+    future::{Either, select},
+};
+use mongodb::bson::{Document, doc};
+use serde::{Deserialize, Serialize};
+use thredcore::port::{AddressResolver, Directory, PortError, PortErrorKind};
+use thredlib::ParticipantId;
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use crate::{connection::Mongo, documents::USERS, error::MongoError};
+
+/// Somebody with groups and roles.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct User {
+    /// Who it is.
+    #[serde(rename = "_id")]
+    pub id: String,
+    /// The groups that the user belongs to.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// The roles that the user holds.
+    #[serde(default)]
+    pub roles: Vec<String>,
+}
+
+impl User {
+    /// A user without groups and roles.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into(), ..Self::default() }
+    }
+
+    /// Adds the user to a group.
+    #[must_use]
+    pub fn group(mut self, name: impl Into<String>) -> Self {
+        self.groups.push(name.into());
+        self
+    }
+
+    /// Gives the user a role.
+    #[must_use]
+    pub fn role(mut self, name: impl Into<String>) -> Self {
+        self.roles.push(name.into());
+        self
+    }
+}
+
+/// A [`Directory`] of the users that MongoDB holds, in the collection `users`: documents with `_id`,
+/// `groups` and `roles`, whoever wrote them.
+///
+/// It answers from memory. A change in the collection is seen through a change stream, mostly within
+/// milliseconds; after a lost connection everything is read anew.
+#[derive(Debug)]
+pub struct MongoDirectory {
+    mongo: Mongo,
+    known: Arc<Known>,
+}
+
+/// What is known now.
+#[derive(Debug)]
+struct Known {
+    base: Directory,
+    now: Mutex<Option<Arc<Directory>>>,
+    /// One reader at a time, or the one that read first could write last.
+    reading: tokio::sync::Mutex<()>,
+    changed: tokio::sync::watch::Sender<u64>,
+}
+
+impl MongoDirectory {
+    /// The pause before a lost change stream is opened again.
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    /// Reads the users and keeps watching them. Services and sessions are those of `base`; if that
+    /// has no sessions, every user is taken to have one on the default node. Needs a runtime.
+    ///
+    /// # Errors
+    /// When the users cannot be read.
+    pub async fn open(mongo: &Mongo, base: Directory) -> Result<Self, MongoError> {
+        let changed = tokio::sync::watch::Sender::new(0);
+        let known = Arc::new(Known {
+            base,
+            now: Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
+            changed,
+        });
+        known.read(mongo).await.map_err(|error| mongo.prepare_error(error))?;
+        tokio::spawn(watch(mongo.clone(), Arc::downgrade(&known)));
+        Ok(Self { mongo: mongo.clone(), known })
+    }
+
+    /// Adds a user, or replaces what is stored about it. This directory knows it at once.
+    ///
+    /// # Errors
+    /// It may have been stored.
+    pub async fn put_user(&self, user: &User) -> Result<(), PortError> {
+        let users = self.mongo.collection::<User>(USERS);
+        let put = users.replace_one(doc! { "_id": { "$eq": &user.id } }, user).upsert(true);
+        self.mongo.call("store a user", put).await?;
+        self.known.read(&self.mongo).await
+    }
+
+    /// Removes a user; one who is not there is no error. This directory knows it at once.
+    ///
+    /// # Errors
+    /// It may have been removed.
+    pub async fn remove_user(&self, id: &str) -> Result<(), PortError> {
+        let users = self.mongo.collection::<User>(USERS);
+        let remove = users.delete_one(doc! { "_id": { "$eq": id } });
+        self.mongo.call("remove a user", remove).await?;
+        self.known.read(&self.mongo).await
+    }
+
+    /// Waits until something holds, and gives the directory for which it does.
+    pub async fn until(&self, mut holds: impl FnMut(&Directory) -> bool) -> Arc<Directory> {
+        let mut changed = self.known.changed.subscribe();
+        loop {
+            if let Some(now) = self.known.now().filter(|now| holds(now)) {
+                return now;
+            }
+            // It ends with an error only if the sender is gone, and that is held here.
+            let _ = changed.changed().await;
+        }
+    }
+}
+
+impl Known {
+    fn now(&self) -> Option<Arc<Directory>> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn read(&self, mongo: &Mongo) -> Result<(), PortError> {
+        let _one_at_a_time = self.reading.lock().await;
+        let users = mongo.collection::<User>(USERS);
+        let find = users.find(doc! {}).sort(doc! { "_id": 1 }).batch_size(1_000);
+        let users = mongo.all("read users", find).await?;
+        let mut directory = self.base.clone();
+        let all_online = self.base.everyone().is_empty();
+        for user in users {
+            let id = ParticipantId::from(user.id.as_str());
+            for group in user.groups {
+                directory.add_group(group, [id.clone()]);
+            }
+            for role in user.roles {
+                directory.add_role(role, [id.clone()]);
+            }
+            if all_online {
+                directory.add_session(id, Directory::DEFAULT_NODE);
+            }
+        }
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(directory));
+        self.changed.send_modify(|count| *count += 1);
+        Ok(())
+    }
+}
+
+/// Ends when the directory is gone.
+async fn watch(mongo: Mongo, known: Weak<Known>) {
+    while let Some(strong) = known.upgrade() {
+        let mut gone = strong.changed.subscribe();
+        drop(strong);
+        let gone = async { while gone.changed().await.is_ok() {} };
+        match select(pin!(gone), pin!(follow(&mongo, &known))).await {
+            Either::Left(_) => return,
+            Either::Right((Ok(()), _)) => {}
+            Either::Right((Err(error), _)) => debug!(%error, "the users are watched anew"),
+        }
+        sleep(MongoDirectory::PAUSE).await;
+    }
+}
+
+/// Reads the users at each change, until the stream of changes ends.
+async fn follow(mongo: &Mongo, known: &Weak<Known>) -> mongodb::error::Result<()> {
+    // First the stream, then the users: no change falls in between.
+    let mut changes = mongo.collection::<Document>(USERS).watch().await?;
+    loop {
+        let Some(known) = known.upgrade() else { return Ok(()) };
+        if let Err(error) = known.read(mongo).await {
+            warn!(%error, "users cannot be read; the former ones hold");
+            return Ok(());
+        }
+        drop(known);
+        if changes.next().await.transpose()?.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+#[async_trait]
+impl AddressResolver for MongoDirectory {
+    async fn directory(&self) -> Result<Arc<Directory>, PortError> {
+        self.known.now().ok_or_else(|| {
+            let cause = "no users have been read yet";
+            PortError::new("look up users", PortErrorKind::Unavailable, cause)
+        })
+    }
+}

@@ -1,0 +1,10 @@
+//! What is this backend's own, on a real server.
+
+mod archive;
+mod engine;
+mod faults;
+mod hostile;
+mod private;
+mod samples;
+#[path = "../server/mod.rs"]
+mod server;
