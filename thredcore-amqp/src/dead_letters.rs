@@ -200,11 +200,30 @@ impl<T: Cargo> DeadLetters<T> {
             self.publisher.publish(&parcels).await.into_iter().collect::<Result<(), _>>()?;
         }
         if fate != Fate::Kept {
-            for (_, tag) in &all {
-                channel.basic_ack(*tag, BasicAckOptions { multiple: false }).await?;
-            }
+            self.settle(channel, all.iter().map(|(_, tag)| *tag).collect()).await?;
         }
         Ok((all.into_iter().map(|(letter, _)| letter).collect(), seen))
+    }
+
+    /// Acknowledges letters. A channel passes on some thirty acknowledgements to a quorum queue
+    /// and keeps the others until those have taken effect; closing it forgets them.
+    async fn settle(&self, channel: &Channel, mut tags: Vec<u64>) -> Result<(), AmqpError> {
+        const AT_ONCE: usize = 16;
+        const A_MOMENT: Duration = Duration::from_millis(20);
+        tags.sort_unstable();
+        // The first letters up to where one stays, which is nearly always all, take one.
+        let first = tags.iter().zip(1..).take_while(|(tag, number)| *tag == number).count();
+        if let Some(last) = first.checked_sub(1) {
+            channel.basic_ack(tags[last], BasicAckOptions { multiple: true }).await?;
+        }
+        for some in tags[first..].chunks(AT_ONCE) {
+            for tag in some {
+                channel.basic_ack(*tag, BasicAckOptions { multiple: false }).await?;
+            }
+            waiting(channel, &self.queue).await?;
+            sleep(A_MOMENT).await;
+        }
+        Ok(())
     }
 
     /// Letters that stay go back a moment after the channel has closed.

@@ -81,6 +81,7 @@ impl<T: Cargo> Works<T> {
 
     /// Consumes until the channel is lost, or another process is to have the queue.
     async fn consume(&self, asks: &mut mpsc::UnboundedReceiver<Ask>) -> Result<(), AmqpError> {
+        let mut forgotten = self.topology.forgotten();
         match &self.source {
             Source::Partitions => self.topology.events().await?,
             Source::Topic(topic) => self.topology.topics(&[topic]).await?,
@@ -109,6 +110,10 @@ impl<T: Cargo> Works<T> {
                     }
                     None => return Err(AmqpError::Closed),
                 },
+                _ = forgotten.changed() => {
+                    consumer.end().await;
+                    return Ok(());
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 use thredlib::Topic;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::{AmqpConfig, AmqpError, Declare, error::is_not_found, link::Link};
 
@@ -24,6 +24,8 @@ pub(crate) struct Topology {
     events: Mutex<bool>,
     messages: Mutex<bool>,
     topics: StdMutex<HashSet<Topic>>,
+    declaring: Mutex<()>,
+    forgotten: watch::Sender<u64>,
 }
 
 /// What a queue is for.
@@ -38,7 +40,15 @@ enum Use {
 impl Topology {
     pub(crate) fn new(config: Arc<AmqpConfig>, link: Arc<Link>) -> Self {
         let (events, messages) = (Mutex::new(false), Mutex::new(false));
-        Self { config, link, events, messages, topics: StdMutex::default() }
+        Self {
+            config,
+            link,
+            events,
+            messages,
+            topics: StdMutex::default(),
+            declaring: Mutex::new(()),
+            forgotten: watch::Sender::new(0),
+        }
     }
 
     pub(crate) fn partitions(&self) -> u16 {
@@ -141,22 +151,31 @@ impl Topology {
     /// Makes what messages of some topics need.
     pub(crate) async fn topics(&self, topics: &[&Topic]) -> Result<(), AmqpError> {
         self.messages().await?;
-        let missing: Vec<&Topic> = {
+        let are_known = |topics: &[&Topic]| {
             let known = self.known();
-            topics.iter().copied().filter(|topic| !known.contains(*topic)).collect()
+            topics.iter().all(|topic| known.contains(*topic))
         };
-        if missing.is_empty() || self.config.declare == Declare::No {
+        if self.config.declare == Declare::No || are_known(topics) {
+            return Ok(());
+        }
+        // One at a time: the broker answers a second declaration before the first has started the
+        // queue, and then fails whoever uses it.
+        let _alone = self.declaring.lock().await;
+        if are_known(topics) {
             return Ok(());
         }
         let channel = self.link.channel().await?;
         let (exchange, dead) = (self.message_exchange()?, self.dead_messages()?);
-        for topic in missing {
+        for topic in topics {
+            if are_known(&[topic]) {
+                continue;
+            }
             let queue = self.message_queue(topic)?;
             let key = short(topic.as_str())?;
             let arguments = self.arguments(Use::Messages, Some(&dead))?;
             self.make_queue(&channel, queue.clone(), arguments).await?;
             bind(&channel, queue, exchange.clone(), key).await?;
-            self.known().insert(topic.clone());
+            self.known().insert((*topic).clone());
         }
         close(channel).await;
         Ok(())
@@ -173,11 +192,21 @@ impl Topology {
         }
     }
 
-    /// The broker says that something is gone: all is declared again before the next use.
+    /// The broker says that something is gone: all is declared again before the next use, and
+    /// consumed again. A queue that is deleted and soon made again may still have the consumer of
+    /// before, which gets nothing any more.
     pub(crate) async fn forget(&self) {
-        *self.events.lock().await = false;
-        *self.messages.lock().await = false;
-        self.known().clear();
+        let events = std::mem::take(&mut *self.events.lock().await);
+        let messages = std::mem::take(&mut *self.messages.lock().await);
+        let topics = std::mem::take(&mut *self.known());
+        if events || messages || !topics.is_empty() {
+            self.forgotten.send_modify(|times| *times += 1);
+        }
+    }
+
+    /// Tells when all was forgotten.
+    pub(crate) fn forgotten(&self) -> watch::Receiver<u64> {
+        self.forgotten.subscribe()
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashSet<Topic>> {

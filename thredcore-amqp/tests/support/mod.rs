@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
+pub(crate) mod proxy;
+
 use lapin::{
     Connection, ConnectionProperties,
     options::{ExchangeDeleteOptions, QueueDeleteOptions},
@@ -42,6 +44,12 @@ impl Namespace {
 
     pub(crate) async fn connect(&self) -> AmqpQueues {
         AmqpQueues::connect(self.config()).await.expect("RabbitMQ at AMQP_URL")
+    }
+
+    pub(crate) async fn connect_by(&self, proxy: &proxy::Proxy) -> AmqpQueues {
+        let config = AmqpConfig::new(&proxy.url).expect("a proxy");
+        let config = config.namespace(&self.name).partitions(PARTITIONS);
+        AmqpQueues::connect(config).await.expect("RabbitMQ at AMQP_URL")
     }
 
     pub(crate) async fn admin(&self) -> (Connection, lapin::Channel) {
