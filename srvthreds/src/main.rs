@@ -1,7 +1,9 @@
 //! Runs thredcore patterns as a program.
 
+mod backend;
 mod bench;
 mod cli;
+mod query;
 
 /// Most of the engine's work is small allocations; this allocator is made for them.
 #[global_allocator]

@@ -18,7 +18,7 @@ use thredcore::{
         Routed, StoredPattern, ThredQuery, Timer,
     },
     state::{PatternKey, Status, ThredState},
-    thred::World,
+    thred::{ReactLimits, World},
 };
 use thredlib::{Event, PatternId, ThredId};
 
@@ -132,6 +132,11 @@ impl Evidence {
             limits: &self.config.react_limits,
             watchers: &[],
         }
+    }
+
+    /// The bounds of a step.
+    pub fn limits(&self) -> &ReactLimits {
+        &self.config.react_limits
     }
 
     /// The revision that a thred runs.

@@ -6,7 +6,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use thredcore::testing::scenario::parse_duration;
 use tracing_subscriber::EnvFilter;
 
-use crate::bench::Workload;
+use super::{
+    dead_letters::DeadLettersArgs, replay::ReplayArgs, store::RedisArgs, threds::ThredsArgs,
+};
+use crate::{backend::Place, bench::Workload};
 
 /// Works with thredcore patterns: JSON state machines that match events and send messages.
 #[derive(Debug, Parser)]
@@ -26,6 +29,9 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(RunArgs),
+    Threds(ThredsArgs),
+    DeadLetters(DeadLettersArgs),
+    Replay(ReplayArgs),
     Validate(ValidateArgs),
     Schema(SchemaArgs),
     Test(TestArgs),
@@ -34,25 +40,42 @@ pub(crate) enum Command {
 
 /// Runs patterns on events: events come in as JSON lines, messages go out as JSON lines.
 ///
-/// Everything is kept in memory and gone when the program ends. Each line of the input is an event,
-/// `{"id": …, "type": …, "source": {"id": …}, …}`; each line of the output is a message,
-/// `{"id": …, "event": …, "to": […], "timestamp": …}`, in the order in which messages leave. A line
-/// that is no event is reported and passed over. Log, errors and summary go to standard error.
+/// Each line of the input is an event, `{"id": …, "type": …, "source": {"id": …}, …}`; each line of
+/// the output is a message, `{"id": …, "event": …, "to": […], "timestamp": …}`, in the order in which
+/// messages leave. A line that is no event is reported and passed over. Log, errors and summary go
+/// to standard error.
 ///
-/// The program ends when the input has ended and everything that follows from it has happened;
-/// timers that are not due then are dropped, unless --linger or --wait says otherwise. SIGINT and
-/// SIGTERM end the input; what was taken in is still finished.
+/// In memory (neither --data nor --redis): everything is gone when the program ends. That is when
+/// the input has ended and everything that follows from it has happened; timers that are not due
+/// then are dropped, unless --linger or --wait says otherwise. SIGINT and SIGTERM end the input;
+/// what was taken in is still finished.
 ///
-/// If the sessions list the service `org.wt.persistence`, a persistence agent in memory answers
-/// for it. Other services have nobody behind them: messages to them are printed, that is all.
+/// Live (--data or --redis): events, threds, timers and messages are kept in a store. The program
+/// goes on when the input has ended, until it is interrupted, and the next start goes on where this
+/// one was, also after a crash. An event that was accepted is not lost; a message is printed again
+/// if the program dies before the store knows that it was written. On SIGINT or SIGTERM it stops
+/// reading, finishes what is under way and ends within 10 s; a second signal ends it at once. What
+/// was not reached waits in the store. Pattern and sessions files are watched: a file that is
+/// changed is taken into use, a file that is wrong is refused with what is wrong and the old version
+/// stays, the pattern of a file that is removed goes out of use. At the start the files win over
+/// the store. Running threds keep the revision that they started with.
 ///
-/// Exit code: 0 when all events were accepted and none failed, 1 when one was rejected or
-/// dead-lettered, or a pattern cannot run, 2 when a file is unreadable.
+/// If the sessions list the service `org.wt.persistence`, a persistence agent answers for it. Its
+/// records are in memory, with a store too: they are gone when the program ends. Other services
+/// have nobody behind them: messages to them are printed, that is all.
+///
+/// Exit code in memory, and with --until-idle, --linger or --wait: 0 when all events were accepted
+/// and none failed, 1 when one was rejected or dead-lettered. Live: 0 when the work under way was
+/// finished, 1 when not. Always: 1 when a pattern cannot run, 2 when a file is unreadable or the
+/// store cannot be opened.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   srvthreds run --patterns patterns/ --sessions sessions.json --events day.jsonl > messages.jsonl
   tail -f events.jsonl | srvthreds run --patterns hello.pattern.json
   srvthreds run --patterns patterns/ --events day.jsonl --in-flight 1000 > messages.jsonl
+  tail -n 0 -F events.jsonl | srvthreds run --data data/ --patterns patterns/ >> messages.jsonl
+  srvthreds run --data data/ --patterns patterns/ --events day.jsonl --until-idle
+  srvthreds run --redis redis://localhost --patterns patterns/ --events - --print none
 
 The sessions file says who there is:
   { \"groups\": { \"ops\": [\"ann\", \"bob\"] }, \"roles\": { \"admin\": [\"root\"] },
@@ -61,9 +84,24 @@ The sessions file says who there is:
 An event that answers names its thred. The id of a thred follows from the event and the pattern
 that started it: the same events give the same ids, run after run.")]
 pub(crate) struct RunArgs {
-    /// Pattern files, or directories of them.
-    #[arg(long, required = true, num_args = 1.., value_name = "FILE|DIR")]
+    /// Pattern files, or directories of them. With a store they may be left out: the patterns in
+    /// the store are used then.
+    #[arg(long, required_unless_present_any = ["data", "redis"], num_args = 1.., value_name = "FILE|DIR")]
     pub(crate) patterns: Vec<PathBuf>,
+
+    /// Keep everything in files of this directory, and run until interrupted. One process may use
+    /// it at a time.
+    #[arg(long, value_name = "DIR", conflicts_with = "redis")]
+    data: Option<PathBuf>,
+
+    /// Keep everything there, and run until interrupted; any number of processes, on any machines,
+    /// share the work.
+    #[command(flatten)]
+    redis: RedisArgs,
+
+    /// With Redis: how many replicas must have a write before it counts.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "redis")]
+    replicas: u8,
 
     /// Who there is: groups, roles, services and sessions. Left out: nobody.
     #[arg(long, value_name = "FILE")]
@@ -82,9 +120,15 @@ pub(crate) struct RunArgs {
     ///
     /// With 1, an event goes in when everything that follows from the one before has happened, so
     /// that the same file gives the same messages. With more the engine is faster, and only events
-    /// of one thred, or of one source, keep their order.
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) in_flight: u32,
+    /// of one thred, or of one source, keep their order. 1 in memory; with a store as many as its
+    /// queue takes.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) in_flight: Option<u32>,
+
+    /// End when the input has ended and everything that follows from it has happened, with a store
+    /// too.
+    #[arg(long, conflicts_with_all = ["linger", "wait"])]
+    pub(crate) until_idle: bool,
 
     /// After the end of the input, go on for so long while threds live, as 500ms, 10s, 5m or 2h.
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -94,6 +138,10 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with = "linger")]
     pub(crate) wait: bool,
 
+    /// Whose messages are printed; the others stay for agents and session nodes elsewhere.
+    #[arg(long, value_enum, default_value_t, requires = "redis", value_name = "WHOSE")]
+    pub(crate) print: Print,
+
     /// Print the summary as one line of JSON, the last one on standard error.
     #[arg(long)]
     pub(crate) json: bool,
@@ -102,6 +150,34 @@ pub(crate) struct RunArgs {
     /// thredcore=debug,warn.
     #[arg(long, default_value = "warn", value_name = "FILTER", value_parser = filter)]
     pub(crate) log: String,
+}
+
+impl RunArgs {
+    /// Where threds and queues are kept.
+    pub(crate) fn place(&self) -> Place {
+        match &self.data {
+            Some(directory) => Place::Directory(directory.clone()),
+            None => self.redis.place(self.replicas.into()).unwrap_or(Place::Memory),
+        }
+    }
+
+    /// Whether the end of the input is no reason to end.
+    pub(crate) fn is_live(&self) -> bool {
+        let ends = self.until_idle || self.wait || self.linger.is_some();
+        self.place() != Place::Memory && !ends
+    }
+}
+
+/// Whose messages are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Print {
+    /// Those of all session nodes and services.
+    #[default]
+    All,
+    /// Those of session nodes.
+    Sessions,
+    /// None.
+    None,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -56,30 +56,59 @@ pub(crate) fn pattern_files(
 ) -> (Vec<SourceFile>, Vec<Unreadable>) {
     let (mut files, mut unreadable) = (Vec::new(), Vec::new());
     for path in paths {
-        if !path.is_dir() {
-            tick();
-            files.extend(read(path, &mut unreadable));
-            continue;
-        }
         let before = (files.len(), unreadable.len());
-        let mut below = Vec::new();
-        json_files(path, &mut below, &mut unreadable);
-        for file in below {
-            tick();
-            let found = read(&file, &mut unreadable);
-            files.extend(found.filter(|found| looks_like_pattern(&file, &found.text)));
-        }
+        pattern_files_of(path, &mut tick, &mut files, &mut unreadable);
         if before == (files.len(), unreadable.len()) {
             let reason = "there are no pattern files in this directory".to_owned();
             unreadable.push(Unreadable { name: path.display().to_string(), reason });
         }
     }
+    (each_once(files), unreadable)
+}
+
+/// The pattern files that the paths stand for now. That a file is gone, or all files of a
+/// directory, is no failure; that a directory is gone is one.
+pub(crate) fn pattern_files_left(
+    files: &[PathBuf],
+    directories: &[PathBuf],
+) -> (Vec<SourceFile>, Vec<Unreadable>) {
+    let (mut found, mut unreadable) = (Vec::new(), Vec::new());
+    for path in files.iter().filter(|path| path.exists()) {
+        found.extend(read(path, &mut unreadable));
+    }
+    for path in directories {
+        pattern_files_of(path, &mut || (), &mut found, &mut unreadable);
+    }
+    (each_once(found), unreadable)
+}
+
+fn pattern_files_of(
+    path: &Path,
+    tick: &mut impl FnMut(),
+    files: &mut Vec<SourceFile>,
+    unreadable: &mut Vec<Unreadable>,
+) {
+    if !path.is_dir() {
+        tick();
+        files.extend(read(path, unreadable));
+        return;
+    }
+    let mut below = Vec::new();
+    json_files(path, &mut below, unreadable);
+    for file in below {
+        tick();
+        let found = read(&file, unreadable);
+        files.extend(found.filter(|found| looks_like_pattern(&file, &found.text)));
+    }
+}
+
+fn each_once(mut files: Vec<SourceFile>) -> Vec<SourceFile> {
     let mut seen = HashSet::new();
     files.retain(|file| {
         let path = Path::new(&file.name);
         seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()))
     });
-    (files, unreadable)
+    files
 }
 
 /// The scenario files that the paths stand for, in the order given, those of a directory sorted.

@@ -2,13 +2,21 @@
 
 mod args;
 mod bench;
+mod dead_letters;
 mod diagnostics;
 mod files;
+mod interrupt;
 mod progress;
+mod replay;
 mod run;
 mod schema;
 mod spans;
+mod store;
 mod test;
+#[cfg(test)]
+mod testing;
+mod text;
+mod threds;
 mod validate;
 
 use std::{io, process::ExitCode};
@@ -45,6 +53,9 @@ pub(crate) fn run() -> ExitCode {
     let colours = args.color.on(&io::stdout());
     let outcome = match &args.command {
         Command::Run(run) => run::run(run, args.color),
+        Command::Threds(args) => threds::run(args),
+        Command::DeadLetters(args) => dead_letters::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Validate(args) => validate::run(args, colours),
         Command::Schema(args) => schema::run(args),
         Command::Bench(args) => bench::run(args),

@@ -246,7 +246,7 @@ fn check_replay(evidence: &Evidence, past: &Past, breaches: &mut Vec<String>) {
         return;
     };
     let text = |state: &ThredState| serde_json::to_string(state).unwrap_or_default();
-    match replay(pattern, &past.history, &evidence.world()) {
+    match replay(pattern, &past.history, evidence.limits()) {
         Ok(again) if text(&again) == text(&past.state) => {}
         Ok(again) => breaches.push(format!(
             "thred {id}: its history leads to {}, stored is {}",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Fixture,
-    samples::{commit, event, message, next, record, send, store, thred, with_outbox},
+    samples::{commit, event, facts, message, next, record, send, store, thred, with_outbox},
 };
 use crate::{
     port::{Committed, LogType, OutboxEntry, Outgoing, Storage},
@@ -22,6 +22,7 @@ pub async fn history_tells_each_step(fixture: Store) {
     first.outbox.push(OutboxEntry { id: "release".into(), at: 0, outgoing: release });
     let mut second = commit(next(&thred("a")));
     second.event = None;
+    second.facts = Some(Arc::new(facts()));
     for commit in [first.clone(), second.clone(), commit(thred("b"))] {
         assert_eq!(send(storage, commit).await, Committed::Applied);
     }
@@ -39,6 +40,7 @@ pub async fn history_tells_each_step(fixture: Store) {
     assert_eq!(history[1].event, None);
     assert_eq!(history[1].log, second.log);
     assert!(history[1].messages.is_empty());
+    assert_eq!(history, [first.history(), second.history()]);
     assert!(storage.history(Some(&"nobody".into()), 99).await.unwrap().is_empty());
     assert!(storage.history(None, 99).await.unwrap().is_empty());
 }

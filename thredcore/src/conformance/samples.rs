@@ -7,8 +7,8 @@ use thredlib::{Event, EventId, Message, MessageId, ThredId};
 
 use crate::{
     port::{
-        Commit, Committed, Inbound, LogRecord, LogType, OutboxEntry, Outgoing, PortError, Routed,
-        Storage,
+        Commit, Committed, Directory, Facts, Inbound, LogRecord, LogType, OutboxEntry, Outgoing,
+        PortError, Routed, Storage,
     },
     state::{PatternKey, Status, ThredState},
 };
@@ -92,7 +92,25 @@ pub(super) fn commit(state: ThredState) -> Commit {
     let log = vec![record(&consumed, LogType::Match, Some(&state.id), state.modified_at)];
     let event = Some(event(consumed.as_str(), "erp"));
     let expected = state.version - 1;
-    Commit { expected, consumed, state: Arc::new(state), outbox: vec![], log, event, command: None }
+    let state = Arc::new(state);
+    Commit { expected, consumed, state, outbox: vec![], log, event, command: None, facts: None }
+}
+
+/// What a step may have asked of the world.
+pub(super) fn facts() -> Facts {
+    let mut directory = Directory::new();
+    directory
+        .add_group("ops", ["bob", "ann"])
+        .add_role("none", [""; 0])
+        .add_service("org.wt.store")
+        .add_session("bob", "org.wt.session2")
+        .add_session("ann", "org.wt.session");
+    Facts {
+        seed: u64::MAX,
+        directory,
+        patterns: [("Sample".into(), "sample".into())].into(),
+        watchers: vec!["root".into()],
+    }
 }
 
 pub(super) fn record(

@@ -130,7 +130,7 @@ impl Batch {
             now: self.now,
             seed: self.seed,
             directory: &self.directory,
-            library: &self.library,
+            library: &*self.library,
             limits: &self.limits,
             watchers: &self.watchers,
         }

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use super::{
-    lane::{DeadLetters, Item, Lane},
+    lane::{Buried, DeadLetters, Item, Kept, Lane},
     lock,
 };
 use crate::{
@@ -161,8 +161,107 @@ impl MemoryEventQ {
         lock(&self.dead).dropped()
     }
 
-    fn is_closed(&self) -> bool {
+    /// Whether the queue takes nothing more.
+    pub fn is_closed(&self) -> bool {
         lock(&self.partitions[0].state).closed
+    }
+
+    /// Takes up items that are kept elsewhere, at the ends of their partitions; in the order of
+    /// their `order`, which is higher than that of any item before.
+    ///
+    /// This and the following are for a backend that has its items in a store as well, and this
+    /// queue as the way to its consumers. Such a backend never calls `publish` here.
+    pub fn restore(&self, items: impl IntoIterator<Item = Kept<Inbound>>) {
+        for kept in items {
+            self.events.fetch_add(count_events([&kept.payload]), Ordering::AcqRel);
+            let partition = &self.partitions[self.partition_of(&kept.payload)];
+            let mut state = lock(&partition.state);
+            let was_idle = state.lane.ready() == 0;
+            state.lane.restore(kept);
+            drop(state);
+            if was_idle {
+                partition.ready.notify_waiters();
+            }
+        }
+    }
+
+    /// Hands out alone what has been handed out so often before: it may be what kills its
+    /// consumers.
+    pub fn hand_out_alone_from(&self, attempts: u32) {
+        for partition in &self.partitions {
+            lock(&partition.state).lane.hand_out_alone_from(attempts);
+        }
+    }
+
+    /// Counts an attempt for the first so many items of each partition, unless they have one: they
+    /// may have been handed out by a process that died.
+    pub fn suspect_first(&self, count: usize) {
+        for partition in &self.partitions {
+            lock(&partition.state).lane.suspect_first(count);
+        }
+    }
+
+    /// Acknowledges; says what has left by that.
+    pub fn finish(&self, tags: &[DeliveryTag]) -> Vec<Kept<Inbound>> {
+        // Freed after the lock is: an event can be large.
+        let mut done = Vec::with_capacity(tags.len());
+        self.end(tags, |_, item| done.push(item.kept()));
+        self.leave(count_events(done.iter().map(|kept| &kept.payload)));
+        done
+    }
+
+    /// Gives items back at once.
+    pub fn give_back(&self, tags: &[DeliveryTag]) {
+        // Latest first, so that nearly all go to the very front.
+        let mut tags = tags.to_vec();
+        tags.sort_unstable_by_key(|tag| (Lane::<Inbound>::of(tag), std::cmp::Reverse(tag.1)));
+        self.end(&tags, |lane, item| lane.put_back(item));
+    }
+
+    /// Dead-letters an item; says its order, its letter, and the one that had to go for it.
+    pub fn bury(&self, tag: DeliveryTag, reason: &str) -> Option<Buried<Inbound>> {
+        let mut buried = None;
+        let mut events = 0;
+        self.end(&[tag], |_, item| {
+            events += count_events([&item.payload]);
+            let order = item.order();
+            let mut dead = lock(&self.dead);
+            let lost = dead.add(item, reason);
+            let letter = dead.last().cloned();
+            buried = letter.map(|letter| Buried { order, letter, lost });
+        });
+        self.leave(events);
+        buried
+    }
+
+    /// Takes up dead letters that are kept elsewhere.
+    pub fn restore_dead(&self, letters: Vec<DeadLetter<Inbound>>) {
+        lock(&self.dead).restore(letters);
+    }
+
+    /// Removes the dead letters that are meant.
+    pub fn exhume(&self, filter: &DeadLetterFilter) -> Vec<DeadLetter<Inbound>> {
+        lock(&self.dead).remove(filter)
+    }
+
+    /// The orders and attempts of what the tags have out.
+    pub fn orders(&self, tags: &[DeliveryTag]) -> Vec<(u64, u32)> {
+        let order = |tag: &DeliveryTag| {
+            let partition = self.partitions.get(Lane::<Inbound>::of(tag))?;
+            let state = lock(&partition.state);
+            state.lane.out(tag).map(|item| (item.order(), item.attempts))
+        };
+        tags.iter().filter_map(order).collect()
+    }
+
+    /// The orders and attempts of all that is handed out or has been given back.
+    pub fn all_tried(&self) -> Vec<(u64, u32)> {
+        let tried = |partition: &Partition| -> Vec<_> {
+            let state = lock(&partition.state);
+            let all = state.lane.all_out().chain(state.lane.tried());
+            all.map(|item| (item.order(), item.attempts)).collect()
+        };
+        self.partitions.iter().flat_map(tried).collect()
     }
 
     fn partition_of(&self, item: &Inbound) -> usize {
@@ -311,20 +410,12 @@ impl EventQ for MemoryEventQ {
     }
 
     async fn nack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
-        // Latest first, so that nearly all go to the very front.
-        let mut tags = tags.to_vec();
-        tags.sort_unstable_by_key(|tag| (Lane::<Inbound>::of(tag), std::cmp::Reverse(tag.1)));
-        self.end(&tags, |lane, item| lane.put_back(item));
+        self.give_back(tags);
         Ok(())
     }
 
     async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
-        let mut events = 0;
-        self.end(&[tag], |_, item| {
-            events += count_events([&item.payload]);
-            lock(&self.dead).add(item, reason);
-        });
-        self.leave(events);
+        self.bury(tag, reason);
         Ok(())
     }
 
@@ -340,6 +431,7 @@ impl EventQ for MemoryEventQ {
             return Err(PortError::closed("redrive events"));
         }
         let items = lock(&self.dead).remove(filter);
+        let items: Vec<_> = items.into_iter().map(|letter| letter.payload).collect();
         let count = items.len();
         // They come in above the capacity: whoever redrives may be who empties the queue.
         self.events.fetch_add(count_events(&items), Ordering::AcqRel);

@@ -14,6 +14,8 @@ pub(super) struct Lane<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     deliveries: u64,
+    /// What has been handed out so often is handed out alone.
+    alone_from: u32,
 }
 
 /// An item in a line.
@@ -33,7 +35,19 @@ struct Slot<T> {
 
 impl<T: Clone> Lane<T> {
     pub(super) fn new(number: u32) -> Self {
-        Self { number, ready: VecDeque::new(), slots: vec![], free: vec![], deliveries: 0 }
+        Self {
+            number,
+            ready: VecDeque::new(),
+            slots: vec![],
+            free: vec![],
+            deliveries: 0,
+            alone_from: u32::MAX,
+        }
+    }
+
+    /// Hands out alone what has been handed out so often before.
+    pub(super) fn hand_out_alone_from(&mut self, attempts: u32) {
+        self.alone_from = attempts;
     }
 
     /// The lane that a tag belongs to.
@@ -46,9 +60,38 @@ impl<T: Clone> Lane<T> {
         self.ready.push_back(Item { payload, order, attempts: 0 });
     }
 
+    /// Adds a kept item; `order` is higher than that of any before.
+    pub(super) fn restore(&mut self, kept: Kept<T>) {
+        let Kept { payload, order, attempts } = kept;
+        self.ready.push_back(Item { payload, order, attempts });
+    }
+
+    /// Counts one attempt for the first items that have none.
+    pub(super) fn suspect_first(&mut self, count: usize) {
+        for item in self.ready.iter_mut().take(count) {
+            item.attempts = item.attempts.max(1);
+        }
+    }
+
+    /// An item that is handed out.
+    pub(super) fn out(&self, tag: &DeliveryTag) -> Option<&Item<T>> {
+        let slot = self.slots.get(tag.0 as u32 as usize)?;
+        slot.item.as_ref().filter(|_| slot.delivery == tag.1)
+    }
+
+    /// The items that are handed out, in no order.
+    pub(super) fn all_out(&self) -> impl Iterator<Item = &Item<T>> {
+        self.slots.iter().filter_map(|slot| slot.item.as_ref())
+    }
+
     /// Hands out up to `max` items.
     pub(super) fn take(&mut self, max: usize, into: &mut Vec<Delivery<T>>) {
-        let count = max.min(self.ready.len());
+        let mut count = max.min(self.ready.len());
+        if self.alone_from < u32::MAX {
+            let suspect = |item: &Item<T>| item.attempts >= self.alone_from;
+            let innocent = self.ready.iter().take(count).take_while(|item| !suspect(item)).count();
+            count = innocent.max(count.min(1));
+        }
         into.reserve(count);
         for mut item in self.ready.drain(..count) {
             item.attempts += 1;
@@ -73,6 +116,11 @@ impl<T: Clone> Lane<T> {
         let item = slot.item.take()?;
         self.free.push(number);
         Some(item)
+    }
+
+    /// The items that have been handed out before and wait again; they stand in front.
+    pub(super) fn tried(&self) -> impl Iterator<Item = &Item<T>> {
+        self.ready.iter().filter(|item| item.attempts > 0)
     }
 
     /// Puts an item back to its old place.
@@ -128,6 +176,32 @@ impl<T> Item<T> {
     pub(super) fn order(&self) -> u64 {
         self.order
     }
+
+    pub(super) fn kept(self) -> Kept<T> {
+        Kept { payload: self.payload, order: self.order, attempts: self.attempts }
+    }
+}
+
+/// An item as a backend with a store below keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept<T> {
+    /// What was published.
+    pub payload: T,
+    /// Its place among all items of its queue: unique and rising.
+    pub order: u64,
+    /// How often it has been handed out.
+    pub attempts: u32,
+}
+
+/// What dead-lettering an item did.
+#[derive(Clone, Debug)]
+pub struct Buried<T> {
+    /// The order of the item that left the queue.
+    pub order: u64,
+    /// Its dead letter.
+    pub letter: DeadLetter<T>,
+    /// The oldest letter, if it had to go for the new one.
+    pub lost: Option<DeadLetter<T>>,
 }
 
 /// Items taken out of circulation: the latest so many.
@@ -145,7 +219,8 @@ impl<T: Clone> DeadLetters<T> {
         Self { letters: VecDeque::new(), limit, made: 0, dropped: 0, clock }
     }
 
-    pub(super) fn add(&mut self, item: Item<T>, reason: &str) {
+    /// Adds an item; returns the oldest letter if that has to go for it.
+    pub(super) fn add(&mut self, item: Item<T>, reason: &str) -> Option<DeadLetter<T>> {
         self.made += 1;
         self.letters.push_back(DeadLetter {
             id: self.made.to_string(),
@@ -154,12 +229,28 @@ impl<T: Clone> DeadLetters<T> {
             at: self.clock.now(),
             attempts: item.attempts,
         });
-        if self.letters.len() > self.limit {
-            self.dropped += 1;
-            let lost = self.letters.pop_front();
-            let (id, reason) = lost.as_ref().map_or(("", ""), |l| (&l.id, &l.reason));
-            tracing::warn!(id, reason, limit = self.limit, "too many dead letters, one is lost");
+        if self.letters.len() <= self.limit {
+            return None;
         }
+        self.dropped += 1;
+        let lost = self.letters.pop_front();
+        let (id, reason) = lost.as_ref().map_or(("", ""), |l| (&l.id, &l.reason));
+        tracing::warn!(id, reason, limit = self.limit, "too many dead letters, one is lost");
+        lost
+    }
+
+    /// The letter that came last.
+    pub(super) fn last(&self) -> Option<&DeadLetter<T>> {
+        self.letters.back()
+    }
+
+    /// Puts letters to their places by id; those of other hands than [`add`](Self::add) stand
+    /// first.
+    pub(super) fn restore(&mut self, letters: Vec<DeadLetter<T>>) {
+        let number = |letter: &DeadLetter<T>| letter.id.parse::<u64>().unwrap_or(0);
+        self.made = letters.iter().map(number).max().unwrap_or(0).max(self.made);
+        self.letters.extend(letters);
+        self.letters.make_contiguous().sort_by_key(number);
     }
 
     pub(super) fn list(&self, filter: &DeadLetterFilter) -> Vec<DeadLetter<T>> {
@@ -168,13 +259,13 @@ impl<T: Clone> DeadLetters<T> {
     }
 
     /// Removes the letters that are meant.
-    pub(super) fn remove(&mut self, filter: &DeadLetterFilter) -> Vec<T> {
+    pub(super) fn remove(&mut self, filter: &DeadLetterFilter) -> Vec<DeadLetter<T>> {
         let mut left = filter.limit.unwrap_or(usize::MAX);
         let (mut removed, mut kept) = (Vec::new(), VecDeque::new());
         for letter in self.letters.drain(..) {
             if left > 0 && filter.matches(&letter) {
                 left -= 1;
-                removed.push(letter.payload);
+                removed.push(letter);
             } else {
                 kept.push_back(letter);
             }

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    lane::{DeadLetters, Item, Lane},
+    lane::{Buried, DeadLetters, Item, Kept, Lane},
     lock,
 };
 use crate::port::{
@@ -285,6 +285,137 @@ impl MemoryMessageQ {
         lock(&self.state).dead.dropped()
     }
 
+    /// Takes up messages that are kept elsewhere, at the ends of their topics; in the order of
+    /// their `order`, which is higher than that of any message before.
+    ///
+    /// This and the following are for a backend that has its messages in a store as well, and
+    /// this queue as the way to its consumers.
+    pub fn restore(&self, messages: impl IntoIterator<Item = Kept<Routed>>) {
+        let mut state = lock(&self.state);
+        for kept in messages {
+            state.published = state.published.max(kept.order);
+            let number = state.topic(&kept.payload.topic);
+            state.topics[number].lane.restore(kept);
+            state.topics[number].ready.notify_waiters();
+        }
+        self.ready.notify_waiters();
+    }
+
+    /// Gives the next message this order or a higher one.
+    pub fn start_at(&self, order: u64) {
+        let mut state = lock(&self.state);
+        state.published = state.published.max(order.saturating_sub(1));
+    }
+
+    /// Publishes the first of some messages, until a topic is full; says the order of each.
+    ///
+    /// # Errors
+    /// [`PortErrorKind::Closed`](crate::port::PortErrorKind::Closed).
+    pub fn publish_first(&self, messages: &[Routed]) -> Result<Vec<u64>, PortError> {
+        let mut state = lock(&self.state);
+        if state.closed {
+            return Err(PortError::closed("publish messages"));
+        }
+        let mut orders = Vec::with_capacity(messages.len());
+        let mut woke = false;
+        for message in messages {
+            let number = state.topic(&message.topic);
+            if state.topics[number].len() >= self.capacity {
+                break;
+            }
+            woke |= state.push(number, message.clone());
+            orders.push(state.published);
+        }
+        if woke {
+            self.ready.notify_waiters();
+        }
+        Ok(orders)
+    }
+
+    /// Ends when some message has left its topic, or the queue closes, after this call.
+    pub fn room_made(&self) -> impl Future<Output = ()> + Send + '_ {
+        // It counts from its making on, polled or not.
+        self.room.notified()
+    }
+
+    /// Counts an attempt for the first so many messages of each topic, unless they have one: they
+    /// may have been handed out by a process that died.
+    pub fn suspect_first(&self, count: usize) {
+        let mut state = lock(&self.state);
+        state.topics.iter_mut().for_each(|topic| topic.lane.suspect_first(count));
+    }
+
+    /// The orders and attempts of what the tags have out.
+    pub fn orders(&self, tags: &[DeliveryTag]) -> Vec<(u64, u32)> {
+        let state = lock(&self.state);
+        let order = |tag: &DeliveryTag| {
+            let item = state.topics.get(Lane::<Routed>::of(tag))?.lane.out(tag)?;
+            Some((item.order(), item.attempts))
+        };
+        tags.iter().filter_map(order).collect()
+    }
+
+    /// Acknowledges; says what has left by that.
+    pub fn finish(&self, tags: &[DeliveryTag]) -> Vec<Kept<Routed>> {
+        // Freed after the lock is.
+        let mut done = Vec::with_capacity(tags.len());
+        let mut state = lock(&self.state);
+        done.extend(tags.iter().filter_map(|tag| state.end(tag)).map(Item::kept));
+        self.left(&state);
+        drop(state);
+        done
+    }
+
+    /// Dead-letters a message; says its order, its letter, and the one that had to go for it.
+    pub fn bury(&self, tag: DeliveryTag, reason: &str) -> Option<Buried<Routed>> {
+        let mut state = lock(&self.state);
+        let item = state.end(&tag)?;
+        let order = item.order();
+        let lost = state.dead.add(item, reason);
+        self.left(&state);
+        state.dead.last().cloned().map(|letter| Buried { order, letter, lost })
+    }
+
+    /// Takes up dead letters that are kept elsewhere.
+    pub fn restore_dead(&self, letters: Vec<DeadLetter<Routed>>) {
+        lock(&self.state).dead.restore(letters);
+    }
+
+    /// Removes the dead letters that are meant.
+    pub fn exhume(&self, filter: &DeadLetterFilter) -> Vec<DeadLetter<Routed>> {
+        lock(&self.state).dead.remove(filter)
+    }
+
+    /// Publishes whatever the capacity; says the order of each.
+    ///
+    /// # Errors
+    /// [`PortErrorKind::Closed`](crate::port::PortErrorKind::Closed).
+    pub fn publish_over(&self, messages: &[Routed]) -> Result<Vec<u64>, PortError> {
+        let mut state = lock(&self.state);
+        if state.closed {
+            return Err(PortError::closed("redrive messages"));
+        }
+        let mut orders = Vec::with_capacity(messages.len());
+        for message in messages {
+            let number = state.topic(&message.topic);
+            state.push(number, message.clone());
+            orders.push(state.published);
+        }
+        self.ready.notify_waiters();
+        Ok(orders)
+    }
+
+    /// The orders and attempts of all that is handed out or given back.
+    pub fn all_tried(&self) -> Vec<(u64, u32)> {
+        let state = lock(&self.state);
+        let tried = |topic: &TopicState| -> Vec<_> {
+            let known = |item: &Item<Routed>| (item.order(), item.attempts);
+            let all = topic.lane.all_out().chain(topic.delayed.values());
+            all.map(known).chain(topic.lane.tried().map(known)).collect()
+        };
+        state.topics.iter().flat_map(tried).collect()
+    }
+
     /// Publishes until a topic is full; says which message has to wait.
     fn push_some(
         &self,
@@ -391,12 +522,7 @@ impl MessageQ for MemoryMessageQ {
     }
 
     async fn ack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
-        // Freed after the lock is.
-        let mut done = Vec::with_capacity(tags.len());
-        let mut state = lock(&self.state);
-        done.extend(tags.iter().filter_map(|tag| state.end(tag)));
-        self.left(&state);
-        drop(state);
+        self.finish(tags);
         Ok(())
     }
 
@@ -415,11 +541,7 @@ impl MessageQ for MemoryMessageQ {
     }
 
     async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
-        let mut state = lock(&self.state);
-        if let Some(item) = state.end(&tag) {
-            state.dead.add(item, reason);
-            self.left(&state);
-        }
+        self.bury(tag, reason);
         Ok(())
     }
 
@@ -435,9 +557,9 @@ impl MessageQ for MemoryMessageQ {
         if state.closed {
             return Err(PortError::closed("redrive messages"));
         }
-        let messages = state.dead.remove(filter);
-        let count = messages.len();
-        for message in messages {
+        let letters = state.dead.remove(filter);
+        let count = letters.len();
+        for message in letters.into_iter().map(|letter| letter.payload) {
             let number = state.topic(&message.topic);
             state.push(number, message);
         }

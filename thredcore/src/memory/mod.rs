@@ -20,7 +20,9 @@ mod tally;
 mod tests;
 
 pub use event_q::{MemoryEventQ, MemoryEventQConfig};
+pub use lane::{Buried, Kept};
 pub use message_q::{MemoryMessageQ, MemoryMessageQConfig};
+pub use query::{Listeners, Pager};
 pub use storage::{MemoryStorage, MemoryStorageConfig};
 pub use tally::Tally;
 

@@ -14,17 +14,17 @@ use crate::{
 
 /// The threds that wait for unbound events, by pattern revision and reaction.
 #[derive(Debug, Default)]
-pub(super) struct Listeners(BTreeMap<PatternKey, BTreeMap<Arc<str>, BTreeSet<ThredId>>>);
+pub struct Listeners(BTreeMap<PatternKey, BTreeMap<Arc<str>, BTreeSet<ThredId>>>);
 
 impl Listeners {
     /// Where a thred listens.
-    pub(super) fn place(state: &ThredState) -> Option<(&PatternKey, &Arc<str>)> {
+    pub fn place(state: &ThredState) -> Option<(&PatternKey, &Arc<str>)> {
         let listens = state.listening && state.status == Status::Active;
         listens.then_some((&*state.pattern, &state.reaction))
     }
 
     /// Moves a thred from where it listened to where it does now.
-    pub(super) fn update(&mut self, old: Option<&ThredState>, new: &ThredState) {
+    pub fn update(&mut self, old: Option<&ThredState>, new: &ThredState) {
         let (old, place) = (old.and_then(Self::place), Self::place(new));
         if old == place {
             return;
@@ -47,19 +47,21 @@ impl Listeners {
         }
     }
 
-    pub(super) fn threds(&self, pattern: &PatternKey, reaction: &str) -> Vec<ThredId> {
+    /// Who listens in a reaction, sorted.
+    pub fn threds(&self, pattern: &PatternKey, reaction: &str) -> Vec<ThredId> {
         let threds = self.0.get(pattern).and_then(|reactions| reactions.get(reaction));
         threds.map_or(vec![], |threds| threds.iter().cloned().collect())
     }
 
-    pub(super) fn patterns(&self) -> Vec<PatternKey> {
+    /// The revisions that somebody listens in.
+    pub fn patterns(&self) -> Vec<PatternKey> {
         self.0.keys().cloned().collect()
     }
 }
 
 /// Gathers one page, the oldest starts first, from threds that come in any order.
 #[derive(Debug)]
-pub(super) struct Pager<'q> {
+pub struct Pager<'q> {
     query: &'q ThredQuery,
     after: Option<(i64, &'q str)>,
     limit: usize,
@@ -67,7 +69,11 @@ pub(super) struct Pager<'q> {
 }
 
 impl<'q> Pager<'q> {
-    pub(super) fn new(query: &'q ThredQuery) -> Result<Self, PortError> {
+    /// An empty page.
+    ///
+    /// # Errors
+    /// When the query's `after` is not what an earlier page gave.
+    pub fn new(query: &'q ThredQuery) -> Result<Self, PortError> {
         let cursor = |text: &'q str| {
             let (started, id) = text.split_once('/')?;
             Some((started.parse().ok()?, id))
@@ -86,21 +92,23 @@ impl<'q> Pager<'q> {
         Ok(Self { query, after, limit, found: vec![] })
     }
 
-    pub(super) fn offer(&mut self, state: &Arc<ThredState>) {
+    /// Takes a thred if it is meant.
+    pub fn offer(&mut self, state: &Arc<ThredState>) {
         if self.query.matches(state) && self.after.is_none_or(|after| key(state) > after) {
             self.found.push(state.clone());
         }
     }
 
     /// Forgets what cannot be on the page, but one: it tells that there is another page.
-    pub(super) fn prune(&mut self) {
+    pub fn prune(&mut self) {
         if self.found.len() > self.limit {
             self.found.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
             self.found.truncate(self.limit.saturating_add(1));
         }
     }
 
-    pub(super) fn page(mut self) -> ThredPage {
+    /// The page, sorted, and where the next one begins.
+    pub fn page(mut self) -> ThredPage {
         self.found.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
         let more = self.found.len() > self.limit;
         self.found.truncate(self.limit);

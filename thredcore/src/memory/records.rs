@@ -7,7 +7,7 @@ use std::{
 
 use thredlib::{Event, EventId, ThredId};
 
-use crate::port::{Commit, History, LogRecord, LogType, Outgoing};
+use crate::port::{Commit, History, LogRecord, LogType};
 
 /// The latest steps of all threds, and the latest records about events that moved none.
 #[derive(Debug)]
@@ -45,26 +45,8 @@ impl Step {
 
     fn history(&self) -> History {
         match self {
-            Self::Commit(commit) => {
-                let messages = commit.outbox.iter().filter_map(|entry| match &entry.outgoing {
-                    Outgoing::Message { message, .. } => Some(message.clone()),
-                    _ => None,
-                });
-                History {
-                    version: commit.state.version,
-                    event: commit.event.clone(),
-                    command: commit.command.clone(),
-                    log: commit.log.clone(),
-                    messages: messages.collect(),
-                }
-            }
-            Self::Unmoved(record, event) => History {
-                version: 0,
-                event: Some(event.clone()),
-                command: None,
-                log: vec![record.clone()],
-                messages: vec![],
-            },
+            Self::Commit(commit) => commit.history(),
+            Self::Unmoved(record, event) => History::unmoved(record.clone(), event.clone()),
         }
     }
 }

@@ -51,6 +51,15 @@ impl SourceRule {
 }
 
 impl Reaction {
+    /// The groups and roles that decide about a source, each as both.
+    pub(crate) fn names_asked(&self) -> impl Iterator<Item = &str> {
+        let groups = self.allowed_sources.iter().filter_map(|rule| match rule {
+            SourceRule::Group(name) => Some(&**name),
+            _ => None,
+        });
+        groups.chain(self.allowed_roles.iter().map(|role| &**role))
+    }
+
     /// Whether a source may move a thred here.
     pub fn allows(&self, source: &ParticipantId, directory: &Directory) -> bool {
         let sources = &self.allowed_sources;

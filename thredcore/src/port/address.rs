@@ -1,7 +1,7 @@
 //! Who is behind an address.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -119,6 +119,30 @@ impl Directory {
         self
     }
 
+    /// Whether nobody and nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        let Self { groups, roles, services, online, .. } = self;
+        groups.is_empty() && roles.is_empty() && services.is_empty() && online.is_empty()
+    }
+
+    /// Replaces a group.
+    pub(super) fn set_group(&mut self, name: &str, members: &[ParticipantId]) {
+        self.groups.insert(name.into(), Members::default());
+        self.add_group(name, members.iter().cloned());
+    }
+
+    /// Replaces a role.
+    pub(super) fn set_role(&mut self, name: &str, holders: &[ParticipantId]) {
+        self.roles.insert(name.into(), Members::default());
+        self.add_role(name, holders.iter().cloned());
+    }
+
+    /// Takes over the sessions of another directory.
+    pub(super) fn set_sessions(&mut self, other: &Self) {
+        self.online.clone_from(&other.online);
+        self.nodes.clone_from(&other.nodes);
+    }
+
     /// The members of a group, in order; `None` when there is no such group.
     pub fn group(&self, name: &str) -> Option<&[ParticipantId]> {
         self.groups.get(name).map(|group| &*group.list)
@@ -156,6 +180,14 @@ impl Directory {
         &self.online
     }
 
+    /// All session nodes, sorted; the [default node](Self::DEFAULT_NODE) included.
+    pub fn all_nodes(&self) -> Vec<&Topic> {
+        let mut nodes: Vec<_> = self.nodes.values().flatten().chain(&self.away.0).collect();
+        nodes.sort();
+        nodes.dedup();
+        nodes
+    }
+
     /// The session nodes that hold a participant's sessions; the
     /// [default node](Self::DEFAULT_NODE) when there are none.
     pub fn session_nodes(&self, participant: &ParticipantId) -> &[Topic] {
@@ -184,11 +216,11 @@ impl AddressResolver for FixedDirectory {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DirectoryModel {
-    #[serde(default)]
-    groups: std::collections::BTreeMap<Arc<str>, Vec<ParticipantId>>,
-    #[serde(default)]
-    roles: std::collections::BTreeMap<Arc<str>, Vec<ParticipantId>>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    groups: BTreeMap<Arc<str>, Vec<ParticipantId>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    roles: BTreeMap<Arc<str>, Vec<ParticipantId>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     services: Vec<ParticipantId>,
     #[serde(default)]
     sessions: Option<Vec<SessionModel>>,

@@ -21,7 +21,7 @@ pub use handler::{AgentContext, HandlerError, MessageHandler};
 pub use message_q::{MessageQ, Routed};
 pub use queue::{DeadLetter, DeadLetterFilter, Delivery, DeliveryTag};
 pub use storage::{
-    Commit, Committed, Due, History, Lease, LeaseStore, LimitStore, Loaded, LogRecord, LogType,
-    OutboxEntry, Outgoing, PatternStore, PendingOutbox, RecordStore, Reservation, Reserved,
-    Storage, StoredPattern, ThredPage, ThredQuery, ThredStore, Timer,
+    Commit, Committed, Due, Facts, History, Lease, LeaseStore, LimitStore, Loaded, LogRecord,
+    LogType, OutboxEntry, Outgoing, PatternStore, PendingOutbox, RecordStore, Reservation,
+    Reserved, Storage, StoredPattern, ThredPage, ThredQuery, ThredStore, Timer,
 };

@@ -1,5 +1,7 @@
 //! What both queues have in common.
 
+use serde::{Deserialize, Serialize};
+
 /// An item handed out by a queue, to be acknowledged, given back or dead-lettered.
 #[derive(Clone, Debug)]
 pub struct Delivery<T> {
@@ -16,7 +18,8 @@ pub struct Delivery<T> {
 pub struct DeliveryTag(pub u64, pub u64);
 
 /// An item that was taken out of circulation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct DeadLetter<T> {
     /// The queue's id for it, for redriving and dropping.
     pub id: String,
@@ -31,7 +34,8 @@ pub struct DeadLetter<T> {
 }
 
 /// Which dead letters are meant; all fields that are set must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct DeadLetterFilter {
     /// Just these ids.
     pub ids: Option<Vec<String>>,

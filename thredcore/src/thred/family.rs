@@ -24,10 +24,11 @@ impl Step<'_> {
             NextInput::Local(name) => Some(self.stored_event(name, scope.locals())?),
         };
         for name in &spawn.names {
-            let Some(pattern) = self.world.library.find(name) else {
+            let Some(pattern) = self.world.library.pattern_named(name) else {
                 self.record(LogType::NoPattern, None, Some(name));
                 continue;
             };
+            self.facts().patterns.insert((**name).into(), pattern.clone());
             let number = self.made.to_string();
             self.made += 1;
             let id = self.state.id.as_str();
@@ -38,17 +39,13 @@ impl Step<'_> {
                 true => (scope.locals().clone(), self.state.participants.clone()),
                 false => Default::default(),
             };
-            self.record(
-                LogType::Spawned,
-                Some(pattern.key.id.as_arc().clone()),
-                Some(child.as_str()),
-            );
+            self.record(LogType::Spawned, Some(pattern.as_arc().clone()), Some(child.as_str()));
             if is_child {
                 self.state.children.push(child.clone());
             }
             self.order(Command::Start(Start {
                 thred_id: child,
-                pattern_id: pattern.key.id.clone(),
+                pattern_id: pattern,
                 parent: is_child.then(|| self.state.id.clone()),
                 cause: event.clone(),
                 input: input.clone(),

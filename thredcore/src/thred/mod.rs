@@ -14,15 +14,15 @@ mod view;
 
 use std::sync::Arc;
 
-use thredlib::{ErrorCode, Event, EventError, EventId, ExprError, ParticipantId};
+use thredlib::{ErrorCode, Event, EventError, EventId, ExprError, ParticipantId, PatternId};
 
 pub use react::{react, spawn, start, started_id};
-pub use replay::{ReplayError, replay};
+pub use replay::{Replay, ReplayError, replay};
 pub use view::summary;
 
 use crate::{
     pattern::Library,
-    port::{Command, Commit, Directory},
+    port::{Command, Commit, Directory, Facts},
 };
 
 /// All that a decision depends on beside the thred, its pattern and the event.
@@ -35,11 +35,29 @@ pub struct World<'a> {
     /// Who is behind an address.
     pub directory: &'a Directory,
     /// The patterns that may be spawned.
-    pub library: &'a Library,
+    pub library: &'a dyn Names,
     /// Bounds.
     pub limits: &'a ReactLimits,
     /// Who wants to hear of each change of a thred.
     pub watchers: &'a [ParticipantId],
+}
+
+/// Knows patterns by id or name, as `spawn` writes them.
+pub trait Names: std::fmt::Debug + Send + Sync {
+    /// The pattern that an id or a name stands for.
+    fn pattern_named(&self, id_or_name: &str) -> Option<PatternId>;
+}
+
+impl Names for Library {
+    fn pattern_named(&self, id_or_name: &str) -> Option<PatternId> {
+        self.find(id_or_name).map(|pattern| pattern.key.id.clone())
+    }
+}
+
+impl Names for Facts {
+    fn pattern_named(&self, id_or_name: &str) -> Option<PatternId> {
+        self.patterns.get(id_or_name).cloned()
+    }
 }
 
 /// What one step may do.

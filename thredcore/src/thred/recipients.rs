@@ -6,7 +6,7 @@ use serde_json::Value;
 use thredlib::{Address, Event, Message, MessageId, ParticipantId, Topic};
 
 use super::{StepError, step::Step};
-use crate::port::{LogType, OutboxEntry, Outgoing};
+use crate::port::{Directory, LogType, OutboxEntry, Outgoing};
 
 /// Who gets an event, in order, nobody twice.
 pub(super) type Recipients = Vec<ParticipantId>;
@@ -67,27 +67,37 @@ impl Unique {
     }
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
     /// The participants and services behind addresses. Names that stand for nobody are recorded.
     pub(super) fn resolve(&mut self, addresses: &[Address]) -> Result<Recipients, StepError> {
         let directory = self.world.directory;
         let mut found = Unique::new(Vec::new());
         for address in addresses {
             let before = found.list.len();
+            let everybody;
             let members: &[ParticipantId] = match address {
                 Address::Direct(id) => std::slice::from_ref(id),
-                Address::Group(name) => directory.group(name).unwrap_or_default(),
+                Address::Group(name) => self.group(name),
                 Address::RoleOrGroup(name) => match directory.role(name) {
-                    Some(holders) => holders,
-                    None => directory.group(name).unwrap_or_default(),
+                    Some(holders) => {
+                        self.facts().role(name, holders);
+                        holders
+                    }
+                    None => self.group(name),
                 },
-                Address::Thred => &self.state.participants,
-                Address::Everyone => directory.everyone(),
+                Address::Thred => {
+                    everybody = self.state.participants.clone();
+                    &everybody
+                }
+                Address::Everyone => {
+                    self.facts().everyone(directory);
+                    directory.everyone()
+                }
             };
             let persons = *address == Address::Thred;
             members
                 .iter()
-                .filter(|id| !(persons && directory.is_service(id)))
+                .filter(|id| !(persons && self.is_service(id)))
                 .for_each(|id| found.add(id.clone()));
             if members.is_empty() && found.list.len() == before {
                 self.record(LogType::NoRecipient, None, Some(&address.to_string()));
@@ -95,6 +105,31 @@ impl Step<'_> {
         }
         self.check("recipients", found.list.len(), self.world.limits.recipients)?;
         Ok(found.list)
+    }
+
+    /// The members of a group.
+    fn group(&mut self, name: &str) -> &'a [ParticipantId] {
+        let Some(members) = self.world.directory.group(name) else { return &[] };
+        self.facts().group(name, members);
+        members
+    }
+
+    /// Whether an address is a service.
+    pub(super) fn is_service(&mut self, address: &ParticipantId) -> bool {
+        let is = self.world.directory.is_service(address);
+        if is {
+            self.facts().directory.add_service(address.clone());
+        }
+        is
+    }
+
+    /// Where somebody's messages go.
+    fn session_nodes(&mut self, id: &ParticipantId) -> &'a [Topic] {
+        let nodes = self.world.directory.session_nodes(id);
+        if !matches!(nodes, [node] if *node == *Directory::DEFAULT_NODE) {
+            self.facts().nodes(id, nodes);
+        }
+        nodes
     }
 
     /// Makes participants of the thred.
@@ -112,14 +147,13 @@ impl Step<'_> {
     /// Puts out one message to each service, and one to each session node for the participants
     /// that it holds.
     pub(super) fn send(&mut self, event: Arc<Event>, recipients: Recipients) {
-        let directory = self.world.directory;
         let mut routes: Vec<(Topic, Vec<ParticipantId>)> = Vec::new();
         for id in recipients {
-            if directory.is_service(&id) {
+            if self.is_service(&id) {
                 routes.push((Topic::new(id.as_arc().clone()), vec![id]));
                 continue;
             }
-            for node in directory.session_nodes(&id) {
+            for node in self.session_nodes(&id) {
                 match routes.iter_mut().find(|(topic, _)| topic == node) {
                     Some((_, held)) => held.push(id.clone()),
                     None => routes.push((node.clone(), vec![id.clone()])),

@@ -91,7 +91,7 @@ impl Step<'_> {
         let data = EventData::from(Map::from_iter([("error".to_owned(), error.to_value())]));
         let kind = event_type::ERROR.into();
         let told = self.make_event(kind, Some(data), Some(event.id.clone()), event.trace.clone());
-        let to = to.into_iter().filter(|id| !self.world.directory.is_service(id)).collect();
+        let to = to.into_iter().filter(|id| !self.is_service(id)).collect();
         self.send(told, to);
         Ok(())
     }
@@ -105,6 +105,7 @@ impl Step<'_> {
         let values = json!({ "op": "watchThreds", "thred": thred });
         let data = EventData::with_values(values);
         let told = self.make_event(event_type::SYS_CONTROL.into(), Some(data), None, None);
+        self.facts().watchers = self.world.watchers.to_vec();
         self.send(told, self.world.watchers.to_vec());
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use thredlib::expr::Scope;
 
-use super::{Input, Outcome, StepError, World, react, spawn, start};
+use super::{Input, Outcome, ReactLimits, StepError, World, react, spawn, start};
 use crate::{
     pattern::Pattern,
-    port::{Command, Commit, History, LogRecord},
+    port::{Command, Commit, Facts, History},
     state::ThredState,
 };
 
@@ -35,55 +35,103 @@ pub enum ReplayError {
         /// Why it fails.
         source: StepError,
     },
-    /// Other decisions follow than those recorded: the pattern, the patterns to spawn, the
-    /// directory, the seed or the limits are not those of then.
-    #[error("the step to version {version} decides otherwise than recorded")]
+    /// A step that had been committed changes nothing.
+    #[error("nothing follows now from what led to version {version}")]
+    Nothing {
+        /// The version that the step leads to.
+        version: u64,
+    },
+    /// Something else follows than what is recorded: the pattern or the limits are not those of
+    /// then, or the record was changed.
+    #[error("the step to version {version} comes out otherwise than recorded")]
     Diverged {
         /// The version that the step leads to.
         version: u64,
-        /// What had been decided.
-        recorded: Vec<LogRecord>,
-        /// What is decided now; nothing when no change follows.
-        computed: Vec<LogRecord>,
+        /// What is on record.
+        recorded: Box<History>,
+        /// What follows now.
+        computed: Box<History>,
     },
 }
 
-/// Computes a thred's state again from its whole history, oldest step first, and compares every
-/// step's decisions with the recorded ones.
+/// A thred's history, computed again step by step.
 ///
-/// The pattern must be the revision that the thred runs, and `world` the one of then: its
-/// directory, the patterns that were spawned, seed and limits. Its `now` is not used, each step has
-/// its own time.
-///
-/// # Errors
-/// At the first step that is missing, fails or comes out differently.
-pub fn replay(
-    pattern: &Pattern,
-    history: &[History],
-    world: &World<'_>,
-) -> Result<ThredState, ReplayError> {
-    let mut state: Option<Arc<ThredState>> = None;
-    for step in history {
-        let version = state.as_ref().map_or(1, |state| state.version + 1);
+/// Each step is given what it was given then: its time, its input, and the
+/// [facts](crate::port::Facts) that it asked for. What remains to be supplied is the revision of
+/// the pattern that the thred runs, and the limits.
+#[derive(Clone, Debug)]
+pub struct Replay<'a> {
+    pattern: &'a Pattern,
+    limits: &'a ReactLimits,
+    state: Option<Arc<ThredState>>,
+}
+
+impl<'a> Replay<'a> {
+    /// Begins before the first step.
+    pub fn new(pattern: &'a Pattern, limits: &'a ReactLimits) -> Self {
+        Self { pattern, limits, state: None }
+    }
+
+    /// The state that the steps so far lead to.
+    pub fn state(&self) -> Option<&Arc<ThredState>> {
+        self.state.as_ref()
+    }
+
+    /// Computes the next step of the history again, and gives what would be recorded of it now.
+    ///
+    /// # Errors
+    /// When it is not the next step, or no commit follows from it. Nothing has changed then.
+    pub fn step(&mut self, step: &History) -> Result<History, ReplayError> {
+        let version = self.state.as_ref().map_or(1, |state| state.version + 1);
         if step.version != version {
             return Err(ReplayError::Gap { version });
         }
         let Some(now) = step.log.first().map(|record| record.timestamp) else {
             return Err(ReplayError::Incomplete { version });
         };
-        let then = World { now, ..*world };
-        let commit = again(pattern, state.as_deref(), step, &then)?
-            .map_err(|source| ReplayError::Failed { version, source })?;
-        let computed = commit.as_ref().map_or(&[][..], |commit| &commit.log);
-        match commit {
-            Some(commit) if commit.log == step.log => state = Some(commit.state),
-            _ => {
-                let (recorded, computed) = (step.log.clone(), computed.to_vec());
-                return Err(ReplayError::Diverged { version, recorded, computed });
-            }
+        let usual = Facts::default();
+        let facts = step.facts.as_deref().unwrap_or(&usual);
+        let world = World {
+            now,
+            seed: facts.seed,
+            directory: &facts.directory,
+            library: facts,
+            limits: self.limits,
+            watchers: &facts.watchers,
+        };
+        let commit = again(self.pattern, self.state.as_deref(), step, &world)?
+            .map_err(|source| ReplayError::Failed { version, source })?
+            .ok_or(ReplayError::Nothing { version })?;
+        let history = commit.history();
+        self.state = Some(commit.state);
+        Ok(history)
+    }
+}
+
+/// Computes a thred's state again from its whole history, oldest step first, and compares what
+/// follows from every step with what is recorded of it.
+///
+/// The pattern must be the revision that the thred runs, and the limits those of then.
+///
+/// # Errors
+/// At the first step that is missing, fails or comes out differently.
+pub fn replay(
+    pattern: &Pattern,
+    history: &[History],
+    limits: &ReactLimits,
+) -> Result<Arc<ThredState>, ReplayError> {
+    let mut replay = Replay::new(pattern, limits);
+    for step in history {
+        let computed = replay.step(step)?;
+        if computed != *step {
+            return Err(ReplayError::Diverged {
+                version: step.version,
+                recorded: Box::new(step.clone()),
+                computed: Box::new(computed),
+            });
         }
     }
-    state.map(Arc::unwrap_or_clone).ok_or(ReplayError::Gap { version: 1 })
+    replay.state.ok_or(ReplayError::Gap { version: 1 })
 }
 
 /// The commit of one step; `None` when nothing follows.

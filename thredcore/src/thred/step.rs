@@ -17,7 +17,7 @@ use crate::{
         Consequent, Directives, NextInput, Pattern, Publish, Reaction, Target, Transform,
         Transition, Verdict,
     },
-    port::{Command, Commit, LogRecord, LogType, OutboxEntry},
+    port::{Command, Commit, Facts, LogRecord, LogType, OutboxEntry},
     state::{Status, ThredState},
 };
 
@@ -39,6 +39,8 @@ pub(super) struct Step<'a> {
     pub(super) made: usize,
     /// Whether the next match is a test of the entry, which has no side effects.
     pub(super) testing: bool,
+    /// What was asked of the world; most steps ask for nothing special.
+    facts: Option<Box<Facts>>,
 }
 
 impl<'a> Step<'a> {
@@ -60,7 +62,27 @@ impl<'a> Step<'a> {
             log: Vec::new(),
             made: 0,
             testing: false,
+            facts: None,
         }
+    }
+
+    /// Where to write down what was asked of the world.
+    pub(super) fn facts(&mut self) -> &mut Facts {
+        self.facts.get_or_insert_default()
+    }
+
+    /// Whether a source may move the thred here.
+    fn allows(&mut self, reaction: &Reaction, source: &ParticipantId) -> bool {
+        let directory = self.world.directory;
+        for name in reaction.names_asked() {
+            if directory.is_member(source, name) {
+                self.facts().directory.add_group(name, [source.clone()]);
+            }
+            if directory.has_role(source, name) {
+                self.facts().directory.add_role(name, [source.clone()]);
+            }
+        }
+        reaction.allows(source, directory)
     }
 
     /// A thred that has just entered the first reaction of its pattern, not committed yet.
@@ -96,7 +118,7 @@ impl<'a> Step<'a> {
         let mut moved = false;
         for _ in 0..self.world.limits.chain {
             let reaction = self.reaction()?;
-            if !reaction.allows(&scope.event().source.id, self.world.directory) {
+            if !self.allows(reaction, &scope.event().source.id) {
                 let source = scope.event().source.id.clone();
                 self.record(LogType::Unauthorized, None, Some(source.as_str()));
                 return Ok(moved);
@@ -389,6 +411,9 @@ impl<'a> Step<'a> {
         self.state.version += 1;
         self.state.modified_at = self.world.now;
         self.tell_watchers();
+        if self.world.seed != 0 {
+            self.facts().seed = self.world.seed;
+        }
         let state = &mut self.state;
         let surplus = (state.inbox.len() + 1).saturating_sub(self.world.limits.inbox.max(1));
         state.inbox.drain(..surplus);
@@ -403,6 +428,7 @@ impl<'a> Step<'a> {
             log: self.log,
             event: self.event,
             command: self.command,
+            facts: self.facts.filter(|facts| **facts != Facts::default()).map(Arc::from),
         })
     }
 }

@@ -1,18 +1,26 @@
 //! From lines to accepted events.
 
+use std::time::Duration;
+
 use thredcore::{AcceptError, Engine};
+use thredlib::Event;
 
 use super::{
     input::{Input, Line, Text},
     traffic::Traffic,
 };
-use crate::cli::{diagnostics::printable, progress::Progress};
+use crate::{
+    cli::{diagnostics::printable, progress::Progress},
+    query::Unanswered,
+};
 
 /// What became of the lines.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) accepted: u64,
     pub(super) rejected: u64,
+    /// The number of the last line that was looked at, from 1.
+    pub(super) last_line: u64,
 }
 
 /// Takes events in, as fast as the engine works on them.
@@ -21,14 +29,17 @@ pub(super) struct Feed<'r> {
     traffic: &'r Traffic,
     counts: Counts,
     progress: Progress,
+    /// Whether a queue that cannot take events now may do so later.
+    insist: bool,
 }
 
 impl<'r> Feed<'r> {
     /// How many rejected lines are shown; the others are only counted.
     const SHOWN: u64 = 20;
 
-    pub(super) fn new(engine: &'r Engine, traffic: &'r Traffic) -> Self {
-        Self { engine, traffic, counts: Counts::default(), progress: Progress::new("events") }
+    pub(super) fn new(engine: &'r Engine, traffic: &'r Traffic, insist: bool) -> Self {
+        let (counts, progress) = (Counts::default(), Progress::new("events"));
+        Self { engine, traffic, counts, progress, insist }
     }
 
     pub(super) fn into_counts(self) -> Counts {
@@ -39,23 +50,50 @@ impl<'r> Feed<'r> {
     pub(super) async fn all(&mut self, mut input: Input) {
         let mut lines = Vec::new();
         while input.lines.recv_many(&mut lines, self.traffic.batch()).await > 0 {
+            self.counts.last_line = lines.last().map_or(0, |line| line.number);
             let read = lines.drain(..).filter_map(|line| self.read(&input.name, &line));
             let events: Vec<_> = read.collect();
             let count = events.len();
             self.traffic.room(count).await;
-            // All events were checked when they were read, and the queue is never full.
-            match self.engine.accept(events).await {
+            // All events were checked when they were read.
+            match self.accept(events).await {
                 Ok(()) => self.counts.accepted += count as u64,
                 Err(error) => {
                     self.counts.rejected += count as u64;
-                    self.progress.report(&format!("error: {error}"));
+                    let why = Unanswered::because(&error).0;
+                    self.progress.report(&format!("error: {}", printable(&why)));
                 }
             }
         }
         self.traffic.settle().await;
     }
 
-    fn read(&mut self, name: &str, line: &Line) -> Option<thredlib::Event> {
+    /// Hands events in; to a store that fails as often as it takes. They may be there already: their
+    /// ids make that harmless.
+    async fn accept(&self, events: Vec<Event>) -> Result<(), AcceptError> {
+        const PAUSE: Duration = Duration::from_millis(500);
+        if events.is_empty() {
+            return Ok(());
+        }
+        if !self.insist {
+            return self.engine.accept(events).await;
+        }
+        let mut told = false;
+        loop {
+            match self.engine.accept(events.clone()).await {
+                Err(error) if error.is_retryable() => {
+                    if !std::mem::replace(&mut told, true) {
+                        let why = printable(&Unanswered::because(&error).0);
+                        self.progress.report(&format!("warning: {why}; trying again"));
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn read(&mut self, name: &str, line: &Line) -> Option<Event> {
         let Line { number, text } = line;
         let (bytes, reason) = match text {
             Text::Whole(bytes) if bytes.trim_ascii().is_empty() => return None,

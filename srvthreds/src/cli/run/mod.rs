@@ -1,43 +1,51 @@
 //! `srvthreds run`.
 
+mod attend;
 mod feed;
 mod input;
-mod interrupt;
 mod outlet;
+mod reload;
+mod sessions;
 mod setup;
 mod summary;
 mod traffic;
+mod watch;
+mod writer;
 
-use std::{
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc, time::Duration};
 
 use thredcore::{
     Engine, Running,
     agent::RunningAgent,
-    memory::{MemoryEventQ, MemoryStorage},
+    port::{Clock, SystemClock},
 };
 use tokio::{
     runtime::{Builder, Runtime},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 use super::{
     Outcome,
     args::{Color, RunArgs},
+    diagnostics::{Printer, printable},
+    interrupt::Interrupts,
+    text::count,
 };
+use crate::backend::{Backends, Place};
+use attend::Attendance;
 use feed::Feed;
 use input::Input;
-use interrupt::Interrupts;
-use outlet::Outlet;
-use setup::Setup;
+use outlet::{Outlet, Printing};
+use setup::{Setup, refuse};
 use summary::Summary;
 use traffic::Traffic;
 
-/// How long the end waits for what is under way.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long the end waits for what is under way. The files are closed after that, so it is a little
+/// less than what is promised.
+const DRAIN: Duration = Duration::from_millis(9_500);
+/// How much of it may pass until everything that follows from what was accepted has happened; then
+/// the rest is left to the next start, if there is a store.
+const SETTLE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(args: &RunArgs, color: Color) -> io::Result<Outcome> {
     let colours = color.on(&io::stderr());
@@ -49,24 +57,29 @@ pub(crate) fn run(args: &RunArgs, color: Color) -> io::Result<Outcome> {
     let input = match Input::open(&args.events) {
         Ok(input) => input,
         Err(unreadable) => {
-            super::diagnostics::Printer::unreadable(&unreadable);
+            Printer::unreadable(&unreadable);
             return Ok(Outcome::Unable);
         }
     };
-    let runtime = runtime(args.in_flight)?;
-    runtime.block_on(async {
-        match Run::start(setup, args).await {
+    let runtime = runtime(args)?;
+    let outcome = runtime.block_on(async {
+        match Run::start(setup, args, Printer { colours }).await {
             Ok(run) => run.until_end(input, args).await,
             Err(outcome) => Ok(outcome),
         }
-    })
+    });
+    // What still blocks has had its time.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Events that go one after the other need one thread, and are faster on it.
-fn runtime(in_flight: u32) -> io::Result<Runtime> {
-    match in_flight {
-        1 => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
+fn runtime(args: &RunArgs) -> io::Result<Runtime> {
+    let one_by_one =
+        args.place() == Place::Memory && args.in_flight.is_none_or(|in_flight| in_flight == 1);
+    match one_by_one {
+        true => Builder::new_current_thread(),
+        false => Builder::new_multi_thread(),
     }
     .enable_all()
     .build()
@@ -85,85 +98,145 @@ struct Run {
     engine: Engine,
     running: Running,
     agent: Option<RunningAgent>,
-    storage: Arc<MemoryStorage>,
+    backends: Backends,
     outlet: Arc<Outlet>,
+    printing: Printing,
     traffic: Traffic,
-    writer: outlet::Writer,
+    attendance: Attendance,
     since: Instant,
+    /// The time at the start, milliseconds since the Unix epoch.
+    started: i64,
 }
 
 impl Run {
-    async fn start(setup: Setup, args: &RunArgs) -> Result<Self, Outcome> {
-        let storage = Arc::new(MemoryStorage::default());
-        let event_q = Arc::new(MemoryEventQ::new(traffic::event_q_config()));
-        let (outlet, writer) = Outlet::open(setup.answered());
-        let outlet = Arc::new(outlet);
-        let most = usize::try_from(args.in_flight).unwrap_or(usize::MAX);
-        let traffic = Traffic::new(event_q.clone(), outlet.clone(), most);
-        let (engine, agent) = setup.build(storage.clone(), event_q, outlet.clone()).await?;
+    async fn start(mut setup: Setup, args: &RunArgs, printer: Printer) -> Result<Self, Outcome> {
+        let started = SystemClock.now();
+        let backends = args.place().open().await.map_err(|error| refuse(Outcome::Unable, error))?;
+        let topics = setup.share(&backends, args.print).await?;
+        let (outlet, printing) = Outlet::open(&backends, setup.answered(), topics, args.print);
+        let (engine, agent) = setup.build(&backends, outlet.clone()).await?;
+        let most = match (args.in_flight, backends.is_durable()) {
+            (Some(most), _) => Some(usize::try_from(most).unwrap_or(usize::MAX)),
+            (None, true) => None,
+            (None, false) => Some(1),
+        };
+        let traffic = Traffic::new(backends.event_q(), outlet.clone(), most);
+        let Setup { sessions, patterns, .. } = setup;
+        let attendance =
+            Attendance::start(args, printer, &backends, &engine, &outlet, &sessions, patterns)
+                .await?;
         let running = engine.start();
-        Ok(Self { engine, running, agent, storage, outlet, traffic, writer, since: Instant::now() })
+        if backends.is_durable() {
+            let patterns = count(engine.library().all().count(), "pattern");
+            eprintln!("ready: {patterns}, store: {}", printable(&args.place().to_string()));
+        }
+        let since = Instant::now();
+        Ok(Self {
+            engine,
+            running,
+            agent,
+            backends,
+            outlet,
+            printing,
+            traffic,
+            attendance,
+            since,
+            started,
+        })
     }
 
     /// Works until the input has ended or somebody ends it, finishes, and says what it came to.
     async fn until_end(self, input: Input, args: &RunArgs) -> io::Result<Outcome> {
         let mut interrupts = Interrupts::listen()?;
-        let mut feed = Feed::new(&self.engine, &self.traffic);
+        let Self { engine, running, agent, backends, outlet, printing, traffic, .. } = self;
+        let durable = backends.is_durable();
+        let mut feed = Feed::new(&engine, &traffic, durable);
         let interrupted = tokio::select! {
             biased;
-            () = self.outlet.reader_gone() => false,
+            () = outlet.reader_gone() => false,
             () = interrupts.next() => true,
-            () = async { feed.all(input).await; self.linger(args).await } => false,
+            () = async {
+                feed.all(input).await;
+                match args.is_live() {
+                    true => std::future::pending().await,
+                    false => linger(&backends, args).await,
+                }
+            } => false,
+        };
+        let end = Instant::now() + DRAIN;
+        // What others bring does not end; what the store holds is not lost.
+        let settle = match (durable, backends.is_shared()) {
+            (_, true) => Duration::ZERO,
+            (true, false) => SETTLE,
+            (false, _) => DRAIN,
         };
         // A second signal means: now.
-        let drained = tokio::select! {
+        let mut at_once = false;
+        let settled = tokio::select! {
             biased;
-            () = self.outlet.reader_gone() => false,
-            () = interrupts.next() => false,
-            drained = self.traffic.settle_within(DRAIN) => drained,
+            () = outlet.reader_gone() => false,
+            () = interrupts.next() => { at_once = true; false }
+            settled = traffic.settle_within(settle) => settled,
         };
         let took = self.since.elapsed();
         let counts = feed.into_counts();
-        if drained {
-            self.running.shutdown().await;
-            if let Some(agent) = self.agent {
-                agent.shutdown().await;
-            }
+        let mut drained = settled;
+        if settled || durable && !at_once {
+            let stopping = async {
+                let done = running.shutdown().await;
+                if let Some(agent) = agent {
+                    agent.shutdown().await;
+                }
+                done
+            };
+            drained = tokio::select! {
+                biased;
+                () = interrupts.next() => { at_once = true; false }
+                stopped = timeout_at(end, stopping) => stopped.unwrap_or(false),
+            };
         }
+        let undone = traffic.under_way().await;
         let mut summary = Summary {
             counts,
             interrupted,
-            undone: self.traffic.under_way().await,
+            live: args.is_live(),
+            undone: if durable { 0 } else { undone },
+            left: if durable && !backends.is_shared() { undone } else { 0 },
+            drained,
             written: true,
-            messages: self.outlet.published(),
-            tally: self.storage.tally(),
-            dead: summary::Dead::read(&self.traffic, &self.outlet).await,
+            messages: outlet.printed(),
+            tally: backends.tally(),
+            living: backends.tally().filter(|_| !durable).map(|tally| tally.live()),
+            dead: summary::Dead::read(&backends, &outlet, self.started).await,
             took,
         };
         // A slow reader is waited for, but not against the user's will.
-        let patience = if interrupted || !drained { DRAIN } else { Duration::MAX };
-        tokio::select! {
+        let patient = !interrupted && drained;
+        let written = tokio::select! {
             biased;
-            () = interrupts.next() => summary.written = false,
-            written = timeout(patience, self.writer.finish(&self.outlet)) => match written {
-                Ok(written) => written?,
-                Err(_) => summary.written = false,
-            },
-        }
+            () = interrupts.next(), if !at_once => None,
+            written = printing.finish(&outlet, !durable) => Some(written),
+            () = tokio::time::sleep_until(end), if !patient => None,
+        };
+        summary.messages = outlet.printed();
+        summary.written = !matches!(written, None | Some(Err(_)));
+        drop(self.attendance);
+        backends.close().await;
+        written.transpose()?;
         summary.print(args.json)?;
         Ok(summary.outcome())
     }
+}
 
-    /// Gives timers their time after the end of the input.
-    async fn linger(&self, args: &RunArgs) {
-        const LOOK: Duration = Duration::from_millis(10);
-        let longest = match args.wait {
-            true => Duration::MAX,
-            false => args.linger.unwrap_or_default(),
-        };
-        let since = Instant::now();
-        while self.storage.tally().live() > 0 && since.elapsed() < longest {
-            tokio::time::sleep(LOOK.min(longest - since.elapsed().min(longest))).await;
-        }
+/// Gives timers their time after the end of the input.
+async fn linger(backends: &Backends, args: &RunArgs) {
+    let look = Duration::from_millis(if backends.is_durable() { 100 } else { 10 });
+    let longest = match args.wait {
+        true => Duration::MAX,
+        false => args.linger.unwrap_or_default(),
+    };
+    let since = Instant::now();
+    while since.elapsed() < longest && backends.any_lives().await {
+        tokio::time::sleep(look.min(longest - since.elapsed().min(longest))).await;
     }
 }

@@ -1,34 +1,183 @@
-//! The queue of what goes out: prints every message, and keeps those that somebody here answers.
+//! The queue of what goes out: prints every message, and hands on those that somebody here answers.
 
 use std::{
     collections::{HashSet, VecDeque},
-    io::{self, Write},
-    sync::atomic::{AtomicU64, Ordering},
-    thread,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
-use thredcore::{
-    memory::{MemoryMessageQ, MemoryMessageQConfig},
-    port::{DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, Routed},
+use thredcore::port::{
+    DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, PortErrorKind, Routed,
 };
 use thredlib::{MessageId, Topic};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinHandle,
+};
 
-/// Prints messages as JSON lines, each once. A reader that is slow slows the engine down.
+use super::writer::{Chunk, Writer};
+use crate::{backend::Backends, cli::args::Print};
+
+/// Stands before the queue of a store. What is received from the store is printed, as JSON lines;
+/// a message is acknowledged when it is written and flushed, and one for an agent of this process
+/// when the agent says so. A reader that is slow slows the engine down.
 pub(super) struct Outlet {
-    /// Held while a message is printed and forwarded, so that a repetition cannot overtake it.
-    seen: Mutex<Seen>,
-    chunks: mpsc::Sender<Chunk>,
+    store: Arc<dyn MessageQ>,
     /// Topics with somebody behind them.
     answered: Vec<Topic>,
-    waiting: MemoryMessageQ,
+    /// Topics that a message has been on; and those of the directory.
+    topics: watch::Sender<Vec<Topic>>,
+    /// Messages for the agent.
+    handed: tokio::sync::Mutex<mpsc::UnboundedReceiver<Delivery<Routed>>>,
     published: AtomicU64,
-    forwarded: AtomicU64,
+    printed: AtomicU64,
+    /// Deliveries that wait to be written.
+    unwritten: AtomicUsize,
+    stop: Notify,
+    chunks: mpsc::WeakSender<Chunk>,
+}
+
+/// The tasks behind an outlet.
+pub(super) struct Printing {
+    printer: JoinHandle<()>,
+    confirmer: JoinHandle<()>,
+    writer: Writer,
+}
+
+impl Outlet {
+    /// Most messages received at one time.
+    const BATCH: usize = 512;
+
+    /// Starts to print what leaves a store; messages of the answered topics can be received here.
+    /// Of a store that others share, those of `topics` leave.
+    pub(super) fn open(
+        backends: &Backends,
+        answered: Vec<Topic>,
+        mut topics: Vec<Topic>,
+        print: Print,
+    ) -> (Arc<Self>, Printing) {
+        let (writer, chunks, written) = Writer::start();
+        let (agent, handed) = mpsc::unbounded_channel();
+        topics.extend_from_slice(&answered);
+        let outlet = Arc::new(Self {
+            store: backends.message_q(),
+            answered,
+            topics: watch::Sender::new(topics),
+            handed: handed.into(),
+            published: AtomicU64::new(0),
+            printed: AtomicU64::new(0),
+            unwritten: AtomicUsize::new(0),
+            stop: Notify::new(),
+            chunks: chunks.downgrade(),
+        });
+        let printer = Printer {
+            outlet: outlet.clone(),
+            backends: backends.clone(),
+            seen: Seen::default(),
+            print,
+            chunks,
+            agent,
+        };
+        let printer = tokio::spawn(printer.run());
+        let confirmer = tokio::spawn(outlet.clone().confirm(written));
+        (outlet, Printing { printer, confirmer, writer })
+    }
+
+    /// Adds topics whose messages leave.
+    pub(super) fn also(&self, topics: Vec<Topic>) {
+        self.topics.send_if_modified(|known| {
+            let before = known.len();
+            for topic in topics {
+                if !known.contains(&topic) {
+                    known.push(topic);
+                }
+            }
+            known.len() > before
+        });
+    }
+
+    /// How many messages have been published.
+    pub(super) fn published(&self) -> u64 {
+        self.published.load(Ordering::SeqCst)
+    }
+
+    /// How many messages have been printed.
+    pub(super) fn printed(&self) -> u64 {
+        self.printed.load(Ordering::SeqCst)
+    }
+
+    /// How many messages wait to be printed or are being handled; those that only wait for
+    /// standard output do not count.
+    pub(super) async fn under_way(&self) -> usize {
+        self.waiting(|_| true).await
+    }
+
+    async fn waiting(&self, meant: impl Fn(&Topic) -> bool) -> usize {
+        let topics = self.topics.borrow().clone();
+        let mut depth = 0;
+        for topic in topics.iter().filter(|topic| meant(topic)) {
+            depth += self.store.depth(topic).await.unwrap_or_default();
+        }
+        // Read last: what is handed over meanwhile counts for too little, never for too much.
+        depth.saturating_sub(self.unwritten.load(Ordering::SeqCst))
+    }
+
+    /// Messages that were given up.
+    pub(super) async fn dead(&self) -> Vec<DeadLetter<Routed>> {
+        self.store.dead_letters(&DeadLetterFilter::all()).await.unwrap_or_default()
+    }
+
+    /// Waits until nobody reads standard output any more.
+    pub(super) async fn reader_gone(&self) {
+        if let Some(chunks) = self.chunks.upgrade() {
+            chunks.closed().await;
+        }
+    }
+
+    /// Acknowledges what is written.
+    async fn confirm(self: Arc<Self>, mut written: mpsc::UnboundedReceiver<Vec<DeliveryTag>>) {
+        let mut groups = Vec::new();
+        while written.recv_many(&mut groups, Self::BATCH).await > 0 {
+            let tags: Vec<_> = groups.drain(..).flatten().collect();
+            if tags.is_empty() {
+                continue;
+            }
+            // In this order, so that what waits is never told too low.
+            self.unwritten.fetch_sub(tags.len(), Ordering::SeqCst);
+            if let Err(error) = self.store.ack(&tags).await {
+                tracing::warn!(%error, "written messages may be printed again");
+            }
+        }
+    }
+}
+
+impl Printing {
+    /// Ends the printing: what is kept nowhere else is printed first.
+    pub(super) async fn finish(self, outlet: &Outlet, all: bool) -> io::Result<()> {
+        let Self { printer, confirmer, writer } = self;
+        while all
+            && !printer.is_finished()
+            && outlet.waiting(|topic| !outlet.answered.contains(topic)).await > 0
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        outlet.stop.notify_one();
+        // Neither panics; and if one did, its messages would be delivered again.
+        let _ = printer.await;
+        let written = writer.ended().await;
+        let _ = confirmer.await;
+        written
+    }
 }
 
 /// The ids of the latest messages. An engine publishes a message twice when the next event of a
-/// thred comes before the outbox is cleared; to a reader of lines that would be two messages.
+/// thred comes before the outbox is cleared, and an agent gives a message back; to a reader of
+/// lines that would be two messages.
 #[derive(Default)]
 struct Seen {
     ids: HashSet<MessageId>,
@@ -53,162 +202,135 @@ impl Seen {
     }
 }
 
-enum Chunk {
-    Lines(Vec<u8>),
-    End,
+/// Takes messages from the store to standard output.
+struct Printer {
+    outlet: Arc<Outlet>,
+    backends: Backends,
+    seen: Seen,
+    print: Print,
+    chunks: mpsc::Sender<Chunk>,
+    agent: mpsc::UnboundedSender<Delivery<Routed>>,
 }
 
-/// The end of the thread that writes to standard output.
-pub(super) struct Writer(oneshot::Receiver<io::Result<()>>);
-
-impl Writer {
-    /// Waits until all is written.
-    pub(super) async fn finish(self, outlet: &Outlet) -> io::Result<()> {
-        // Without a receiver the writer has ended already.
-        let _ = outlet.chunks.send(Chunk::End).await;
-        self.0.await.unwrap_or_else(|_| Err(io::Error::other("the writer panicked")))
-    }
-}
-
-impl Outlet {
-    /// Chunks that wait for standard output.
-    const AHEAD: usize = 256;
-
-    /// Starts to print; messages of the answered topics can be received as well.
-    pub(super) fn open(answered: Vec<Topic>) -> (Self, Writer) {
-        let (chunks, receiver) = mpsc::channel(Self::AHEAD);
-        let (done, end) = oneshot::channel();
-        thread::spawn(|| done.send(write(receiver, io::stdout().lock())));
-        let writer = Writer(end);
-        let outlet = Self {
-            seen: Mutex::default(),
-            chunks,
-            answered,
-            // The feed bounds what is under way; a bound here could only block engine and agent
-            // upon each other.
-            waiting: MemoryMessageQ::new(MemoryMessageQConfig::default().capacity(usize::MAX)),
-            published: AtomicU64::new(0),
-            forwarded: AtomicU64::new(0),
-        };
-        (outlet, writer)
-    }
-
-    /// Fails when nobody reads any more.
-    async fn print(&self, mut messages: Vec<Routed>) -> Result<(), ()> {
-        let mut seen = self.seen.lock().await;
-        messages.retain(|routed| seen.insert(&routed.message.id));
-        if messages.is_empty() {
-            return Ok(());
-        }
-        let mut lines = Vec::with_capacity(512 * messages.len());
-        for routed in &messages {
-            // Text and JSON values; writing them to memory cannot fail.
-            serde_json::to_writer(&mut lines, &routed.message).map_err(drop)?;
-            lines.push(b'\n');
-        }
-        self.chunks.send(Chunk::Lines(lines)).await.map_err(drop)?;
-        self.published.fetch_add(messages.len() as u64, Ordering::SeqCst);
-        messages.retain(|routed| self.answered.contains(&routed.topic));
-        if !messages.is_empty() {
-            self.forwarded.fetch_add(messages.len() as u64, Ordering::SeqCst);
-            self.waiting.publish(messages).await;
-        }
-        Ok(())
-    }
-
-    /// How many messages have been published.
-    pub(super) fn published(&self) -> u64 {
-        self.published.load(Ordering::SeqCst)
-    }
-
-    /// How many of them were handed on.
-    pub(super) fn forwarded(&self) -> u64 {
-        self.forwarded.load(Ordering::SeqCst)
-    }
-
-    /// How many messages wait or are being handled.
-    pub(super) async fn under_way(&self) -> usize {
-        let mut count = 0;
-        for topic in &self.answered {
-            count += self.waiting.depth(topic).await.unwrap_or_default();
-        }
-        count
-    }
-
-    /// Messages that were given up.
-    pub(super) async fn dead(&self) -> Vec<DeadLetter<Routed>> {
-        self.waiting.dead_letters(&DeadLetterFilter::all()).await.unwrap_or_default()
-    }
-
-    /// Waits until nobody reads standard output any more.
-    pub(super) async fn reader_gone(&self) {
-        self.chunks.closed().await;
-    }
-}
-
-fn write(mut chunks: mpsc::Receiver<Chunk>, out: impl Write) -> io::Result<()> {
-    let mut out = io::BufWriter::with_capacity(1 << 16, out);
-    loop {
-        let chunk = match chunks.try_recv() {
-            Ok(chunk) => Some(chunk),
-            Err(_) => {
-                out.flush()?;
-                chunks.blocking_recv()
+impl Printer {
+    /// Prints until it is stopped, nobody reads any more, or the queue is closed.
+    async fn run(mut self) {
+        const PAUSE: Duration = Duration::from_millis(500);
+        let outlet = self.outlet.clone();
+        let mut topics = outlet.topics.subscribe();
+        loop {
+            let wanted = topics.borrow_and_update().clone();
+            let received = tokio::select! {
+                biased;
+                () = outlet.stop.notified() => return,
+                changed = topics.changed(), if self.backends.is_shared() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+                received = self.backends.receive(&wanted, Outlet::BATCH) => received,
+            };
+            match received {
+                Ok(deliveries) => {
+                    let chunk = self.take(deliveries);
+                    if self.chunks.send(chunk).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == PortErrorKind::Closed => return,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot receive messages");
+                    tokio::select! {
+                        () = outlet.stop.notified() => return,
+                        () = tokio::time::sleep(PAUSE) => {}
+                    }
+                }
             }
-        };
-        match chunk {
-            Some(Chunk::Lines(lines)) => out.write_all(&lines)?,
-            Some(Chunk::End) | None => return out.flush(),
         }
     }
+
+    /// Makes lines of what is new, and hands on what somebody here answers.
+    fn take(&mut self, deliveries: Vec<Delivery<Routed>>) -> Chunk {
+        let outlet = &*self.outlet;
+        let mut chunk = Chunk::default();
+        let mut printed = 0;
+        outlet.also(unknown(outlet, deliveries.iter().map(|delivery| &delivery.payload.topic)));
+        for delivery in deliveries {
+            let Routed { topic, message } = &delivery.payload;
+            let answered = outlet.answered.contains(topic);
+            if (self.print == Print::All || !answered) && self.seen.insert(&message.id) {
+                // Text and JSON values; writing them to memory cannot fail.
+                let _ = serde_json::to_writer(&mut chunk.lines, message);
+                chunk.lines.push(b'\n');
+                printed += 1;
+            }
+            match answered {
+                // Without an agent any more it is delivered again, to the next one.
+                true => _ = self.agent.send(delivery),
+                false => chunk.tags.push(delivery.tag),
+            }
+        }
+        outlet.printed.fetch_add(printed, Ordering::SeqCst);
+        outlet.unwritten.fetch_add(chunk.tags.len(), Ordering::SeqCst);
+        chunk
+    }
+}
+
+/// The topics among these that no message has been on so far.
+fn unknown<'t>(outlet: &Outlet, topics: impl Iterator<Item = &'t Topic>) -> Vec<Topic> {
+    let known = outlet.topics.borrow();
+    let mut new: Vec<_> = topics.filter(|topic| !known.contains(topic)).cloned().collect();
+    new.dedup();
+    new
 }
 
 #[async_trait]
 impl MessageQ for Outlet {
     async fn publish(&self, messages: Vec<Routed>) -> Vec<Result<(), PortError>> {
-        let count = messages.len();
-        match self.print(messages).await {
-            Ok(()) => (0..count).map(|_| Ok(())).collect(),
-            Err(()) => (0..count).map(|_| Err(PortError::closed("print"))).collect(),
-        }
+        self.also(unknown(self, messages.iter().map(|routed| &routed.topic)));
+        self.published.fetch_add(messages.len() as u64, Ordering::SeqCst);
+        self.store.publish(messages).await
     }
 
     async fn receive(
         &self,
-        topics: &[Topic],
+        _topics: &[Topic],
         max: usize,
     ) -> Result<Vec<Delivery<Routed>>, PortError> {
-        self.waiting.receive(topics, max).await
+        let mut received = Vec::new();
+        match self.handed.lock().await.recv_many(&mut received, max.max(1)).await {
+            0 => Err(PortError::closed("receive messages")),
+            _ => Ok(received),
+        }
     }
 
     async fn ack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
-        self.waiting.ack(tags).await
+        self.store.ack(tags).await
     }
 
     async fn nack(&self, tag: DeliveryTag, delay_ms: u64) -> Result<(), PortError> {
-        self.waiting.nack(tag, delay_ms).await
+        self.store.nack(tag, delay_ms).await
     }
 
     async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
-        self.waiting.dead_letter(tag, reason).await
+        self.store.dead_letter(tag, reason).await
     }
 
     async fn dead_letters(
         &self,
         filter: &DeadLetterFilter,
     ) -> Result<Vec<DeadLetter<Routed>>, PortError> {
-        self.waiting.dead_letters(filter).await
+        self.store.dead_letters(filter).await
     }
 
     async fn redrive(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
-        self.waiting.redrive(filter).await
+        self.store.redrive(filter).await
     }
 
     async fn discard(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
-        self.waiting.discard(filter).await
+        self.store.discard(filter).await
     }
 
     async fn depth(&self, topic: &Topic) -> Result<usize, PortError> {
-        self.waiting.depth(topic).await
+        self.store.depth(topic).await
     }
 }

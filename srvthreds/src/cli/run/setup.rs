@@ -10,35 +10,38 @@ use std::{
 
 use serde_json::{Value, json};
 use thredcore::{
-    Engine, EngineConfig, Ports,
+    Engine, EngineConfig, EngineError, Ports,
     agent::{AgentRunner, RunningAgent},
-    memory::{MemoryEventQ, MemoryStorage},
     persistence::{MemoryPersistence, PersistenceAgent, TaskContext, execute_list},
-    port::{Clock, Directory, FixedDirectory, SystemClock},
+    port::{Clock, SystemClock},
 };
-use thredlib::{ParticipantId, PatternModel, Topic, task::TaskList};
+use thredlib::{PatternModel, Topic, task::TaskList};
 
-use super::outlet::Outlet;
-use crate::cli::{
-    Outcome,
-    args::RunArgs,
-    diagnostics::Printer,
-    files::{Unreadable, pattern_files, read_json},
-    progress::Progress,
-    validate,
+use super::{
+    outlet::Outlet,
+    sessions::{PERSISTENCE, PERSISTENCE_NODE, Sessions},
 };
-
-/// The service that a run answers for itself.
-const PERSISTENCE: &str = "org.wt.persistence";
-const PERSISTENCE_NODE: &str = "org.wt.persistence1";
+use crate::{
+    backend::Backends,
+    cli::{
+        Outcome,
+        args::{Print, RunArgs},
+        diagnostics::Printer,
+        files::{SourceFile, Unreadable, pattern_files, read_json},
+        progress::Progress,
+        validate,
+    },
+    query::Unanswered,
+};
 
 /// Records by type.
 type Records = BTreeMap<String, Vec<Value>>;
 
 /// All that the files say.
 pub(super) struct Setup {
-    patterns: Vec<PatternModel>,
-    directory: Directory,
+    /// The pattern files, each with what it holds.
+    pub(super) patterns: Vec<(SourceFile, PatternModel)>,
+    pub(super) sessions: Arc<Sessions>,
     /// `None`: nobody stores anything.
     records: Option<TaskList>,
 }
@@ -46,19 +49,35 @@ pub(super) struct Setup {
 impl Setup {
     /// Reads the files. What is wrong has been printed when this fails.
     pub(super) fn read(args: &RunArgs, colours: bool) -> Result<Self, Outcome> {
-        let patterns = patterns(args, Printer { colours })?;
-        let mut directory: Directory = optional(args.sessions.as_deref())?.unwrap_or_default();
-        let records: Option<Records> = optional(args.records.as_deref())?;
-        if records.is_some() {
-            directory.add_service(PERSISTENCE);
-        }
-        let stores = directory.is_service(&ParticipantId::from(PERSISTENCE));
-        if stores {
-            // Its answers come from its node, which is no participant either.
-            directory.add_service(PERSISTENCE_NODE);
-        }
+        let patterns = match &*args.patterns {
+            [] => Vec::new(),
+            _ => patterns(args, Printer { colours })?,
+        };
+        let records: Option<Records> = args
+            .records
+            .as_deref()
+            .map(read_json)
+            .transpose()
+            .map_err(|unreadable| unable(&unreadable))?;
+        let sessions = Sessions::read(args.sessions.as_deref(), records.is_some())
+            .map_err(|unreadable| unable(&unreadable))?;
         let tasks = tasks(records.unwrap_or_default(), args)?;
-        Ok(Self { patterns, directory, records: stores.then_some(tasks) })
+        let records = sessions.agent().then_some(tasks);
+        Ok(Self { patterns, sessions: Arc::new(sessions), records })
+    }
+
+    /// Goes by the sessions of a store that knows them; gives the topics whose messages leave here.
+    pub(super) async fn share(
+        &self,
+        backends: &Backends,
+        print: Print,
+    ) -> Result<Vec<Topic>, Outcome> {
+        if let Some(directory) = backends.directory() {
+            let shared = self.sessions.share(directory).await;
+            shared.map_err(|error| refuse(Outcome::Unable, error))?;
+        }
+        let topics = self.sessions.topics(print).await;
+        topics.map_err(|error| refuse(Outcome::Unable, Unanswered::because(&error)))
     }
 
     /// The topics whose messages the run handles itself.
@@ -71,36 +90,45 @@ impl Setup {
 
     /// Builds the engine and starts the agent.
     pub(super) async fn build(
-        self,
-        storage: Arc<MemoryStorage>,
-        event_q: Arc<MemoryEventQ>,
+        &mut self,
+        backends: &Backends,
         outlet: Arc<Outlet>,
     ) -> Result<(Engine, Option<RunningAgent>), Outcome> {
         let clock = Arc::new(SystemClock);
         let ports = Ports {
-            event_q: event_q.clone(),
+            event_q: backends.event_q(),
             message_q: outlet.clone(),
-            storage,
-            resolver: Arc::new(FixedDirectory::new(self.directory)),
+            storage: backends.storage(),
+            resolver: self.sessions.clone(),
             clock: clock.clone(),
         };
         let mut config = EngineConfig::default();
-        // There is no other engine whose outbox could be forgotten; a reader of the messages that
-        // pauses is no reason to print them again.
-        config.relay_age = Duration::from_secs(365 * 24 * 3600);
-        let mut engine = Engine::builder().ports(ports).config(config);
-        for pattern in self.patterns {
-            engine = engine.pattern(pattern);
+        if !backends.is_durable() {
+            // There is no other engine whose outbox could be forgotten; a reader of the messages
+            // that pauses is no reason to print them again.
+            config.relay_age = Duration::from_secs(365 * 24 * 3600);
         }
-        let engine = engine.build().await.map_err(|error| refuse(Outcome::Bad, error))?;
-        let Some(records) = self.records else { return Ok((engine, None)) };
+        let mut engine = Engine::builder().ports(ports).config(config);
+        for (_, pattern) in &self.patterns {
+            engine = engine.pattern(pattern.clone());
+        }
+        let engine = engine.build().await.map_err(|error| match error {
+            EngineError::Load(error) => refuse(Outcome::Bad, error),
+            error => refuse(Outcome::Unable, Unanswered::because(&error)),
+        })?;
+        let Some(records) = self.records.take() else { return Ok((engine, None)) };
+        if backends.is_durable() {
+            eprintln!(
+                "note: the records of {PERSISTENCE} are in memory, and gone with the program"
+            );
+        }
         let store = Arc::new(MemoryPersistence::new());
         let context = TaskContext { key: "records", now: clock.now() };
         execute_list(&*store, &records, &context)
             .await
             .map_err(|error| refuse(Outcome::Unable, error))?;
         let agent = PersistenceAgent::new(store, clock);
-        let agent = AgentRunner::new(PERSISTENCE, Arc::new(agent), outlet, event_q)
+        let agent = AgentRunner::new(PERSISTENCE, Arc::new(agent), outlet, backends.event_q())
             .node_id(PERSISTENCE_NODE)
             .start()
             .await
@@ -110,12 +138,12 @@ impl Setup {
 }
 
 /// Prints why the run does not start.
-fn refuse(outcome: Outcome, error: impl std::fmt::Display) -> Outcome {
+pub(super) fn refuse(outcome: Outcome, error: impl std::fmt::Display) -> Outcome {
     eprintln!("error: {error}");
     outcome
 }
 
-fn patterns(args: &RunArgs, printer: Printer) -> Result<Vec<PatternModel>, Outcome> {
+fn patterns(args: &RunArgs, printer: Printer) -> Result<Vec<(SourceFile, PatternModel)>, Outcome> {
     let mut progress = Progress::new("files read");
     let (files, unreadable) = pattern_files(&args.patterns, || progress.tick());
     drop(progress);
@@ -134,12 +162,11 @@ fn patterns(args: &RunArgs, printer: Printer) -> Result<Vec<PatternModel>, Outco
         (true, false) => return Err(Outcome::Bad),
         (true, true) => {}
     }
-    let models = files.iter().map(|file| serde_json::from_str(&file.text));
-    models.collect::<Result<_, _>>().map_err(|error| refuse(Outcome::Bad, error))
-}
-
-fn optional<T: serde::de::DeserializeOwned>(path: Option<&Path>) -> Result<Option<T>, Outcome> {
-    path.map(read_json).transpose().map_err(|unreadable| unable(&unreadable))
+    let models = files.into_iter().map(|file| {
+        let model = serde_json::from_str(&file.text)?;
+        Ok((file, model))
+    });
+    models.collect::<Result<_, serde_json::Error>>().map_err(|error| refuse(Outcome::Bad, error))
 }
 
 fn unable(unreadable: &Unreadable) -> Outcome {

@@ -8,30 +8,46 @@ use std::{
 use serde_json::{Value, json};
 use thredcore::{
     memory::Tally,
-    port::{Inbound, LogType},
+    port::{DeadLetterFilter, Inbound, LogType},
 };
 
-use super::{feed::Counts, outlet::Outlet, traffic::Traffic};
-use crate::cli::{Outcome, diagnostics::printable};
+use super::{feed::Counts, outlet::Outlet};
+use crate::{
+    backend::Backends,
+    cli::{Outcome, diagnostics::printable, text::count},
+};
 
 /// Everything that can be counted.
 pub(super) struct Summary {
     pub(super) counts: Counts,
     pub(super) interrupted: bool,
-    /// Items that were left when the time to finish them was over.
+    /// Whether the program was to go on until interrupted, so that failures of single events are no
+    /// failure of the program.
+    pub(super) live: bool,
+    /// Items that are lost because the time to finish them was over.
     pub(super) undone: usize,
+    /// Items that wait in the store for the next start.
+    pub(super) left: usize,
+    /// Whether all of this process's work came to its end in time.
+    pub(super) drained: bool,
     /// Whether standard output has taken all messages.
     pub(super) written: bool,
     pub(super) messages: u64,
-    pub(super) tally: Tally,
+    /// What was counted, by a backend that counts.
+    pub(super) tally: Option<Tally>,
+    /// Threds that live, if that is known.
+    pub(super) living: Option<u64>,
     pub(super) dead: Dead,
     pub(super) took: Duration,
 }
 
 /// What was given up.
 pub(super) struct Dead {
+    /// During this run.
     count: u64,
     letters: Vec<Letter>,
+    /// Before it.
+    older: usize,
 }
 
 struct Letter {
@@ -45,10 +61,14 @@ impl Dead {
     /// How many are told in detail.
     const SHOWN: usize = 100;
 
-    pub(super) async fn read(traffic: &Traffic, outlet: &Outlet) -> Self {
-        let (events, dropped) = traffic.dead().await;
-        let messages = outlet.dead().await;
-        let count = events.len() as u64 + messages.len() as u64 + dropped;
+    /// Those since a time, milliseconds since the Unix epoch.
+    pub(super) async fn read(backends: &Backends, outlet: &Outlet, since: i64) -> Self {
+        let events = backends.event_q().dead_letters(&DeadLetterFilter::all()).await;
+        let (mut events, mut messages) = (events.unwrap_or_default(), outlet.dead().await);
+        let all = events.len() + messages.len();
+        events.retain(|letter| letter.at >= since);
+        messages.retain(|letter| letter.at >= since);
+        let fresh = events.len() + messages.len();
         let events = events.into_iter().map(|letter| {
             let id = letter.payload.id().to_string();
             let (what, kind) = match &letter.payload {
@@ -63,14 +83,21 @@ impl Dead {
             kind: format!("to {}", letter.payload.topic),
             reason: letter.reason,
         });
-        Self { count, letters: events.chain(messages).take(Self::SHOWN).collect() }
+        Self {
+            count: fresh as u64 + backends.dropped_dead_letters(),
+            letters: events.chain(messages).take(Self::SHOWN).collect(),
+            older: all - fresh,
+        }
     }
 }
 
 impl Summary {
     pub(super) fn outcome(&self) -> Outcome {
-        let failed = self.counts.rejected + self.dead.count + self.undone as u64;
-        match failed == 0 && self.written {
+        let failed = match self.live {
+            true => 0,
+            false => self.counts.rejected + self.dead.count,
+        };
+        match failed + self.undone as u64 == 0 && self.drained && self.written {
             true => Outcome::Good,
             false => Outcome::Bad,
         }
@@ -88,30 +115,36 @@ impl Summary {
         (self.counts.accepted as f64 / self.took.as_secs_f64().max(1e-6)).round()
     }
 
-    fn unmatched(&self) -> u64 {
-        self.tally.of(LogType::NoPatternMatch)
+    fn unmoved(&self, decision: LogType) -> Option<u64> {
+        self.tally.as_ref().map(|tally| tally.of(decision))
     }
 
     fn to_json(&self) -> Value {
         let letters = self.dead.letters.iter().map(
             |it| json!({ "what": it.what, "id": it.id, "kind": it.kind, "reason": it.reason }),
         );
+        let threds = self.tally.as_ref().map(
+            |tally| json!({ "started": tally.started, "ended": tally.ended, "live": self.living }),
+        );
         json!({
             "events": {
                 "accepted": self.counts.accepted,
                 "rejected": self.counts.rejected,
-                "unmatched": self.unmatched(),
-                "forNoThred": self.tally.of(LogType::NoThred),
-                "refusedByLimits": self.tally.of(LogType::Constrained),
+                "lastLine": self.counts.last_line,
+                "unmatched": self.unmoved(LogType::NoPatternMatch),
+                "forNoThred": self.unmoved(LogType::NoThred),
+                "refusedByLimits": self.unmoved(LogType::Constrained),
             },
             "messages": self.messages,
-            "threds": {
-                "started": self.tally.started,
-                "ended": self.tally.ended,
-                "live": self.tally.live(),
+            "threds": threds,
+            "deadLetters": {
+                "count": self.dead.count,
+                "first": letters.collect::<Vec<_>>(),
+                "older": self.dead.older,
             },
-            "deadLetters": { "count": self.dead.count, "first": letters.collect::<Vec<_>>() },
             "undone": self.undone,
+            "left": self.left,
+            "drained": self.drained,
             "written": self.written,
             "interrupted": self.interrupted,
             "seconds": self.took.as_secs_f64(),
@@ -123,31 +156,39 @@ impl Summary {
         const LETTERS: usize = 10;
         let Self { counts, tally, dead, .. } = self;
         let mut events = format!("{} accepted, {} rejected", counts.accepted, counts.rejected);
-        for (count, what) in [
-            (self.unmatched(), "matched no pattern"),
-            (tally.of(LogType::NoThred), "for threds that are not there"),
-            (tally.of(LogType::Constrained), "refused by a pattern's limits"),
+        for (decision, what) in [
+            (LogType::NoPatternMatch, "matched no pattern"),
+            (LogType::NoThred, "for threds that are not there"),
+            (LogType::Constrained, "refused by a pattern's limits"),
         ] {
-            if count > 0 {
+            if let Some(count @ 1..) = self.unmoved(decision) {
                 events.push_str(&format!(", {count} {what}"));
             }
         }
-        let mut lines = vec![
-            format!("events    {events}"),
-            format!("messages  {}", self.messages),
-            format!(
-                "threds    {} started, {} ended, {} live",
-                tally.started,
-                tally.ended,
-                tally.live()
-            ),
-            format!("failures  {} dead-lettered", dead.count),
-        ];
+        let mut lines = vec![format!("events    {events}"), format!("messages  {}", self.messages)];
+        if let Some(tally) = tally {
+            let Tally { started, ended, .. } = tally;
+            let mut line = format!("threds    {started} started, {ended} ended");
+            if let Some(living) = self.living {
+                line.push_str(&format!(", {living} live"));
+            }
+            lines.push(line);
+        }
+        lines.push(format!("failures  {} dead-lettered", dead.count));
         for Letter { what, id, kind, reason } in dead.letters.iter().take(LETTERS) {
             lines.push(format!("          {what} {id} ({kind}): {reason}"));
         }
+        if dead.older > 0 {
+            lines.push(format!("          and {} from before", count(dead.older, "dead letter")));
+        }
         if self.undone > 0 {
             lines.push(format!("undone    {} events or messages", self.undone));
+        }
+        if self.left > 0 {
+            lines.push(format!("left      {} in the store, for the next start", self.left));
+        }
+        if !self.drained {
+            lines.push("ended     before the work at hand was done".to_owned());
         }
         if !self.written {
             lines.push("output    broken off: nobody took it in time".to_owned());

@@ -2,36 +2,27 @@
 
 use std::{sync::Arc, time::Duration};
 
-use thredcore::{
-    memory::{MemoryEventQ, MemoryEventQConfig},
-    port::{DeadLetter, DeadLetterFilter, EventQ, Inbound},
-};
+use thredcore::port::EventQ;
 
 use super::outlet::Outlet;
 
-/// The queue's own bound would hold up the agent's answers along with the feed, and the feed has
-/// one of its own.
-pub(super) fn event_q_config() -> MemoryEventQConfig {
-    MemoryEventQConfig::default().capacity(usize::MAX)
-}
-
 /// Both queues, as far as they hold work.
 pub(super) struct Traffic {
-    event_q: Arc<MemoryEventQ>,
+    event_q: Arc<dyn EventQ>,
     outlet: Arc<Outlet>,
-    /// Items that may be under way at one time.
-    most: usize,
+    /// Items that may be under way at one time; `None` leaves it to the queue.
+    most: Option<usize>,
 }
 
 impl Traffic {
-    pub(super) fn new(event_q: Arc<MemoryEventQ>, outlet: Arc<Outlet>, most: usize) -> Self {
+    pub(super) fn new(event_q: Arc<dyn EventQ>, outlet: Arc<Outlet>, most: Option<usize>) -> Self {
         Self { event_q, outlet, most }
     }
 
     /// How many events the feed may bring at one time.
     pub(super) fn batch(&self) -> usize {
         const LARGEST: usize = 512;
-        (self.most / 2).clamp(1, LARGEST)
+        self.most.map_or(LARGEST, |most| (most / 2).clamp(1, LARGEST))
     }
 
     /// How many events and messages wait or are being worked on.
@@ -45,12 +36,15 @@ impl Traffic {
 
     /// Waits until there is room for so many more.
     pub(super) async fn room(&self, more: usize) {
-        if self.most == 1 {
-            return self.settle().await;
-        }
         let mut patience = Patience::default();
-        while self.under_way().await + more > self.most {
-            patience.wait().await;
+        match self.most {
+            None => {}
+            Some(1) => self.settle().await,
+            Some(most) => {
+                while self.under_way().await + more > most {
+                    patience.wait().await;
+                }
+            }
         }
     }
 
@@ -59,12 +53,12 @@ impl Traffic {
         let mut patience = Patience::default();
         loop {
             // Whatever is under way is in one of the queues, and moves on before it leaves. It
-            // could slip by between two looks, but not without being forwarded.
-            let before = self.outlet.forwarded();
+            // could slip by between two looks, but not without being published.
+            let before = self.outlet.published();
             let quiet = self.events().await == 0
                 && self.outlet.under_way().await == 0
                 && self.events().await == 0;
-            if quiet && before == self.outlet.forwarded() {
+            if quiet && before == self.outlet.published() {
                 return;
             }
             patience.wait().await;
@@ -74,12 +68,6 @@ impl Traffic {
     /// Settles, or gives up; says which.
     pub(super) async fn settle_within(&self, time: Duration) -> bool {
         tokio::time::timeout(time, self.settle()).await.is_ok()
-    }
-
-    /// Events and commands that failed.
-    pub(super) async fn dead(&self) -> (Vec<DeadLetter<Inbound>>, u64) {
-        let kept = self.event_q.dead_letters(&DeadLetterFilter::all()).await.unwrap_or_default();
-        (kept, self.event_q.dropped_dead_letters())
     }
 }
 

@@ -52,6 +52,7 @@ fn ended(id: &str) -> Commit {
         log: vec![record],
         event: None,
         command: None,
+        facts: None,
     }
 }
 

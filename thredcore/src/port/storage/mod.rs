@@ -1,10 +1,12 @@
 //! The storage: threds and all that must change together with them.
 
+mod facts;
 mod limits;
 mod patterns;
 mod records;
 mod threds;
 
+pub use facts::Facts;
 pub use limits::{Lease, LeaseStore, LimitStore, Reservation, Reserved};
 pub use patterns::{PatternStore, StoredPattern};
 pub use records::{History, LogRecord, LogType, RecordStore};

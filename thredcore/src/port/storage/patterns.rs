@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use thredlib::{PatternId, PatternModel};
 
 use crate::{port::error::PortError, state::PatternKey};
@@ -49,7 +50,8 @@ pub trait PatternStore: Send + Sync {
 }
 
 /// A pattern with the name of its revision.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct StoredPattern {
     /// Its id and revision.
     pub key: PatternKey,

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use thredlib::{Event, EventId, Message, PatternId, ThredId};
 
+use super::Facts;
 use crate::port::{error::PortError, event_q::Command};
 
 /// Keeps records of decisions, beyond those that commits carry.
@@ -54,6 +55,23 @@ pub struct History {
     /// The messages that went out, with their recipients.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub messages: Vec<Arc<Message>>,
+    /// What the step has asked of the world around it; `None` when every answer was the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Arc<Facts>>,
+}
+
+impl History {
+    /// The history that an event leaves that moved no thred.
+    pub fn unmoved(record: LogRecord, event: Arc<Event>) -> Self {
+        Self {
+            version: 0,
+            event: Some(event),
+            command: None,
+            log: vec![record],
+            messages: vec![],
+            facts: None,
+        }
+    }
 }
 
 /// What was decided about an event.

@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use thredlib::{Event, EventId, Message, MessageId, ParticipantId, PatternId, ThredId, Topic};
 
-use super::records::LogRecord;
+use super::{
+    Facts,
+    records::{History, LogRecord},
+};
 use crate::{
     port::{error::PortError, event_q::Command},
     state::{PatternKey, Status, ThredState},
@@ -84,7 +87,8 @@ pub trait ThredStore: Send + Sync {
 }
 
 /// A thred as it was read.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Loaded {
     /// The state.
     pub state: Arc<ThredState>,
@@ -111,6 +115,26 @@ pub struct Commit {
     pub event: Option<Arc<Event>>,
     /// The consumed command, for the thred's history; `None` for an event.
     pub command: Option<Arc<Command>>,
+    /// What the step has asked of the world around it, for the thred's history.
+    pub facts: Option<Arc<Facts>>,
+}
+
+impl Commit {
+    /// What the thred's history keeps of it.
+    pub fn history(&self) -> History {
+        let messages = self.outbox.iter().filter_map(|entry| match &entry.outgoing {
+            Outgoing::Message { message, .. } => Some(message.clone()),
+            _ => None,
+        });
+        History {
+            version: self.state.version,
+            event: self.event.clone(),
+            command: self.command.clone(),
+            log: self.log.clone(),
+            messages: messages.collect(),
+            facts: self.facts.clone(),
+        }
+    }
 }
 
 /// How a commit ended.
@@ -183,7 +207,8 @@ pub struct Timer {
 }
 
 /// Which threds are meant; all fields that are set must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ThredQuery {
     /// Those of a pattern, in any revision.
     pub pattern: Option<PatternId>,
@@ -214,7 +239,8 @@ impl ThredQuery {
 }
 
 /// One page of threds.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ThredPage {
     /// The threds.
     pub threds: Vec<Arc<ThredState>>,

@@ -1,0 +1,180 @@
+//! What threds and queues are kept in.
+
+mod place;
+
+use std::sync::Arc;
+
+use thredcore::{
+    Engine,
+    memory::{
+        MemoryBackends, MemoryEventQ, MemoryEventQConfig, MemoryMessageQ, MemoryMessageQConfig,
+        Tally,
+    },
+    port::{Delivery, EventQ, MessageQ, PortError, Routed, Storage, ThredQuery},
+};
+use thredcore_redb::RedbBackends;
+use thredcore_redis::{RedisDirectory, RedisEventQ, RedisMessageQ, RedisStorage};
+use thredlib::Topic;
+
+use crate::query::Direct;
+
+pub(crate) use place::{OpenError, Place, RedisPlace};
+
+/// A store with its queues, open.
+#[derive(Clone)]
+pub(crate) struct Backends {
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Memory(MemoryBackends),
+    Embedded(RedbBackends),
+    Redis(RedisBackends),
+}
+
+#[derive(Clone)]
+struct RedisBackends {
+    storage: RedisStorage,
+    event_q: Arc<RedisEventQ>,
+    message_q: Arc<RedisMessageQ>,
+    directory: Arc<RedisDirectory>,
+}
+
+impl Backends {
+    /// In this process, without bounds on the queues: whoever feeds them bounds what is under way.
+    pub(crate) fn memory() -> Self {
+        let event_q = MemoryEventQConfig::default().capacity(usize::MAX);
+        let message_q = MemoryMessageQConfig::default().capacity(usize::MAX);
+        Self {
+            kind: Kind::Memory(MemoryBackends {
+                event_q: Arc::new(MemoryEventQ::new(event_q)),
+                message_q: Arc::new(MemoryMessageQ::new(message_q)),
+                storage: Arc::default(),
+            }),
+        }
+    }
+
+    /// What is kept.
+    pub(crate) fn storage(&self) -> Arc<dyn Storage> {
+        match &self.kind {
+            Kind::Memory(it) => it.storage.clone(),
+            Kind::Embedded(it) => it.storage.clone(),
+            Kind::Redis(it) => Arc::new(it.storage.clone()),
+        }
+    }
+
+    /// What comes in.
+    pub(crate) fn event_q(&self) -> Arc<dyn EventQ> {
+        match &self.kind {
+            Kind::Memory(it) => it.event_q.clone(),
+            Kind::Embedded(it) => it.event_q.clone(),
+            Kind::Redis(it) => it.event_q.clone(),
+        }
+    }
+
+    /// What goes out.
+    pub(crate) fn message_q(&self) -> Arc<dyn MessageQ> {
+        match &self.kind {
+            Kind::Memory(it) => it.message_q.clone(),
+            Kind::Embedded(it) => it.message_q.clone(),
+            Kind::Redis(it) => it.message_q.clone(),
+        }
+    }
+
+    /// Who there is, if the store knows it.
+    pub(crate) fn directory(&self) -> Option<Arc<RedisDirectory>> {
+        match &self.kind {
+            Kind::Redis(it) => Some(it.directory.clone()),
+            _ => None,
+        }
+    }
+
+    /// Answers to what commands ask.
+    pub(crate) fn queries(&self) -> Direct {
+        Direct::new(self.storage(), self.event_q(), self.message_q())
+    }
+
+    /// Whether what is accepted outlives the process.
+    pub(crate) fn is_durable(&self) -> bool {
+        !matches!(self.kind, Kind::Memory(_))
+    }
+
+    /// Whether other processes work on it at the same time.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.kind, Kind::Redis(_))
+    }
+
+    /// Messages for a process that prints them: of all topics, in the order of publishing, if it is
+    /// the only one on the store, else of these topics.
+    pub(crate) async fn receive(
+        &self,
+        topics: &[Topic],
+        max: usize,
+    ) -> Result<Vec<Delivery<Routed>>, PortError> {
+        match &self.kind {
+            Kind::Memory(it) => it.message_q.receive_any(max).await,
+            Kind::Embedded(it) => it.message_q.receive_any(max).await,
+            Kind::Redis(_) if topics.is_empty() => std::future::pending().await,
+            Kind::Redis(it) => it.message_q.receive(topics, max).await,
+        }
+    }
+
+    /// Reads patterns again when another process has changed them, until it is dropped.
+    pub(crate) async fn follow_patterns(&self, engine: &Engine) {
+        let Kind::Redis(it) = &self.kind else { return };
+        let mut changes = it.storage.pattern_changes();
+        loop {
+            changes.next().await;
+            // What fails here is done again by the engine's own look, every second.
+            if let Err(error) = engine.reload().await {
+                tracing::warn!(%error, "cannot read the patterns");
+            }
+        }
+    }
+
+    /// What has happened since this process opened it, if it counts.
+    pub(crate) fn tally(&self) -> Option<Tally> {
+        match &self.kind {
+            Kind::Memory(it) => Some(it.storage.tally()),
+            Kind::Embedded(it) => Some(it.storage.tally()),
+            Kind::Redis(_) => None,
+        }
+    }
+
+    /// Dead letters that were dropped for want of room since this process opened it.
+    pub(crate) fn dropped_dead_letters(&self) -> u64 {
+        match &self.kind {
+            Kind::Memory(it) => {
+                it.event_q.dropped_dead_letters() + it.message_q.dropped_dead_letters()
+            }
+            Kind::Embedded(it) => {
+                it.event_q.dropped_dead_letters() + it.message_q.dropped_dead_letters()
+            }
+            Kind::Redis(_) => 0,
+        }
+    }
+
+    /// Whether a thred lives.
+    pub(crate) async fn any_lives(&self) -> bool {
+        if let Kind::Memory(it) = &self.kind {
+            return it.storage.tally().live() > 0;
+        }
+        let one = ThredQuery { limit: 1, ..ThredQuery::default() };
+        // Without an answer it is not known to be over.
+        self.storage().threds(&one).await.map_or(true, |page| !page.threds.is_empty())
+    }
+
+    /// Writes what is pending and lets go of files and partitions; the store can be used by others
+    /// then.
+    pub(crate) async fn close(&self) {
+        match &self.kind {
+            Kind::Memory(_) => {}
+            Kind::Embedded(it) => it.close().await,
+            Kind::Redis(it) => {
+                it.event_q.close().await;
+                it.message_q.close().await;
+            }
+        }
+    }
+}

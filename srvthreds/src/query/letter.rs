@@ -1,0 +1,100 @@
+//! Dead letters of either queue.
+
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use thredcore::port::{Command, DeadLetter, Inbound, Routed};
+use thredlib::Event;
+
+/// One of the two queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Queue {
+    /// What comes in: events, and the engine's own commands.
+    Events,
+    /// What goes out.
+    Messages,
+}
+
+impl Queue {
+    pub(crate) const ALL: [Self; 2] = [Self::Events, Self::Messages];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Messages => "messages",
+        }
+    }
+}
+
+/// A dead letter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Letter {
+    pub(crate) queue: Queue,
+    /// The queue's id for it.
+    pub(crate) id: String,
+    /// When it was given up, milliseconds since the Unix epoch.
+    pub(crate) at: i64,
+    /// How often it had been tried.
+    pub(crate) attempts: u32,
+    pub(crate) reason: String,
+    #[serde(flatten)]
+    pub(crate) item: Item,
+}
+
+/// What was given up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Item {
+    Event(Arc<Event>),
+    Command(Arc<Command>),
+    Routed(Routed),
+}
+
+impl From<DeadLetter<Inbound>> for Letter {
+    fn from(letter: DeadLetter<Inbound>) -> Self {
+        let DeadLetter { id, payload, reason, at, attempts } = letter;
+        let item = match payload {
+            Inbound::Event(event) => Item::Event(event),
+            Inbound::Command(command) => Item::Command(command),
+        };
+        Self { queue: Queue::Events, id, at, attempts, reason, item }
+    }
+}
+
+impl From<DeadLetter<Routed>> for Letter {
+    fn from(letter: DeadLetter<Routed>) -> Self {
+        let DeadLetter { id, payload, reason, at, attempts } = letter;
+        Self { queue: Queue::Messages, id, at, attempts, reason, item: Item::Routed(payload) }
+    }
+}
+
+impl Letter {
+    /// The id by which the commands know it, over both queues.
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}", self.queue.name(), self.id)
+    }
+
+    /// The id of the event, command or message.
+    pub(crate) fn item_id(&self) -> String {
+        match &self.item {
+            Item::Event(event) => event.id.to_string(),
+            Item::Command(command) => command.id().to_string(),
+            Item::Routed(routed) => routed.message.id.to_string(),
+        }
+    }
+
+    /// What it is, in few words.
+    pub(crate) fn what(&self) -> String {
+        match &self.item {
+            Item::Event(event) => match &event.thred_id {
+                Some(thred) => format!("{} for {thred}", event.event_type),
+                None => format!("{} from {}", event.event_type, event.source.id),
+            },
+            Item::Command(command) => format!("command for {}", command.thred_id()),
+            Item::Routed(routed) => format!("to {}", routed.topic),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What commands ask about threds and dead letters, wherever the answers come from: a store that is
+//! opened here, or the process that owns it.
+
+mod direct;
+mod letter;
+#[cfg(unix)]
+mod remote;
+#[cfg(unix)]
+mod serve;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use thredcore::{
+    port::{DeadLetterFilter, History, Loaded, LogRecord, StoredPattern, ThredPage, ThredQuery},
+    state::PatternKey,
+};
+use thredlib::ThredId;
+
+pub(crate) use direct::Direct;
+pub(crate) use letter::{Item, Letter, Queue};
+#[cfg(unix)]
+pub(crate) use remote::Remote;
+#[cfg(unix)]
+pub(crate) use serve::Served;
+
+/// Answers questions.
+#[async_trait]
+pub(crate) trait Queries: Send + Sync {
+    /// Answers one.
+    async fn ask(&self, question: Question) -> Result<Answer, Unanswered>;
+}
+
+/// A question, as it also goes over the wire.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(crate) enum Question {
+    Threds(ThredQuery),
+    Load(ThredId),
+    History { thred: Option<ThredId>, limit: usize },
+    Log { limit: usize },
+    Pattern(PatternKey),
+    Letters { queue: Queue, filter: DeadLetterFilter },
+    Redrive { queue: Queue, filter: DeadLetterFilter },
+    Discard { queue: Queue, filter: DeadLetterFilter },
+}
+
+/// The answer to the question of the same name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Answer {
+    Threds(ThredPage),
+    Load(Option<Loaded>),
+    History(Vec<History>),
+    Log(Vec<LogRecord>),
+    Pattern(Option<StoredPattern>),
+    Letters(Vec<Letter>),
+    /// How many letters a redrive or a discard concerned.
+    Count(usize),
+    Failed(Unanswered),
+}
+
+/// Why there is no answer, for people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unanswered(pub(crate) String);
+
+impl Unanswered {
+    /// With the causes below.
+    pub(crate) fn because(error: &(dyn std::error::Error + 'static)) -> Self {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        Self(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
+    }
+
+    fn confused() -> Self {
+        Self("the answer is to another question".to_owned())
+    }
+}
+
+impl From<thredcore::port::PortError> for Unanswered {
+    fn from(error: thredcore::port::PortError) -> Self {
+        Self::because(&error)
+    }
+}
+
+macro_rules! expect {
+    ($answer:expr, $kind:ident) => {
+        match $answer? {
+            Answer::$kind(found) => Ok(found),
+            Answer::Failed(why) => Err(why),
+            _ => Err(Unanswered::confused()),
+        }
+    };
+}
+
+/// The questions as functions.
+impl dyn Queries + '_ {
+    pub(crate) async fn threds(&self, query: ThredQuery) -> Result<ThredPage, Unanswered> {
+        expect!(self.ask(Question::Threds(query)).await, Threds)
+    }
+
+    pub(crate) async fn load(&self, id: &ThredId) -> Result<Option<Loaded>, Unanswered> {
+        expect!(self.ask(Question::Load(id.clone())).await, Load)
+    }
+
+    pub(crate) async fn history(
+        &self,
+        thred: Option<&ThredId>,
+        limit: usize,
+    ) -> Result<Vec<History>, Unanswered> {
+        expect!(self.ask(Question::History { thred: thred.cloned(), limit }).await, History)
+    }
+
+    pub(crate) async fn log(&self, limit: usize) -> Result<Vec<LogRecord>, Unanswered> {
+        expect!(self.ask(Question::Log { limit }).await, Log)
+    }
+
+    pub(crate) async fn pattern(
+        &self,
+        key: &Arc<PatternKey>,
+    ) -> Result<Option<StoredPattern>, Unanswered> {
+        expect!(self.ask(Question::Pattern((**key).clone())).await, Pattern)
+    }
+
+    pub(crate) async fn letters(
+        &self,
+        queue: Queue,
+        filter: DeadLetterFilter,
+    ) -> Result<Vec<Letter>, Unanswered> {
+        expect!(self.ask(Question::Letters { queue, filter }).await, Letters)
+    }
+
+    pub(crate) async fn redrive(
+        &self,
+        queue: Queue,
+        filter: DeadLetterFilter,
+    ) -> Result<usize, Unanswered> {
+        expect!(self.ask(Question::Redrive { queue, filter }).await, Count)
+    }
+
+    pub(crate) async fn discard(
+        &self,
+        queue: Queue,
+        filter: DeadLetterFilter,
+    ) -> Result<usize, Unanswered> {
+        expect!(self.ask(Question::Discard { queue, filter }).await, Count)
+    }
+}

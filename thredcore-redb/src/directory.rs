@@ -1,0 +1,118 @@
+//! The directory: its file, and who has it open.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use redb::{Builder, Database, DatabaseError, StorageBackend, backends::FileBackend};
+
+use crate::{
+    config::RedbConfig,
+    error::RedbError,
+    watch::{Watch, Watched},
+};
+
+/// Where threds are kept.
+pub(crate) struct Directory {
+    path: PathBuf,
+    pub(crate) config: RedbConfig,
+    pub(crate) watch: Arc<Watch>,
+}
+
+const FILE: &str = "threds.redb";
+const PID: &str = "pid";
+const PROBE: &str = "probe";
+
+impl Directory {
+    pub(crate) fn new(path: &Path, config: RedbConfig) -> Result<Self, RedbError> {
+        let directory = Self { path: path.to_owned(), config, watch: Arc::default() };
+        if directory.config.backend.is_none() {
+            fs::create_dir_all(path).map_err(directory.failed("create", ""))?;
+        }
+        Ok(directory)
+    }
+
+    /// Opens the database; after a crash that takes a while, and the log tells how long.
+    pub(crate) fn open(&self) -> Result<Database, RedbError> {
+        let inner: Box<dyn StorageBackend> = match &self.config.backend {
+            Some(make) => make().map_err(self.failed("open", ""))?,
+            None => {
+                let mut options = OpenOptions::new();
+                let options = options.read(true).write(true).create(true).truncate(false);
+                let file = options.open(self.path.join(FILE)).map_err(self.failed("open", FILE))?;
+                Box::new(FileBackend::new(file)?)
+            }
+        };
+        let begin = Instant::now();
+        let mut builder = Builder::new();
+        builder.set_cache_size(self.config.cache_bytes);
+        let path = self.path.display().to_string();
+        builder.set_repair_callback(move |repair| {
+            let percent = (repair.progress() * 100.0) as u32;
+            tracing::info!(path, percent, "not closed in order: it is being repaired");
+        });
+        let backend = Watched { inner, watch: self.watch.clone() };
+        let database = builder.create_with_backend(backend).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => self.in_use(),
+            other => other.into(),
+        })?;
+        let took = begin.elapsed();
+        if took > Duration::from_millis(100) {
+            tracing::info!(path = %self.path.display(), ?took, "opened");
+        }
+        Ok(database)
+    }
+
+    fn in_use(&self) -> RedbError {
+        let pid = fs::read_to_string(self.path.join(PID)).ok();
+        let pid = pid.and_then(|pid| pid.trim().parse().ok());
+        RedbError::InUse { dir: self.path.clone(), pid }
+    }
+
+    /// Leaves this process's number, and makes sure that the file's name is durable.
+    pub(crate) fn sign(&self) -> Result<(), RedbError> {
+        if self.config.backend.is_some() {
+            return Ok(());
+        }
+        let pid = std::process::id().to_string();
+        fs::write(self.path.join(PID), pid).map_err(self.failed("write", PID))?;
+        #[cfg(unix)]
+        File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(self.failed("sync", ""))?;
+        Ok(())
+    }
+
+    /// Whether there seems to be room again.
+    pub(crate) fn has_room(&self) -> bool {
+        if self.config.backend.is_some() {
+            return true;
+        }
+        let path = self.path.join(PROBE);
+        let write = || {
+            let mut file = File::create(&path)?;
+            for _ in 0..16 {
+                file.write_all(&[1; 256 << 10])?;
+            }
+            file.sync_all()
+        };
+        let written = write().is_ok();
+        _ = fs::remove_file(&path);
+        written
+    }
+
+    fn failed(
+        &self,
+        operation: &'static str,
+        name: &str,
+    ) -> impl Fn(std::io::Error) -> RedbError + use<> {
+        let path = self.path.join(name);
+        move |source| RedbError::Io { operation, path: path.clone(), source }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}

@@ -1,0 +1,416 @@
+//! The queue of what comes in.
+
+mod config;
+mod consumer;
+mod partition;
+mod room;
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use redis::Value;
+use thredcore::{
+    port::{
+        DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, EventQ, Inbound, PortError,
+        PortErrorKind,
+    },
+    state::partition_of,
+};
+use tokio::{sync::Notify, task::JoinHandle};
+
+pub use self::config::RedisEventQConfig;
+use self::{
+    partition::{GROUP, Partition},
+    room::Room,
+};
+use super::{
+    IDS, agree_on, by_lane,
+    lane::Lane,
+    letters::{self, Letters},
+    lock, portion,
+    reply::EntryId,
+    scripts::{BURY_EVENT, PUBLISH},
+};
+use crate::{
+    Connection, Error, Request, Tag,
+    listener::{Heard, Listener},
+};
+
+/// An [`EventQ`] on Redis Streams: a stream for each partition, each under a hash tag of its own.
+///
+/// A process becomes a consumer with its first [`receive`](EventQ::receive); until then it only
+/// publishes. The consumers share the partitions out evenly. A partition is its owner's by a lease,
+/// and comes to another consumer when the owner gives it up ([`close`](Self::close)), or has not
+/// renewed it in time. The new owner first gets what the former one had at hand, in the old order
+/// and with its attempts counted, then what is new.
+///
+/// An owner that was paused for longer than its lease still works on what it had at hand, while the
+/// new owner gets the same. That does no harm: what it commits was consumed before or will be seen
+/// to be, for the version is checked; and it can acknowledge nothing that it has not done.
+///
+/// Dropping the queue without [`close`](Self::close) is like the end of the process: its partitions
+/// are free after a lease. Needs a user who may publish to channels that begin with the namespace.
+#[derive(Debug)]
+pub struct RedisEventQ {
+    shared: Arc<Shared>,
+    consuming: Mutex<Option<Consuming>>,
+}
+
+/// What a consumer runs.
+#[derive(Debug)]
+struct Consuming {
+    hold: JoinHandle<()>,
+    _listener: Listener,
+}
+
+impl Drop for Consuming {
+    fn drop(&mut self) {
+        self.hold.abort();
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    connection: Connection,
+    config: RedisEventQConfig,
+    partitions: Box<[Partition]>,
+    tag: Tag,
+    /// Sorted set: the consumers by when they were heard last.
+    consumers: String,
+    /// Where consumers tell each other that they come and go.
+    channel: String,
+    /// This consumer's name, and where it is told that a partition has something.
+    name: String,
+    bell: String,
+    tenures: AtomicU64,
+    /// Told when partitions are to be looked after.
+    look: Notify,
+    room: Room,
+    closed: AtomicBool,
+}
+
+impl RedisEventQ {
+    /// Opens the queue.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or the queue has another number of partitions.
+    pub async fn open(connection: Connection, config: RedisEventQConfig) -> Result<Self, Error> {
+        let namespace = connection.config().namespace.clone();
+        let tag = Tag::new(&namespace, "events");
+        agree_on(&connection, &tag, "partitions", config.partitions).await?;
+        let name = super::unique_name();
+        let shared = Shared {
+            partitions: (0..config.partitions)
+                .map(|number| Partition::new(&namespace, number))
+                .collect(),
+            consumers: tag.key("consumers"),
+            channel: format!("{namespace}:events"),
+            bell: format!("{namespace}:events:{name}"),
+            room: Room::new(&config),
+            tenures: AtomicU64::new(0),
+            look: Notify::new(),
+            closed: AtomicBool::new(false),
+            connection,
+            config,
+            tag,
+            name,
+        };
+        Ok(Self { shared: Arc::new(shared), consuming: Mutex::new(None) })
+    }
+
+    /// Stops consuming and gives up all partitions at once. What is at hand comes again elsewhere;
+    /// [`receive`](EventQ::receive) answers [`PortErrorKind::Closed`] from now on.
+    pub async fn close(&self) {
+        let shared = &self.shared;
+        shared.closed.store(true, Ordering::Release);
+        let consuming = lock(&self.consuming).take();
+        shared.partitions.iter().for_each(|partition| partition.changed.notify_waiters());
+        if consuming.is_none() {
+            return;
+        }
+        drop(consuming);
+        let mut leave = redis::cmd("ZREM");
+        leave.arg(&shared.consumers).arg(&shared.name);
+        let left = shared.connection.ask::<Value>(Request::read(&shared.tag, leave)).await;
+        if let Err(error) = left {
+            tracing::debug!(%error, "will count as a consumer for a lease");
+        }
+        let releases = shared
+            .partitions
+            .iter()
+            .filter_map(|partition| Some(shared.release(partition, partition.tenure()?.token)));
+        join_all(releases).await;
+    }
+
+    /// The numbers of the partitions that are this process's.
+    pub fn owned(&self) -> Vec<u16> {
+        let owned = self.shared.partitions.iter().filter(|it| it.tenure().is_some());
+        owned.map(|partition| partition.number).collect()
+    }
+
+    /// Becomes a consumer, if it is none.
+    fn consume(&self) {
+        let mut consuming = lock(&self.consuming);
+        if consuming.is_some() || self.shared.is_closed() {
+            return;
+        }
+        let shared = &self.shared;
+        let channels = vec![shared.bell.clone(), shared.channel.clone()];
+        let told = shared.clone();
+        let listener = Listener::start(shared.connection.clone(), channels, move |heard| {
+            told.hear(&heard);
+        });
+        let hold = tokio::spawn(shared.clone().hold_partitions());
+        *consuming = Some(Consuming { hold, _listener: listener });
+    }
+}
+
+impl Shared {
+    fn hear(&self, heard: &Heard<'_>) {
+        match heard {
+            Heard::Connected => self.look.notify_one(),
+            Heard::Message { channel, .. } if *channel == self.channel => self.look.notify_one(),
+            Heard::Message { text, .. } => {
+                let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+                if let Some(partition) = number.and_then(|it: usize| self.partitions.get(it)) {
+                    partition.rouse();
+                }
+            }
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn tenures(&self) -> u64 {
+        self.tenures.fetch_add(1, Ordering::Relaxed)
+    }
+
+    async fn publish_to(&self, partition: &Partition, texts: Vec<Vec<u8>>) -> Result<(), Error> {
+        let mut rest = &*texts;
+        while !rest.is_empty() {
+            let (some, others) = rest.split_at(portion(rest));
+            rest = others;
+            let keys = [&*partition.stream, &partition.waiting];
+            let mut request = Request::script(&partition.tag, &PUBLISH, &keys);
+            request.push((&partition.label, -1));
+            some.iter().for_each(|text| request.push(&**text));
+            self.connection.ask::<usize>(request).await?;
+        }
+        Ok(())
+    }
+
+    async fn ack(&self, partition: &Partition, tags: &[DeliveryTag]) -> Result<(), Error> {
+        let mut requests = vec![];
+        for tags in tags.chunks(IDS) {
+            let (mut done, mut counts) = (redis::cmd("XDEL"), redis::cmd("HDEL"));
+            done.arg(&partition.stream);
+            counts.arg(&partition.attempts);
+            let (mut any, mut counted) = (false, false);
+            let state = lock(&partition.state);
+            for (id, item) in tags.iter().filter_map(|tag| state.lane.get(tag)) {
+                any = true;
+                done.arg(id.to_string());
+                if item.attempts > 1 {
+                    counted = true;
+                    counts.arg(id.to_string());
+                }
+            }
+            drop(state);
+            if any {
+                // Not for replicas to confirm: what comes again does no harm.
+                requests.push(Request::read(&partition.tag, done));
+            }
+            if counted {
+                requests.push(Request::read(&partition.tag, counts));
+            }
+        }
+        self.connection.send(&requests).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let mut state = lock(&partition.state);
+        tags.iter().for_each(|tag| state.lane.end(tag));
+        Ok(())
+    }
+
+    async fn bury(
+        &self,
+        partition: &Partition,
+        token: &str,
+        id: EntryId,
+        reason: &str,
+        attempts: u32,
+    ) -> Result<(), Error> {
+        let keys = [&*partition.lease, &partition.stream, &partition.dead, &partition.attempts];
+        let request = Request::script(&partition.tag, &BURY_EVENT, &keys).arg((
+            token,
+            GROUP,
+            id.to_string(),
+            reason,
+            attempts,
+            self.config.dead_letters,
+        ));
+        if let Value::Int(dropped @ 1..) = self.connection.ask(request).await? {
+            let limit = self.config.dead_letters;
+            tracing::warn!(dropped, limit, partition = partition.number, "too many dead letters");
+        }
+        Ok(())
+    }
+
+    async fn depth(&self) -> Result<usize, Error> {
+        let lengths = self.partitions.iter().map(|partition| {
+            let mut command = redis::cmd("XLEN");
+            command.arg(&partition.stream);
+            Request::read(&partition.tag, command)
+        });
+        let mut depth = 0;
+        for length in self.connection.send(&lengths.collect::<Vec<_>>()).await {
+            if let Value::Int(length) = length? {
+                depth += usize::try_from(length).unwrap_or(0);
+            }
+        }
+        Ok(depth)
+    }
+
+    fn letters(&self) -> Vec<Letters<'_>> {
+        self.partitions.iter().map(Partition::letters).collect()
+    }
+
+    async fn remove(&self, filter: &DeadLetterFilter, redrive: bool) -> Result<usize, Error> {
+        let letters = self.letters();
+        let found = letters::list::<Inbound>(&self.connection, &letters, filter).await?;
+        letters::remove(&self.connection, &letters, &found, redrive).await
+    }
+}
+
+#[async_trait]
+impl EventQ for RedisEventQ {
+    fn partitions(&self) -> u16 {
+        self.shared.config.partitions
+    }
+
+    async fn room(&self) -> Result<(), PortError> {
+        const OPERATION: &str = "wait for room";
+        self.shared.room.wait(&self.shared).await.map_err(|error| error.of(OPERATION))?;
+        match self.shared.is_closed() {
+            true => Err(PortError::closed(OPERATION)),
+            false => Ok(()),
+        }
+    }
+
+    async fn publish(&self, items: Vec<Inbound>) -> Result<(), PortError> {
+        const OPERATION: &str = "publish events";
+        let shared = &self.shared;
+        let count = items.len();
+        let home = |item: &Inbound| partition_of(item.partition_key(), shared.config.partitions);
+        let mut parts = vec![];
+        for (number, items) in by_lane(items, |item| usize::from(home(item))) {
+            let texts = items.iter().map(serde_json::to_vec).collect::<Result<_, _>>();
+            let texts =
+                texts.map_err(|error| PortError::new(OPERATION, PortErrorKind::Rejected, error))?;
+            parts.push(shared.publish_to(&shared.partitions[number], texts));
+        }
+        shared.room.published(count);
+        for result in join_all(parts).await {
+            result.map_err(|error| error.of(OPERATION))?;
+        }
+        Ok(())
+    }
+
+    async fn receive(
+        &self,
+        partition: u16,
+        max: usize,
+    ) -> Result<Vec<Delivery<Inbound>>, PortError> {
+        const OPERATION: &str = "receive events";
+        let shared = &self.shared;
+        let number = usize::from(partition);
+        let partition = shared.partitions.get(number).ok_or_else(|| {
+            PortError::new(OPERATION, PortErrorKind::Rejected, "there is no such partition")
+        })?;
+        self.consume();
+        loop {
+            let mut changed = pin!(partition.changed.notified());
+            changed.as_mut().enable();
+            if shared.is_closed() {
+                return Err(PortError::closed(OPERATION));
+            }
+            match partition.try_receive(max.max(1)).map_err(|error| error.of(OPERATION))? {
+                Ok(batch) => return Ok(batch),
+                Err(false) => {}
+                Err(true) => {
+                    let shared = shared.clone();
+                    tokio::spawn(async move {
+                        shared.fetch(&shared.partitions[number], max.max(1)).await;
+                    });
+                }
+            }
+            changed.await;
+        }
+    }
+
+    async fn ack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
+        let parts = by_lane(tags.iter().copied(), Lane::<Inbound>::of);
+        let acks = parts.iter().filter_map(|(number, tags)| {
+            Some(self.shared.ack(self.shared.partitions.get(*number)?, tags))
+        });
+        let results = join_all(acks).await.into_iter();
+        results.collect::<Result<(), _>>().map_err(|error| error.of("acknowledge events"))
+    }
+
+    async fn nack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
+        for (number, tags) in by_lane(tags.iter().copied(), Lane::<Inbound>::of) {
+            let Some(partition) = self.shared.partitions.get(number) else { continue };
+            let mut state = lock(&partition.state);
+            tags.iter().for_each(|tag| state.lane.put_back(tag, None));
+            drop(state);
+            partition.rouse();
+        }
+        Ok(())
+    }
+
+    async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
+        let Some(partition) = self.shared.partitions.get(Lane::<Inbound>::of(&tag)) else {
+            return Ok(());
+        };
+        let (token, id, attempts) = {
+            let state = lock(&partition.state);
+            match (&state.tenure, state.lane.get(&tag)) {
+                (Some(tenure), Some((id, item))) => (tenure.token.clone(), id, item.attempts),
+                _ => return Ok(()),
+            }
+        };
+        let buried = self.shared.bury(partition, &token, id, reason, attempts).await;
+        buried.map_err(|error| error.of("dead-letter an event"))?;
+        lock(&partition.state).lane.end(&tag);
+        Ok(())
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<DeadLetter<Inbound>>, PortError> {
+        let letters = self.shared.letters();
+        let found = letters::list(&self.shared.connection, &letters, filter).await;
+        let found = found.map_err(|error| error.of("list dead letters of events"))?;
+        Ok(found.into_iter().map(|found| found.letter).collect())
+    }
+
+    async fn redrive(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
+        self.shared.remove(filter, true).await.map_err(|error| error.of("redrive events"))
+    }
+
+    async fn discard(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
+        self.shared.remove(filter, false).await.map_err(|error| error.of("discard events"))
+    }
+
+    async fn depth(&self) -> Result<usize, PortError> {
+        self.shared.depth().await.map_err(|error| error.of("count events"))
+    }
+}

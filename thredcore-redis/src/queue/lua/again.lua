@@ -1,0 +1,4 @@
+-- Notes how often items have been handed out.
+-- KEYS: lease, attempts. ARGV: token, id, attempts, id, attempts…
+redis.call('HSET', KEYS[2], unpack(ARGV, 2))
+return 1

@@ -1,0 +1,415 @@
+//! The queue of what goes out.
+
+mod config;
+mod publish;
+mod topic;
+
+use std::{
+    collections::{HashMap, HashSet},
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use async_trait::async_trait;
+use futures::future::{join_all, select_all};
+use redis::Value;
+use thredcore::port::{
+    DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, Routed,
+};
+use thredlib::Topic;
+use tokio::task::JoinHandle;
+
+pub use self::config::RedisMessageQConfig;
+use self::topic::{GROUP, TopicLane};
+use super::{
+    IDS, by_lane,
+    lane::Lane,
+    letters::{self, Letters},
+    lock,
+    reply::EntryId,
+    scripts::{BURY_MESSAGE, DONE},
+};
+use crate::{
+    Connection, Error, Request, Tag,
+    listener::{Heard, Listener},
+};
+
+/// A [`MessageQ`] on Redis Streams: a stream for each topic, each under a hash tag of its own, with
+/// one consumer group that all its consumers share.
+///
+/// A process is a consumer of a topic while it asks for its messages. What a consumer had at hand
+/// that died, or was not heard of for some time
+/// ([`visibility`](RedisMessageQConfig::visibility)), goes to the others, with its attempts counted;
+/// so do messages that it has put off with [`nack`](MessageQ::nack): their delays end with it.
+///
+/// Dropping the queue without [`close`](Self::close) is like the end of the process. Needs a user
+/// who may publish to channels that begin with the namespace.
+#[derive(Debug)]
+pub struct RedisMessageQ {
+    shared: Arc<Shared>,
+    consuming: Mutex<Option<Consuming>>,
+}
+
+/// What a consumer runs.
+#[derive(Debug)]
+struct Consuming {
+    beat: JoinHandle<()>,
+    _listener: Listener,
+}
+
+impl Drop for Consuming {
+    fn drop(&mut self) {
+        self.beat.abort();
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    connection: Connection,
+    config: RedisMessageQConfig,
+    tag: Tag,
+    /// Set: the names of all topics there are.
+    names: String,
+    /// Topics that are known to be in it.
+    listed: Mutex<HashSet<Topic>>,
+    topics: Mutex<Topics>,
+    /// Where consumers tell each other that they have left messages.
+    channel: String,
+    /// This consumer's name, and where it is told that a topic has something.
+    name: String,
+    bell: String,
+    tokens: AtomicU64,
+    /// Which topic goes first; another each time.
+    turn: AtomicUsize,
+    closed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Topics {
+    lanes: Vec<Arc<TopicLane>>,
+    numbers: HashMap<Topic, usize>,
+}
+
+impl RedisMessageQ {
+    /// Opens the queue.
+    pub fn new(connection: Connection, config: RedisMessageQConfig) -> Self {
+        let namespace = connection.config().namespace.clone();
+        let tag = Tag::new(&namespace, "messages");
+        let name = super::unique_name();
+        let shared = Shared {
+            connection,
+            config,
+            names: tag.key("topics"),
+            tag,
+            listed: Mutex::default(),
+            topics: Mutex::default(),
+            channel: format!("{namespace}:messages"),
+            bell: format!("{namespace}:messages:{name}"),
+            name,
+            tokens: AtomicU64::new(0),
+            turn: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+        };
+        Self { shared: Arc::new(shared), consuming: Mutex::new(None) }
+    }
+
+    /// Stops consuming; what is at hand comes again elsewhere, at once.
+    /// [`receive`](MessageQ::receive) answers
+    /// [`Closed`](thredcore::port::PortErrorKind::Closed) from now on.
+    pub async fn close(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+        let consuming = lock(&self.consuming).take();
+        drop(consuming);
+        let lanes = self.shared.lanes();
+        lanes.iter().for_each(|topic| topic.changed.notify_waiters());
+        let leaving = lanes.iter().filter_map(|topic| {
+            let token = topic.token()?;
+            Some(async move { self.shared.leave(topic, &token).await })
+        });
+        join_all(leaving).await;
+    }
+
+    /// Listens and says that it is alive, from the first call on.
+    fn consume(&self) {
+        let mut consuming = lock(&self.consuming);
+        if consuming.is_some() || self.shared.is_closed() {
+            return;
+        }
+        let shared = &self.shared;
+        let channels = vec![shared.bell.clone(), shared.channel.clone()];
+        let told = shared.clone();
+        let listener = Listener::start(shared.connection.clone(), channels, move |heard| {
+            told.hear(&heard);
+        });
+        let beating = shared.clone();
+        let beat = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(beating.config.visibility / 3).await;
+                let lanes = beating.lanes();
+                join_all(lanes.iter().map(|topic| beating.look_after(topic))).await;
+            }
+        });
+        *consuming = Some(Consuming { beat, _listener: listener });
+    }
+}
+
+impl Shared {
+    fn hear(self: &Arc<Self>, heard: &Heard<'_>) {
+        match heard {
+            Heard::Connected => self.lanes().iter().for_each(|topic| topic.rouse()),
+            Heard::Message { channel, text } => {
+                let Ok(name) = std::str::from_utf8(text) else { return };
+                let Some(topic) = self.known(&Topic::from(name)) else { return };
+                if *channel == self.channel && topic.token().is_some() {
+                    // A consumer has left messages.
+                    let shared = self.clone();
+                    tokio::spawn(async move { shared.look_after(&topic).await });
+                } else {
+                    topic.rouse();
+                }
+            }
+        }
+    }
+
+    /// The lane of a topic; made when it is named first.
+    fn lane(&self, name: &Topic) -> Arc<TopicLane> {
+        let mut topics = lock(&self.topics);
+        if let Some(number) = topics.numbers.get(name) {
+            return topics.lanes[*number].clone();
+        }
+        let number = topics.lanes.len();
+        let namespace = &self.connection.config().namespace;
+        let lane = Arc::new(TopicLane::new(namespace, number, name));
+        topics.numbers.insert(name.clone(), number);
+        topics.lanes.push(lane.clone());
+        lane
+    }
+
+    fn known(&self, name: &Topic) -> Option<Arc<TopicLane>> {
+        let topics = lock(&self.topics);
+        topics.numbers.get(name).map(|number| topics.lanes[*number].clone())
+    }
+
+    fn lanes(&self) -> Vec<Arc<TopicLane>> {
+        lock(&self.topics).lanes.clone()
+    }
+
+    fn lane_of(&self, tag: &DeliveryTag) -> Option<Arc<TopicLane>> {
+        lock(&self.topics).lanes.get(Lane::<Routed>::of(tag)).cloned()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn new_token(&self) -> String {
+        format!("{}:{}", self.name, self.tokens.fetch_add(1, Ordering::Relaxed))
+    }
+
+    async fn ack(&self, topic: &TopicLane, tags: &[DeliveryTag]) -> Result<(), Error> {
+        let mut requests = vec![];
+        for tags in tags.chunks(IDS) {
+            let state = lock(&topic.state);
+            let ids: Vec<_> = tags.iter().filter_map(|tag| Some(state.lane.get(tag)?.0)).collect();
+            drop(state);
+            if !ids.is_empty() {
+                // Not for replicas to confirm: what comes again does no harm.
+                let mut request = super::lightly(&topic.tag, &DONE, &[&*topic.stream]).arg(GROUP);
+                ids.iter().for_each(|id| request.push(id.to_string()));
+                requests.push(request);
+            }
+        }
+        self.connection.send(&requests).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let mut state = lock(&topic.state);
+        tags.iter().for_each(|tag| state.lane.end(tag));
+        Ok(())
+    }
+
+    async fn bury(
+        &self,
+        topic: &TopicLane,
+        token: &str,
+        id: EntryId,
+        reason: &str,
+        attempts: u32,
+    ) -> Result<(), Error> {
+        let keys = [&*topic.alive, &topic.stream, &topic.dead, &topic.attempts];
+        let request = Request::script(&topic.tag, &BURY_MESSAGE, &keys).arg((
+            token,
+            GROUP,
+            id.to_string(),
+            reason,
+            attempts,
+            self.config.dead_letters,
+        ));
+        if let Value::Int(dropped @ 1..) = self.connection.ask(request).await? {
+            let limit = self.config.dead_letters;
+            tracing::warn!(dropped, limit, topic = %topic.name, "too many dead letters");
+        }
+        Ok(())
+    }
+
+    /// All topics there are, whoever published to them.
+    async fn all_topics(&self) -> Result<Vec<TopicLane>, Error> {
+        let mut command = redis::cmd("SMEMBERS");
+        command.arg(&self.names);
+        let mut names: Vec<String> = self.connection.ask(Request::read(&self.tag, command)).await?;
+        names.sort();
+        let namespace = &self.connection.config().namespace;
+        let lane = |name: String| TopicLane::new(namespace, 0, &Topic::from(name.as_str()));
+        Ok(names.into_iter().map(lane).collect())
+    }
+
+    async fn remove(&self, filter: &DeadLetterFilter, redrive: bool) -> Result<usize, Error> {
+        let topics = self.all_topics().await?;
+        let letters: Vec<Letters<'_>> = topics.iter().map(TopicLane::letters).collect();
+        let found = letters::list::<Routed>(&self.connection, &letters, filter).await?;
+        letters::remove(&self.connection, &letters, &found, redrive).await
+    }
+
+    /// Hands out what is at hand of some topics, to each an equal part as far as it has so many.
+    fn take(&self, lanes: &[Arc<TopicLane>], max: usize) -> Result<Vec<Delivery<Routed>>, Error> {
+        let mut batch = vec![];
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut left: Vec<&TopicLane> =
+            (0..lanes.len()).map(|place| &*lanes[(first + place) % lanes.len()]).collect();
+        while batch.len() < max && !left.is_empty() {
+            let share = ((max - batch.len()) / left.len()).max(1);
+            let mut failure = None;
+            left.retain(|topic| match topic.take(share.min(max - batch.len())) {
+                Ok(some) => {
+                    let full = some.len() == share;
+                    batch.extend(some);
+                    full && batch.len() < max
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    false
+                }
+            });
+            match failure {
+                Some(error) if batch.is_empty() => return Err(error),
+                Some(error) => tracing::warn!(%error, "cannot fetch messages of one of the topics"),
+                None => {}
+            }
+        }
+        Ok(batch)
+    }
+}
+
+#[async_trait]
+impl MessageQ for RedisMessageQ {
+    async fn publish(&self, messages: Vec<Routed>) -> Vec<Result<(), PortError>> {
+        self.shared.publish(messages).await
+    }
+
+    async fn receive(
+        &self,
+        topics: &[Topic],
+        max: usize,
+    ) -> Result<Vec<Delivery<Routed>>, PortError> {
+        const OPERATION: &str = "receive messages";
+        let shared = &self.shared;
+        let max = max.max(1);
+        self.consume();
+        let lanes: Vec<_> = topics.iter().map(|topic| shared.lane(topic)).collect();
+        let _receivers: Vec<_> = lanes.iter().map(|lane| lane.receiver()).collect();
+        loop {
+            let mut told: Vec<_> =
+                lanes.iter().map(|lane| Box::pin(lane.changed.notified())).collect();
+            told.iter_mut().for_each(|told| _ = told.as_mut().enable());
+            if shared.is_closed() {
+                return Err(PortError::closed(OPERATION));
+            }
+            let batch = shared.take(&lanes, max).map_err(|error| error.of(OPERATION))?;
+            if !batch.is_empty() {
+                return Ok(batch);
+            }
+            let mut due: Option<Instant> = None;
+            for lane in &lanes {
+                let (fetch, delayed) = lane.wants();
+                due = due.into_iter().chain(delayed).min();
+                if fetch {
+                    let (shared, lane) = (shared.clone(), lane.clone());
+                    tokio::spawn(async move { shared.fetch(&lane, max).await });
+                }
+            }
+            let told = async {
+                match told.is_empty() {
+                    true => std::future::pending().await,
+                    false => _ = select_all(told).await,
+                }
+            };
+            match due {
+                Some(due) => {
+                    let due = pin!(tokio::time::sleep_until(due.into()));
+                    futures::future::select(pin!(told), due).await;
+                }
+                None => told.await,
+            }
+        }
+    }
+
+    async fn ack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
+        let parts = by_lane(tags.iter().copied(), Lane::<Routed>::of);
+        let acks = parts.into_values().filter_map(|tags| {
+            let topic = self.shared.lane_of(&tags[0])?;
+            Some(async move { self.shared.ack(&topic, &tags).await })
+        });
+        let results = join_all(acks).await.into_iter();
+        results.collect::<Result<(), _>>().map_err(|error| error.of("acknowledge messages"))
+    }
+
+    async fn nack(&self, tag: DeliveryTag, delay_ms: u64) -> Result<(), PortError> {
+        let Some(topic) = self.shared.lane_of(&tag) else { return Ok(()) };
+        let due = Instant::now().checked_add(std::time::Duration::from_millis(delay_ms));
+        lock(&topic.state).lane.put_back(&tag, due.filter(|_| delay_ms > 0));
+        // Who waits for a message sees it now, or until when to wait for it.
+        topic.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
+        let Some(topic) = self.shared.lane_of(&tag) else { return Ok(()) };
+        let Some(token) = topic.token() else { return Ok(()) };
+        let found = lock(&topic.state).lane.get(&tag).map(|(id, item)| (id, item.attempts));
+        let Some((id, attempts)) = found else { return Ok(()) };
+        let buried = self.shared.bury(&topic, &token, id, reason, attempts).await;
+        buried.map_err(|error| error.of("dead-letter a message"))?;
+        lock(&topic.state).lane.end(&tag);
+        Ok(())
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<DeadLetter<Routed>>, PortError> {
+        let found = async {
+            let topics = self.shared.all_topics().await?;
+            let letters: Vec<Letters<'_>> = topics.iter().map(TopicLane::letters).collect();
+            letters::list(&self.shared.connection, &letters, filter).await
+        };
+        let found = found.await.map_err(|error| error.of("list dead letters of messages"))?;
+        Ok(found.into_iter().map(|found| found.letter).collect())
+    }
+
+    async fn redrive(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
+        self.shared.remove(filter, true).await.map_err(|error| error.of("redrive messages"))
+    }
+
+    async fn discard(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
+        self.shared.remove(filter, false).await.map_err(|error| error.of("discard messages"))
+    }
+
+    async fn depth(&self, topic: &Topic) -> Result<usize, PortError> {
+        let lane = self.shared.lane(topic);
+        let mut command = redis::cmd("XLEN");
+        command.arg(&lane.stream);
+        let length = self.shared.connection.ask(Request::read(&lane.tag, command)).await;
+        length.map_err(|error| error.of("count messages"))
+    }
+}

@@ -1,0 +1,159 @@
+//! Patterns, their revisions, and word of their changes.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use redis::aio::PubSubStream;
+use thredcore::{
+    port::{PatternStore, PortError, StoredPattern},
+    state::PatternKey,
+};
+use thredlib::PatternId;
+
+use super::{RedisStorage, record, script};
+use crate::{
+    connection::{Request, Script},
+    error::Error,
+};
+
+script!(PUT, "put_pattern.lua");
+script!(PATTERNS, "patterns.lua");
+script!(LISTENING, "listening.lua");
+
+impl RedisStorage {
+    /// Word of changed patterns, so that an engine need not wait for its next sweep:
+    ///
+    /// ```no_run
+    /// # async fn example(storage: thredcore_redis::RedisStorage, engine: thredcore::Engine) {
+    /// let mut changes = storage.pattern_changes();
+    /// loop {
+    ///     changes.next().await;
+    ///     if let Err(error) = engine.reload().await {
+    ///         eprintln!("could not reload the patterns: {error}");
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn pattern_changes(&self) -> PatternChanges {
+        PatternChanges { storage: self.clone(), listening: None }
+    }
+
+    fn change_call(&self, script: &Script, id: &PatternId) -> Request {
+        let shared = &self.0.shared;
+        let keys = [&*shared.pattern_texts, &shared.pattern_revisions, &shared.patterns_version];
+        let request = Request::script(&shared.patterns, script, &keys);
+        request.arg(shared.patterns_channel()).arg(id.as_str())
+    }
+}
+
+/// Tells when patterns have changed.
+pub struct PatternChanges {
+    storage: RedisStorage,
+    listening: Option<PubSubStream>,
+}
+
+impl PatternChanges {
+    /// The pause before it listens again, if it cannot.
+    const PAUSE: Duration = Duration::from_millis(200);
+
+    /// Waits until the patterns have changed, or may have while nobody listened: at the first call
+    /// and after a broken connection it returns as soon as it listens. Dropping the future
+    /// loses nothing.
+    pub async fn next(&mut self) {
+        loop {
+            match &mut self.listening {
+                Some(listening) => match listening.next().await {
+                    Some(_) => return,
+                    None => self.listening = None,
+                },
+                None => {
+                    let channel = self.storage.0.shared.patterns_channel();
+                    match self.storage.0.connection.listen(&channel).await {
+                        Ok(listening) => {
+                            self.listening = Some(listening.into_on_message());
+                            return;
+                        }
+                        Err(error) => {
+                            tracing::debug!(%error, "cannot listen to changes of patterns");
+                            tokio::time::sleep(Self::PAUSE).await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for PatternChanges {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PatternChanges").finish_non_exhaustive()
+    }
+}
+
+fn stored(id: String, revision: u64, text: &str) -> Result<StoredPattern, Error> {
+    let key = PatternKey { id: id.into(), revision };
+    Ok(StoredPattern { key, model: record::parse(text)? })
+}
+
+#[async_trait]
+impl PatternStore for RedisStorage {
+    async fn put_pattern(&self, pattern: StoredPattern) -> Result<(), PortError> {
+        let text = record::json(&pattern.model).map_err(|error| error.of("store a pattern"))?;
+        let request = self.change_call(&PUT, &pattern.key.id).arg(pattern.key.revision).arg(text);
+        self.one::<i64>("store a pattern", request).await.map(drop)
+    }
+
+    async fn remove_pattern(&self, id: &PatternId) -> Result<(), PortError> {
+        self.one::<i64>("remove a pattern", self.change_call(&PUT, id)).await.map(drop)
+    }
+
+    async fn patterns(&self) -> Result<Vec<StoredPattern>, PortError> {
+        let shared = &self.0.shared;
+        let keys = [&*shared.pattern_texts, &shared.pattern_revisions];
+        let request = Request::asking_script(&shared.patterns, &PATTERNS, &keys);
+        let found: Vec<(String, u64, String)> = self.one("read patterns", request).await?;
+        let found = found.into_iter().map(|(id, revision, text)| stored(id, revision, &text));
+        let found: Result<Vec<_>, _> = found.collect();
+        let mut patterns = found.map_err(|error| error.of("read patterns"))?;
+        patterns.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(patterns)
+    }
+
+    async fn pattern(&self, key: &PatternKey) -> Result<Option<StoredPattern>, PortError> {
+        let shared = &self.0.shared;
+        let mut command = redis::cmd("HGET");
+        command.arg(&shared.pattern_texts).arg(format!("{}\n{}", key.revision, key.id));
+        let request = Request::read(&shared.patterns, command);
+        let text: Option<String> = self.one("read a pattern", request).await?;
+        let read = |text: String| stored(key.id.to_string(), key.revision, &text);
+        text.map(read).transpose().map_err(|error| error.of("read a pattern"))
+    }
+
+    async fn listening_patterns(&self) -> Result<Vec<PatternKey>, PortError> {
+        const OPERATION: &str = "find listening patterns";
+        let requests = self
+            .0
+            .partitions
+            .iter()
+            .map(|keys| Request::asking_script(&keys.tag, &LISTENING, &[&keys.listeners]));
+        let requests: Vec<_> = requests.collect();
+        let found: Vec<Vec<String>> = self.all(OPERATION, &requests).await?;
+        let key = |text: &String| {
+            let (id, revision) = text.split_once('\t')?;
+            let id = record::unescape(id).into_owned().into();
+            Some(PatternKey { id, revision: revision.parse().ok()? })
+        };
+        let keys: BTreeSet<_> = found.iter().flatten().filter_map(key).collect();
+        Ok(keys.into_iter().collect())
+    }
+
+    async fn patterns_version(&self) -> Result<u64, PortError> {
+        let shared = &self.0.shared;
+        let mut command = redis::cmd("GET");
+        command.arg(&shared.patterns_version);
+        let request = Request::read(&shared.patterns, command);
+        let version: Option<u64> = self.one("read the version of the patterns", request).await?;
+        Ok(version.unwrap_or(0))
+    }
+}

@@ -1,0 +1,110 @@
+//! Pages of threds.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use thredcore::{
+    port::{PortError, PortErrorKind, ThredPage, ThredQuery},
+    state::ThredState,
+};
+
+use super::{RedisStorage, record, script};
+use crate::connection::Request;
+
+script!(PAGE, "page.lua");
+
+/// The most records that are read of a partition at once.
+const AT_ONCE: usize = 256;
+
+/// What is read of one partition, in the order of starts.
+struct Lane {
+    read: VecDeque<Arc<ThredState>>,
+    /// Start and id of the last one read.
+    after: Option<(i64, String)>,
+    more: bool,
+}
+
+/// Gathers one page. Partitions are read in step, so that no more is read than can be on the page
+/// by far; what a query filters out is read all the same.
+pub(super) async fn page(
+    storage: &RedisStorage,
+    query: &ThredQuery,
+) -> Result<ThredPage, PortError> {
+    let after = match query.after.as_deref() {
+        None => None,
+        Some(text) => Some(cursor(text).ok_or_else(|| {
+            let cause = "`after` is not what an earlier page gave as `next`";
+            PortError::new("query threds", PortErrorKind::Rejected, cause)
+        })?),
+    };
+    let limit = match query.limit {
+        0 => ThredQuery::DEFAULT_LIMIT,
+        limit => limit,
+    };
+    let lane = || Lane { read: VecDeque::new(), after: after.clone(), more: true };
+    let mut lanes: Vec<Lane> = storage.0.partitions.iter().map(|_| lane()).collect();
+    let mut threds: Vec<Arc<ThredState>> = vec![];
+    loop {
+        read_on(storage, &mut lanes, limit).await?;
+        fn first(lane: &Lane) -> Option<(i64, &str)> {
+            lane.read.front().map(|state| key(state))
+        }
+        let lanes = lanes.iter_mut().filter(|lane| !lane.read.is_empty());
+        let Some(lane) = lanes.min_by(|a, b| first(a).cmp(&first(b))) else {
+            return Ok(ThredPage { threds, next: None });
+        };
+        let Some(state) = lane.read.pop_front().filter(|state| query.matches(state)) else {
+            continue;
+        };
+        if threds.len() == limit {
+            let next = threds.last().map(|state| format!("{}/{}", state.started_at, state.id));
+            return Ok(ThredPage { threds, next });
+        }
+        threds.push(state);
+    }
+}
+
+/// Reads more of the partitions of which nothing is left that was read.
+async fn read_on(
+    storage: &RedisStorage,
+    lanes: &mut [Lane],
+    limit: usize,
+) -> Result<(), PortError> {
+    while lanes.iter().any(|lane| lane.more && lane.read.is_empty()) {
+        let dry = lanes.iter_mut().zip(&storage.0.partitions);
+        let dry: Vec<_> = dry.filter(|(lane, _)| lane.more && lane.read.is_empty()).collect();
+        let count = limit.saturating_add(1).min(AT_ONCE);
+        let request = |(lane, keys): &(&mut Lane, &crate::keys::PartitionKeys)| {
+            let request =
+                Request::asking_script(&keys.tag, &PAGE, &[&keys.started, &keys.threds]).arg(count);
+            match &lane.after {
+                Some((start, id)) => request.arg(*start).arg(id),
+                None => request,
+            }
+        };
+        let requests: Vec<_> = dry.iter().map(request).collect();
+        let found: Vec<Vec<(String, String)>> = storage.all("query threds", &requests).await?;
+        for ((lane, _), records) in dry.into_iter().zip(found) {
+            lane.more = records.len() >= count;
+            for (id, record) in records {
+                let state =
+                    record::state(id.into(), &record).map_err(|error| error.of("query threds"))?;
+                let behind = |(start, id): &(i64, String)| key(&state) > (*start, id);
+                if lane.after.as_ref().is_none_or(behind) {
+                    lane.after = Some((state.started_at, state.id.to_string()));
+                    lane.read.push_back(state);
+                }
+            }
+            lane.more &= !lane.read.is_empty();
+        }
+    }
+    Ok(())
+}
+
+fn cursor(text: &str) -> Option<(i64, String)> {
+    let (started, id) = text.split_once('/')?;
+    Some((started.parse().ok()?, id.to_owned()))
+}
+
+fn key(state: &ThredState) -> (i64, &str) {
+    (state.started_at, state.id.as_str())
+}

@@ -1,0 +1,498 @@
+//! What several consumers make of one queue: sharing, dying, being paused.
+
+mod servers;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::future::select_all;
+use thredcore::port::{DeadLetterFilter, Delivery, DeliveryTag, EventQ, Inbound, MessageQ, Routed};
+use thredcore_redis::{
+    Connection, RedisConfig, RedisEventQ, RedisEventQConfig, RedisMessageQ, RedisMessageQConfig,
+    Request, Tag,
+};
+use thredlib::{Event, Message, Topic};
+use tokio::runtime::{Builder, Runtime};
+
+/// Of those who are to die or to be paused.
+const LEASE: Duration = Duration::from_millis(600);
+
+/// Of those who are to live, on a machine that is busy.
+const LONG: Duration = Duration::from_secs(8);
+
+/// A process of its own, as far as the servers can tell. It stands still whenever the test does not
+/// wait for it, as a process does that was stopped.
+struct Process {
+    runtime: Runtime,
+    connection: Connection,
+}
+
+impl Process {
+    fn new(config: &RedisConfig) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let connection = runtime.block_on(Connection::open(config.clone()));
+        Self { runtime, connection: connection.unwrap_or_else(|error| panic!("{error}")) }
+    }
+
+    fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        let limited = async { tokio::time::timeout(Duration::from_secs(30), work).await };
+        self.runtime.block_on(limited).expect("the test hangs")
+    }
+
+    fn event_q(&self, lease: Duration) -> RedisEventQ {
+        let config = RedisEventQConfig::default().partitions(8).lease(lease);
+        self.run(RedisEventQ::open(self.connection.clone(), config)).expect("an event queue")
+    }
+
+    fn message_q(&self) -> RedisMessageQ {
+        let config = RedisMessageQConfig::default().visibility(LEASE);
+        RedisMessageQ::new(self.connection.clone(), config)
+    }
+
+    /// A command on a key of the namespace.
+    fn ask(&self, tag: &str, command: &str, key: &str, args: &[&str]) -> redis::Value {
+        let tag = Tag::new(&self.connection.config().namespace, tag);
+        let mut request = redis::cmd(command.split(' ').next().expect("a command"));
+        command.split(' ').skip(1).for_each(|part| _ = request.arg(part));
+        request.arg(tag.key(key)).arg(args);
+        self.run(self.connection.ask(Request::read(&tag, request))).expect("an answer")
+    }
+}
+
+fn event(key: &str, number: usize) -> Inbound {
+    let id = format!("{key}/{number}");
+    Inbound::Event(Arc::new(Event::builder("a", key).id(id).build()))
+}
+
+fn events(key: &str, numbers: std::ops::Range<usize>) -> Vec<Inbound> {
+    numbers.map(|number| event(key, number)).collect()
+}
+
+async fn receive(queue: &RedisEventQ, max: usize) -> Vec<Delivery<Inbound>> {
+    let calls = (0..queue.partitions())
+        .map(|partition| Box::pin(async move { queue.receive(partition, max).await }));
+    select_all(calls).await.0.expect("receive")
+}
+
+async fn take(queue: &RedisEventQ, count: usize) -> Vec<Delivery<Inbound>> {
+    let mut batch = vec![];
+    while batch.len() < count {
+        batch.extend(receive(queue, count - batch.len()).await);
+    }
+    batch
+}
+
+fn tags<T>(batch: &[Delivery<T>]) -> Vec<DeliveryTag> {
+    batch.iter().map(|delivery| delivery.tag).collect()
+}
+
+fn ids(batch: &[Delivery<Inbound>]) -> Vec<String> {
+    batch.iter().map(|delivery| delivery.payload.id().to_string()).collect()
+}
+
+fn names(key: &str, numbers: std::ops::Range<usize>) -> Vec<String> {
+    numbers.map(|number| format!("{key}/{number}")).collect()
+}
+
+fn attempts<T>(batch: &[Delivery<T>]) -> Vec<u32> {
+    batch.iter().map(|delivery| delivery.attempt).collect()
+}
+
+fn routed(topic: &str, number: usize) -> Routed {
+    let message = Message {
+        id: format!("{topic}/{number}").as_str().into(),
+        event: Arc::new(Event::builder("a", "erp").id("e").build()),
+        to: vec![],
+        timestamp: 0,
+    };
+    Routed { topic: topic.into(), message: Arc::new(message) }
+}
+
+async fn send(queue: &RedisMessageQ, topic: &str, numbers: std::ops::Range<usize>) {
+    for answer in queue.publish(numbers.map(|number| routed(topic, number)).collect()).await {
+        answer.expect("publish");
+    }
+}
+
+async fn draw(queue: &RedisMessageQ, topic: &str, count: usize) -> Vec<Delivery<Routed>> {
+    let mut batch = vec![];
+    while batch.len() < count {
+        let more = queue.receive(&[Topic::from(topic)], count - batch.len()).await;
+        batch.extend(more.expect("receive"));
+    }
+    batch
+}
+
+/// Lets the queues' own tasks run until something holds.
+async fn until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Makes it a consumer, without taking anything.
+async fn consume(queue: &RedisEventQ) {
+    let _ = tokio::time::timeout(Duration::from_millis(1), queue.receive(0, 1)).await;
+}
+
+fn each_kind_of_server(check: impl Fn(RedisConfig)) {
+    check(servers::own_namespace(servers::one()));
+    check(servers::own_namespace(servers::cluster()));
+}
+
+#[test]
+fn consumers_share_the_partitions_evenly() {
+    each_kind_of_server(|config| {
+        let process = Process::new(&config);
+        let queues = [process.event_q(LONG), process.event_q(LONG), process.event_q(LONG)];
+        let owned = || queues.each_ref().map(|queue| queue.owned().len());
+        process.run(async {
+            consume(&queues[0]).await;
+            until(|| owned()[0] == 8).await;
+            consume(&queues[1]).await;
+            until(|| owned()[..2] == [4, 4]).await;
+            consume(&queues[2]).await;
+            until(|| {
+                let mut counts = owned();
+                counts.sort_unstable();
+                counts == [2, 3, 3]
+            })
+            .await;
+            let mut all: Vec<_> = queues.iter().flat_map(RedisEventQ::owned).collect();
+            all.sort_unstable();
+            assert_eq!(all, Vec::from_iter(0..8), "each partition is one consumer's");
+            let since = Instant::now();
+            queues[1].close().await;
+            until(|| owned()[0] + owned()[2] == 8).await;
+            assert!(
+                since.elapsed() < LONG / 3,
+                "who leaves gives up at once: {:?}",
+                since.elapsed()
+            );
+        });
+    });
+}
+
+#[test]
+fn an_owner_keeps_what_is_at_hand_when_another_joins() {
+    let config = servers::own_namespace(servers::one());
+    let process = Process::new(&config);
+    let (first, second) = (process.event_q(LONG), process.event_q(LONG));
+    process.run(async {
+        let all: Vec<_> = (0..40).map(|key| event(&format!("key {key}"), 0)).collect();
+        first.publish(all).await.expect("publish");
+        let batch = take(&first, 40).await;
+        consume(&second).await;
+        // Until then, what is at hand would come again elsewhere.
+        let early = tokio::time::timeout(LEASE, receive(&second, 1)).await;
+        assert!(early.is_err(), "a partition was given up with items at hand");
+        first.ack(&tags(&batch)).await.expect("ack");
+        until(|| second.owned().len() == 4).await;
+        assert_eq!(first.depth().await.expect("depth"), 0);
+    });
+}
+
+#[test]
+fn what_a_dead_consumer_had_comes_first_and_in_order() {
+    each_kind_of_server(|config| {
+        let (dying, heir) = (Process::new(&config), Process::new(&config));
+        let (first, second) = (dying.event_q(LEASE), heir.event_q(LEASE));
+        dying.run(async {
+            first.publish(events("erp", 0..5)).await.expect("publish");
+            let batch = take(&first, 4).await;
+            first.ack(&tags(&batch[..1])).await.expect("ack");
+        });
+        drop((first, dying));
+        let since = Instant::now();
+        heir.run(async {
+            second.publish(events("erp", 5..7)).await.expect("publish");
+            let batch = take(&second, 6).await;
+            assert!(since.elapsed() < LEASE * 3, "too late: {:?}", since.elapsed());
+            assert_eq!(ids(&batch), names("erp", 1..7));
+            assert_eq!(attempts(&batch), [2, 2, 2, 1, 1, 1]);
+            second.ack(&tags(&batch)).await.expect("ack");
+            assert_eq!(second.depth().await.expect("depth"), 0);
+        });
+    });
+}
+
+#[test]
+fn only_what_kills_its_consumers_has_many_attempts() {
+    let config = servers::own_namespace(servers::one());
+    let mut seen = vec![];
+    for death in 0..5 {
+        let process = Process::new(&config);
+        let queue = process.event_q(LEASE);
+        process.run(async {
+            if death == 0 {
+                queue.publish(events("erp", 0..3)).await.expect("publish");
+            }
+            seen.push(attempts(&receive(&queue, 3).await));
+        });
+    }
+    assert_eq!(seen, [vec![1, 1, 1], vec![2, 2, 2], vec![3], vec![4], vec![5]]);
+    let process = Process::new(&config);
+    let queue = process.event_q(LEASE);
+    process.run(async {
+        let poison = take(&queue, 1).await;
+        assert_eq!((ids(&poison), attempts(&poison)), (names("erp", 0..1), vec![6]));
+        queue.dead_letter(poison[0].tag, "it kills").await.expect("dead letter");
+        assert_eq!(attempts(&take(&queue, 1).await), [3], "the innocent");
+        let letters = queue.dead_letters(&DeadLetterFilter::all()).await.expect("letters");
+        assert_eq!(letters[0].attempts, 6);
+    });
+}
+
+#[test]
+fn a_paused_owner_ends_nothing_and_gets_nothing() {
+    each_kind_of_server(|config| {
+        let (paused, awake) = (Process::new(&config), Process::new(&config));
+        let (first, second) = (paused.event_q(LEASE), awake.event_q(LEASE));
+        let held = paused.run(async {
+            first.publish(events("erp", 0..3)).await.expect("publish");
+            take(&first, 2).await
+        });
+        let taken = awake.run(async { take(&second, 3).await });
+        assert_eq!(ids(&taken), names("erp", 0..3));
+        paused.run(async {
+            first.dead_letter(held[1].tag, "stale").await.expect("no error");
+            first.nack(&tags(&held)).await.expect("no error");
+            let more = tokio::time::timeout(LEASE / 2, receive(&first, 9)).await;
+            assert!(more.is_err(), "a stale owner got {:?}", ids(&more.unwrap_or_default()));
+            assert_eq!(first.depth().await.expect("depth"), 3);
+        });
+        awake.run(async {
+            let letters = second.dead_letters(&DeadLetterFilter::all()).await.expect("letters");
+            assert!(letters.is_empty());
+            second.ack(&tags(&taken)).await.expect("ack");
+            assert_eq!(second.depth().await.expect("depth"), 0);
+        });
+    });
+}
+
+#[test]
+fn the_order_of_a_key_survives_deaths_under_load() {
+    each_kind_of_server(|config| {
+        const EACH: usize = 60;
+        let publisher = Process::new(&config);
+        let out = publisher.event_q(LEASE);
+        let mut applied: BTreeMap<String, usize> = BTreeMap::new();
+        for round in 0..3 {
+            publisher.run(async {
+                for number in round * EACH / 3..(round + 1) * EACH / 3 {
+                    let items = (0..5).map(|key| event(&format!("key {key}"), number)).collect();
+                    out.publish(items).await.expect("publish");
+                }
+            });
+            let process = Process::new(&config);
+            let queue = process.event_q(LEASE);
+            process.run(async {
+                let mut left = 5 * EACH / 3;
+                while left > 0 {
+                    // It dies with a batch at hand, some of which it has done.
+                    for delivery in receive(&queue, 7).await {
+                        let key = delivery.payload.partition_key().to_owned();
+                        let id = delivery.payload.id().to_string();
+                        let number: usize =
+                            id.rsplit_once('/').expect("a number").1.parse().expect("one");
+                        let next = applied.entry(key.clone()).or_default();
+                        assert!(number <= *next, "{key}: {number} came before {next}");
+                        left -= usize::from(number == *next).min(left);
+                        *next = (*next).max(number + 1);
+                        if !number.is_multiple_of(3) || round == 2 {
+                            queue.ack(&[delivery.tag]).await.expect("ack");
+                        }
+                    }
+                }
+            });
+        }
+        assert!(applied.values().all(|next| *next == EACH), "{applied:?}");
+    });
+}
+
+#[test]
+fn scripts_may_be_flushed() {
+    let config = servers::own_namespace(servers::one());
+    let process = Process::new(&config);
+    let (events_q, messages_q) = (process.event_q(LONG), process.message_q());
+    for round in 0..3 {
+        let mut flush = redis::cmd("SCRIPT");
+        flush.arg(("FLUSH", "SYNC"));
+        let flush = Request::read(&Tag::new("any", "slot"), flush);
+        process.run(process.connection.ask::<redis::Value>(flush)).expect("flush");
+        process.run(async {
+            events_q.publish(events("erp", round..round + 1)).await.expect("publish");
+            let batch = take(&events_q, 1).await;
+            events_q.nack(&tags(&batch)).await.expect("nack");
+            let again = take(&events_q, 1).await;
+            assert_eq!(ids(&again), names("erp", round..round + 1));
+            events_q.ack(&tags(&again)).await.expect("ack");
+            send(&messages_q, "a", round..round + 1).await;
+            messages_q.ack(&tags(&draw(&messages_q, "a", 1).await)).await.expect("ack");
+        });
+    }
+}
+
+#[test]
+fn a_queue_with_other_partitions_is_refused() {
+    let process = Process::new(&servers::own_namespace(servers::one()));
+    let _queue = process.event_q(LONG);
+    let other = RedisEventQConfig::default().partitions(9);
+    let refused = process.run(RedisEventQ::open(process.connection.clone(), other));
+    let text = refused.expect_err("an error").to_string();
+    assert!(text.contains("has 8 partitions and is opened with 9"), "{text}");
+}
+
+#[test]
+fn an_unreadable_entry_is_put_away() {
+    let process = Process::new(&servers::own_namespace(servers::one()));
+    let (events_q, messages_q) = (process.event_q(LONG), process.message_q());
+    for partition in 0..8 {
+        process.ask(&format!("e{partition}"), "XADD", "s", &["*", "p", "{"]);
+    }
+    process.ask("m:a", "XADD", "s", &["*", "x", "y"]);
+    process.run(async {
+        events_q.publish(events("erp", 0..1)).await.expect("publish");
+        assert_eq!(ids(&take(&events_q, 1).await), names("erp", 0..1));
+        send(&messages_q, "a", 0..1).await;
+        assert_eq!(draw(&messages_q, "a", 1).await[0].payload, routed("a", 0));
+        assert_eq!(messages_q.depth(&"a".into()).await.expect("depth"), 1);
+    });
+    assert_eq!(process.ask("m:a", "XLEN", "d", &[]), redis::Value::Int(1));
+}
+
+#[test]
+fn entries_with_ids_of_the_past_are_found() {
+    let process = Process::new(&servers::own_namespace(servers::one()));
+    let queue = process.event_q(LEASE);
+    let home = process.run(async {
+        queue.publish(events("erp", 0..1)).await.expect("publish");
+        let batch = take(&queue, 1).await;
+        queue.ack(&tags(&batch)).await.expect("ack");
+        format!("e{}", batch[0].tag.0)
+    });
+    // A replica whose clock is behind has become the master, and has lost the last entries.
+    process.ask(&home, "XSETID", "s", &["0-1"]);
+    process.run(async {
+        let waiting = tokio::time::timeout(Duration::from_millis(50), receive(&queue, 1)).await;
+        assert!(waiting.is_err());
+    });
+    let text = serde_json::to_string(&event("erp", 1)).expect("JSON");
+    process.ask(&home, "XADD", "s", &["1-1", "p", &text]);
+    process.run(async { assert_eq!(ids(&take(&queue, 1).await), names("erp", 1..2)) });
+}
+
+#[test]
+fn what_a_dead_consumer_of_a_topic_had_goes_to_the_others() {
+    each_kind_of_server(|config| {
+        let (dying, heir) = (Process::new(&config), Process::new(&config));
+        let (first, second) = (dying.message_q(), heir.message_q());
+        heir.run(async {
+            let idle = tokio::time::timeout(Duration::from_millis(50), draw(&second, "a", 1)).await;
+            assert!(idle.is_err());
+        });
+        dying.run(async {
+            send(&first, "a", 0..4).await;
+            let batch = draw(&first, "a", 3).await;
+            first.ack(&tags(&batch[..1])).await.expect("ack");
+            first.nack(batch[1].tag, 3_600_000).await.expect("nack");
+        });
+        drop((first, dying));
+        let since = Instant::now();
+        heir.run(async {
+            let mut batch = draw(&second, "a", 3).await;
+            assert!(since.elapsed() < LEASE * 4, "too late: {:?}", since.elapsed());
+            batch.sort_by_key(|delivery| delivery.payload.message.id.clone());
+            let found: Vec<_> = batch.iter().map(|it| it.payload.clone()).collect();
+            assert_eq!(found, [routed("a", 1), routed("a", 2), routed("a", 3)]);
+            assert_eq!(attempts(&batch), [2, 2, 1]);
+            second.ack(&tags(&batch)).await.expect("ack");
+            assert_eq!(second.depth(&"a".into()).await.expect("depth"), 0);
+        });
+    });
+}
+
+#[test]
+fn who_leaves_a_topic_leaves_its_messages_at_once() {
+    let process = Process::new(&servers::own_namespace(servers::one()));
+    let (first, second) = (process.message_q(), process.message_q());
+    process.run(async {
+        send(&first, "a", 0..2).await;
+        let _held = draw(&first, "a", 2).await;
+        let (batch, ()) = futures::join!(draw(&second, "a", 2), async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            first.close().await;
+        });
+        assert_eq!(attempts(&batch), [2, 2]);
+    });
+}
+
+#[test]
+fn a_paused_consumer_of_a_topic_ends_nothing() {
+    let config = servers::own_namespace(servers::one());
+    let (paused, awake) = (Process::new(&config), Process::new(&config));
+    let (first, second) = (paused.message_q(), awake.message_q());
+    let held = paused.run(async {
+        send(&first, "a", 0..1).await;
+        draw(&first, "a", 1).await
+    });
+    let taken = awake.run(draw(&second, "a", 1));
+    paused.run(async {
+        first.dead_letter(held[0].tag, "stale").await.expect("no error");
+        first.nack(held[0].tag, 0).await.expect("no error");
+        let more = tokio::time::timeout(LEASE / 2, draw(&first, "a", 1)).await;
+        assert!(more.is_err(), "a stale consumer got a message");
+    });
+    awake.run(async {
+        let letters = second.dead_letters(&DeadLetterFilter::all()).await.expect("letters");
+        assert!(letters.is_empty());
+        second.ack(&tags(&taken)).await.expect("ack");
+        assert_eq!(second.depth(&"a".into()).await.expect("depth"), 0);
+    });
+}
+
+#[test]
+fn messages_of_a_lost_answer_come_again() {
+    let process = Process::new(&servers::own_namespace(servers::one()));
+    let queue = process.message_q();
+    process.run(async {
+        let idle = tokio::time::timeout(Duration::from_millis(50), draw(&queue, "a", 1)).await;
+        assert!(idle.is_err());
+    });
+    let text = serde_json::to_string(&routed("a", 0)).expect("JSON");
+    process.ask("m:a", "XADD", "s", &["*", "p", &text]);
+    // The server handed it out, and nobody heard of it.
+    let consumers = process.ask("m:a", "ZRANGE", "c", &["0", "-1"]);
+    let name: Vec<String> = redis::from_redis_value(consumers).expect("consumers");
+    let tag = Tag::new(&process.connection.config().namespace, "m:a");
+    let mut read = redis::cmd("XREADGROUP");
+    read.arg(("GROUP", "agents", &name[0], "STREAMS", tag.key("s"), ">"));
+    process.run(process.connection.ask::<redis::Value>(Request::read(&tag, read))).expect("read");
+    let batch = process.run(draw(&queue, "a", 1));
+    assert_eq!((batch[0].payload.clone(), batch[0].attempt), (routed("a", 0), 2));
+}
+
+#[test]
+fn room_counts_what_all_processes_publish() {
+    let config = servers::own_namespace(servers::one());
+    let process = Process::new(&config);
+    let limits = RedisEventQConfig::default().partitions(8).capacity(10);
+    let open = || process.run(RedisEventQ::open(process.connection.clone(), limits.clone()));
+    let (first, second) = (open().expect("a queue"), open().expect("a queue"));
+    process.run(async {
+        first.room().await.expect("room");
+        second.publish(events("erp", 0..10)).await.expect("publish");
+        // The depth that was read before is not gone by for longer than this.
+        tokio::time::sleep(limits.room_refresh).await;
+        let full = tokio::time::timeout(limits.room_refresh * 3, first.room()).await;
+        assert!(full.is_err(), "there was room");
+        let (room, ()) = futures::join!(first.room(), async {
+            let batch = take(&second, 10).await;
+            second.ack(&tags(&batch)).await.expect("ack");
+        });
+        room.expect("room");
+    });
+}
