@@ -326,9 +326,9 @@ impl AmqpConfig {
 }
 
 fn node(url: &str) -> Result<AMQPUri, AmqpError> {
-    let mut node: AMQPUri = url.parse().map_err(|reason: String| {
-        AmqpError::Url { url: without_password(url), reason }
-    })?;
+    let mut node: AMQPUri = url
+        .parse()
+        .map_err(|reason: String| AmqpError::Url { url: without_password(url), reason })?;
     node.query.heartbeat.get_or_insert(10);
     Ok(node)
 }

@@ -146,8 +146,7 @@ impl<T: Cargo> DeadLetters<T> {
             close(channel).await;
             return Ok(vec![]);
         }
-        let mut consuming =
-            Consuming::start(channel.clone(), self.queue.clone(), u16::MAX).await?;
+        let mut consuming = Consuming::start(channel.clone(), self.queue.clone(), u16::MAX).await?;
         let done = self.look_through(&channel, &mut consuming, count, filter, fate).await;
         let (letters, stay) = match done {
             Ok((letters, seen)) if fate == Fate::Kept => (Ok(letters), seen),
@@ -254,7 +253,8 @@ fn letter<T: Cargo>(delivery: &Delivery) -> Result<DeadLetter<T>, serde_json::Er
         words(keys.as_slice().first()?)
     });
     let reason = get(REASON).and_then(words);
-    let reason = reason.or_else(|| Some(format!("the broker says: {}", words(get("x-first-death-reason")?)?)));
+    let reason = reason
+        .or_else(|| Some(format!("the broker says: {}", words(get("x-first-death-reason")?)?)));
     let at = get(AT).and_then(integer);
     let at = at.or_else(|| integer(of_death("time")?)?.checked_mul(1_000)).unwrap_or(0);
     let attempts = get(ATTEMPTS).or_else(|| of_death("count")).and_then(integer);

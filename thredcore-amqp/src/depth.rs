@@ -48,9 +48,7 @@ impl Sounding {
         let channel = {
             let mut place = self.channel.lock().await;
             match place.take() {
-                Some(channel) if channel.status().connected() => {
-                    place.insert(channel).clone()
-                }
+                Some(channel) if channel.status().connected() => place.insert(channel).clone(),
                 _ => place.insert(self.link.channel().await?).clone(),
             }
         };

@@ -27,7 +27,7 @@ pub enum AmqpError {
         address: String,
         /// Why.
         #[source]
-        source: lapin::Error,
+        source: Box<lapin::Error>,
     },
     /// A node did not answer while connecting.
     #[error("RabbitMQ at {address} did not answer within {limit:?}; check that it runs")]
@@ -42,7 +42,7 @@ pub enum AmqpError {
     Lost {
         /// Why.
         #[source]
-        source: lapin::Error,
+        source: Box<lapin::Error>,
     },
     /// A message was not confirmed in time. It may or may not be in its queue.
     #[error("RabbitMQ did not confirm within {0:?}")]
@@ -85,7 +85,7 @@ pub enum AmqpError {
         remedy: &'static str,
         /// What the broker said.
         #[source]
-        source: lapin::Error,
+        source: Box<lapin::Error>,
     },
     /// The queues that exist were made for another number of partitions.
     #[error(
@@ -159,6 +159,6 @@ pub(crate) fn is_not_found(error: &lapin::Error) -> bool {
 
 impl From<lapin::Error> for AmqpError {
     fn from(source: lapin::Error) -> Self {
-        Self::Lost { source }
+        Self::Lost { source: Box::new(source) }
     }
 }

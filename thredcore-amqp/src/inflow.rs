@@ -79,7 +79,11 @@ pub(crate) enum Taken<T> {
     Batch(Vec<Delivery<T>>),
     /// The next item has come back more than once, and it is not known yet what its part in that
     /// was.
-    Suspect { tag: u64, generation: u64, id: String },
+    Suspect {
+        tag: u64,
+        generation: u64,
+        id: String,
+    },
     /// Nothing before then.
     Nothing(Option<Instant>),
 }
@@ -179,7 +183,10 @@ impl<T: Cargo> Inflow<T> {
     }
 
     /// Waits until something may have changed since `told` was enabled, or for a time.
-    pub(crate) async fn wait(told: Pin<&mut tokio::sync::futures::Notified<'_>>, until: Option<Instant>) {
+    pub(crate) async fn wait(
+        told: Pin<&mut tokio::sync::futures::Notified<'_>>,
+        until: Option<Instant>,
+    ) {
         match until {
             None => told.await,
             Some(until) => _ = select(told, pin!(sleep_until(until))).await,

@@ -17,10 +17,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::{
-    AmqpConfig, AmqpError,
-    config::address,
-};
+use crate::{AmqpConfig, AmqpError, config::address};
 
 /// One connection of a process. There are two: the broker stops reading from a connection that
 /// publishes while it is short of memory, and acknowledgements must not wait behind that.
@@ -48,13 +45,8 @@ struct State {
 
 impl Link {
     pub(crate) fn new(purpose: &'static str, config: Arc<AmqpConfig>) -> Self {
-        let state = State {
-            connection: None,
-            node: 0,
-            in_a_row: 0,
-            not_before: None,
-            last_failure: None,
-        };
+        let state =
+            State { connection: None, node: 0, in_a_row: 0, not_before: None, last_failure: None };
         Self {
             purpose,
             config,
@@ -161,7 +153,8 @@ impl Link {
         let tls = OwnedTLSConfig { identity: None, cert_chain: self.config.ca_certificate.clone() };
         let name = format!("thredcore, {}", self.purpose);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let failed = |source| AmqpError::Connect { address: address(node), source };
+        let failed =
+            |source| AmqpError::Connect { address: address(node), source: Box::new(source) };
         let runtime = default_runtime().map_err(failed)?;
         let connecting = Connection::connect_uri_with_config(uri, properties, tls, runtime);
         match timeout(limit, connecting).await {

@@ -229,7 +229,8 @@ impl AmqpMessageQ {
         let parcels = chosen.iter().map(|number| messages[*number].parcel(&self.wires.topology));
         let parcels = parcels.collect::<Result<Vec<_>, _>>()?;
         let published = self.wires.publisher.publish(&parcels).await;
-        let is_missing = |answer: &Result<(), AmqpError>| answer.as_ref().is_err_and(AmqpError::is_missing);
+        let is_missing =
+            |answer: &Result<(), AmqpError>| answer.as_ref().is_err_and(AmqpError::is_missing);
         if published.iter().any(is_missing) {
             self.wires.topology.forget().await;
         }
@@ -279,11 +280,7 @@ impl AmqpMessageQ {
         Ok((batch, next))
     }
 
-    async fn next(
-        &self,
-        topics: &[Topic],
-        max: usize,
-    ) -> Result<Vec<Delivery<Routed>>, AmqpError> {
+    async fn next(&self, topics: &[Topic], max: usize) -> Result<Vec<Delivery<Routed>>, AmqpError> {
         let states: Vec<_> =
             topics.iter().map(|topic| self.consumed(topic)).collect::<Result<_, _>>()?;
         if states.is_empty() {
@@ -319,9 +316,8 @@ impl MessageQ for AmqpMessageQ {
         };
         // What has no answer was not sent.
         let answers = answers.into_iter().map(|answer| {
-            let answer = answer.unwrap_or_else(|| {
-                Err(failure.clone().unwrap_or(AmqpError::NotTried))
-            });
+            let answer =
+                answer.unwrap_or_else(|| Err(failure.clone().unwrap_or(AmqpError::NotTried)));
             answer.map_err(|error| error.at("publish messages"))
         });
         answers.collect()

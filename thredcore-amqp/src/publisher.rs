@@ -105,7 +105,8 @@ impl Publisher {
         parcels: &[Parcel],
     ) -> Vec<Result<(), AmqpError>> {
         let options = BasicPublishOptions { mandatory: true, immediate: false };
-        let mut sent: Vec<Poll<lapin::Result<PublisherConfirm>>> = Vec::with_capacity(parcels.len());
+        let mut sent: Vec<Poll<lapin::Result<PublisherConfirm>>> =
+            Vec::with_capacity(parcels.len());
         let mut sending: Vec<Option<Sent<'_>>> = Vec::with_capacity(parcels.len());
         for (number, parcel) in parcels.iter().enumerate() {
             let mut send: Sent<'_> = Box::pin(channel.basic_publish(

@@ -386,7 +386,7 @@ fn explain(
 ) -> AmqpError {
     match source.kind() {
         lapin::ErrorKind::ProtocolError(error) if error.get_id() == code => {
-            AmqpError::Topology { what, name: name.to_string(), remedy, source }
+            AmqpError::Topology { what, name: name.to_string(), remedy, source: Box::new(source) }
         }
         _ => source.into(),
     }

@@ -37,14 +37,11 @@ impl Bed {
         queues
     }
 
-    fn fixture<P: ?Sized + 'static>(
+    fn fixture<P: ?Sized + Send + Sync + 'static>(
         self,
         port: Arc<P>,
         part: fn(AmqpQueues) -> Arc<P>,
-    ) -> Fixture<P>
-    where
-        P: Send + Sync,
-    {
+    ) -> Fixture<P> {
         let bed = Arc::new(self);
         let guard = bed.namespace.clone();
         let reopen = move |_| {

@@ -200,9 +200,7 @@ async fn a_deleted_queue_is_made_again() {
         channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
     }
     // Nothing is there to take it, until the adapter has looked.
-    let publish = async {
-        while queues.event_q.publish(vec![event(1)]).await.is_err() {}
-    };
+    let publish = async { while queues.event_q.publish(vec![event(1)]).await.is_err() {} };
     timeout(LIMIT, publish).await.expect("the queue is made again");
     assert_eq!(ids(&take(&*queues.event_q, 1).await), names(1..2));
     connection.close(200, "OK".into()).await.unwrap();
@@ -332,7 +330,11 @@ async fn another_number_of_partitions_is_refused() {
 async fn an_existing_topology_is_adopted_by_name() {
     let namespace = Namespace::new();
     let strange = || {
-        AmqpConfig::new(&namespace.url).unwrap().partitions(1).namespace("nobody's").declare(Declare::No)
+        AmqpConfig::new(&namespace.url)
+            .unwrap()
+            .partitions(1)
+            .namespace("nobody's")
+            .declare(Declare::No)
     };
     let error = AmqpQueues::connect(strange()).await.unwrap_err();
     assert!(error.to_string().contains("`nobody's.events` is missing"), "{error}");

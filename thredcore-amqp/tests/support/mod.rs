@@ -11,7 +11,7 @@ use lapin::{
 use thredcore_amqp::{AmqpConfig, AmqpQueues};
 use uuid::Uuid;
 
-/// Where the broker is.
+/// Where the broker is; several nodes are separated by commas.
 pub(crate) fn url() -> String {
     std::env::var("AMQP_URL").unwrap_or_else(|_| {
         panic!(
@@ -26,19 +26,27 @@ pub(crate) const PARTITIONS: u16 = 3;
 /// A namespace that nobody else uses; all in it is deleted when it is dropped.
 pub(crate) struct Namespace {
     pub(crate) name: String,
+    /// All nodes.
+    pub(crate) urls: String,
+    /// The first node.
     pub(crate) url: String,
     pub(crate) topics: Vec<&'static str>,
 }
 
 impl Namespace {
     pub(crate) fn new() -> Self {
+        Self::at(url())
+    }
+
+    pub(crate) fn at(urls: String) -> Self {
         let name = format!("test-{}", Uuid::now_v7());
         let topics = vec!["a", "b", "org.wt", "org.wt.a", "org.wt.a1"];
-        Self { name, url: url(), topics }
+        let url = urls.split(',').next().unwrap_or_default().to_owned();
+        Self { name, urls, url, topics }
     }
 
     pub(crate) fn config(&self) -> AmqpConfig {
-        let config = AmqpConfig::new(&self.url).expect("AMQP_URL");
+        let config = AmqpConfig::new(&self.urls).expect("AMQP_URL");
         config.namespace(&self.name).partitions(PARTITIONS)
     }
 
@@ -73,11 +81,17 @@ impl Namespace {
             queues.push(format!("{name}.tries.{partition}"));
         }
         for queue in queues {
-            channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("delete");
+            channel
+                .queue_delete(queue.into(), QueueDeleteOptions::default())
+                .await
+                .expect("delete");
         }
         for exchange in ["events", "messages", "dead"] {
             let options = ExchangeDeleteOptions::default();
-            channel.exchange_delete(format!("{name}.{exchange}").into(), options).await.expect("delete");
+            channel
+                .exchange_delete(format!("{name}.{exchange}").into(), options)
+                .await
+                .expect("delete");
         }
         connection.close(200, "OK".into()).await.expect("close");
     }
