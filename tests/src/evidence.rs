@@ -164,7 +164,8 @@ const MANY: usize = 1_000_000;
 
 async fn all_threds(ports: &Ports) -> Result<Vec<Arc<ThredState>>, PortError> {
     let status = vec![Status::Active, Status::Finished, Status::Terminated];
-    let mut query = ThredQuery { status, ..ThredQuery::default() };
+    // A backend may look through all threds for each page.
+    let mut query = ThredQuery { status, limit: MANY, ..ThredQuery::default() };
     let mut found = Vec::new();
     loop {
         let page = ports.storage.threds(&query).await?;

@@ -17,6 +17,8 @@ pub struct RedisServer {
     port: u16,
     options: Vec<String>,
     child: Child,
+    /// Whether we killed it.
+    killed: bool,
 }
 
 /// How long a server may take to start, with all its data.
@@ -39,7 +41,7 @@ impl RedisServer {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let child = spawn(dir.path().into(), port, &options);
-        let server = Self { dir, port, options, child };
+        let server = Self { dir, port, options, child, killed: false };
         server.answering().await;
         server
     }
@@ -56,6 +58,7 @@ impl RedisServer {
 
     /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
+        self.killed = true;
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -67,6 +70,7 @@ impl RedisServer {
     pub async fn restart(&mut self) {
         self.kill();
         self.child = spawn(self.dir.path().into(), self.port, &self.options);
+        self.killed = false;
         self.answering().await;
     }
 
@@ -111,7 +115,14 @@ impl RedisServer {
 }
 
 impl Drop for RedisServer {
+    /// A server that ended by itself, or by somebody else's hand, explains a run that failed.
     fn drop(&mut self) {
+        if let (Ok(Some(status)), false) = (self.child.try_wait(), self.killed) {
+            let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            let lines: Vec<_> = log.lines().rev().take(20).collect();
+            eprintln!("redis-server on port {} had ended: {status}; its log:", self.port);
+            lines.iter().rev().for_each(|line| eprintln!("  {line}"));
+        }
         self.kill();
     }
 }
