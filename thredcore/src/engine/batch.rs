@@ -61,12 +61,6 @@ pub(super) struct Task {
     pub(super) conflicts: u32,
 }
 
-impl Task {
-    fn thred_id(&self) -> Option<&ThredId> {
-        self.what.thred_id()
-    }
-}
-
 /// What is to be done.
 #[derive(Clone)]
 pub(super) enum What {
@@ -154,20 +148,18 @@ impl Batch {
 
     /// The next tasks that can be done together: the first of each thred, in order.
     pub(super) fn next_round(&mut self) -> Option<Vec<Task>> {
-        if self.tasks.is_empty() {
-            return None;
+        let first = self.tasks.front()?.what.thred_id();
+        // A hot thred: its tasks stay where they are.
+        if first.is_some() && self.tasks.iter().all(|task| task.what.thred_id() == first) {
+            return self.tasks.pop_front().map(|task| vec![task]);
         }
         if self.tasks.iter().all(|task| task.what.thred_id().is_none()) {
             return Some(self.tasks.drain(..).collect());
         }
         let mut busy: HashSet<_, FastHash> = HashSet::default();
-        let (mut round, mut later) = (Vec::<Task>::new(), VecDeque::new());
+        let (mut round, mut later) = (Vec::new(), VecDeque::new());
         for task in self.tasks.drain(..) {
             match task.what.thred_id() {
-                // Much for one thred often comes together.
-                Some(id) if round.last().and_then(Task::thred_id) == Some(id) => {
-                    later.push_back(task);
-                }
                 Some(id) if !busy.insert(id.clone()) => later.push_back(task),
                 _ => round.push(task),
             }
