@@ -80,6 +80,20 @@ impl AmqpQueues {
         Ok(depths)
     }
 
+    /// Deletes the exchanges and queues, with all that is in them, and closes. Of the messages'
+    /// queues those whose topics this process has published to or received from. For tests and
+    /// benchmarks.
+    ///
+    /// # Errors
+    /// Some may be left.
+    pub async fn remove(&self) -> Result<(), AmqpError> {
+        self.event_q.close();
+        self.message_q.close();
+        self.wires.topology.remove().await?;
+        self.close().await;
+        Ok(())
+    }
+
     /// Gives back all that is not acknowledged, and closes the connections. Later calls fail as
     /// [closed](thredcore::port::PortErrorKind::Closed).
     pub async fn close(&self) {

@@ -8,7 +8,10 @@ use std::{
 use futures::future::try_join_all;
 use lapin::{
     Channel, ExchangeKind,
-    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{
+        ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
+    },
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 use thredlib::Topic;
@@ -202,6 +205,27 @@ impl Topology {
         if events || messages || !topics.is_empty() {
             self.forgotten.send_modify(|times| *times += 1);
         }
+    }
+
+    /// Deletes everything that has a name.
+    pub(crate) async fn remove(&self) -> Result<(), AmqpError> {
+        let mut queues = vec![self.engines_queue()?, self.dead_events()?, self.dead_messages()?];
+        for partition in 0..self.config.partitions {
+            queues.push(self.event_queue(partition)?);
+            queues.push(self.tries_queue(partition)?);
+        }
+        for topic in &std::mem::take(&mut *self.known()) {
+            queues.push(self.message_queue(topic)?);
+        }
+        let channel = self.link.channel().await?;
+        for queue in queues {
+            channel.queue_delete(queue, QueueDeleteOptions::default()).await?;
+        }
+        for exchange in [self.event_exchange()?, self.message_exchange()?, self.dead_exchange()?] {
+            channel.exchange_delete(exchange, ExchangeDeleteOptions::default()).await?;
+        }
+        close(channel).await;
+        Ok(())
     }
 
     /// Tells when all was forgotten.

@@ -18,8 +18,10 @@ use std::time::Duration;
 pub struct MongoConfig {
     /// The servers, with user, password and TLS as the driver's URLs have them.
     pub url: String,
-    /// The database; without one the URL's, and without that `thredcore`.
+    /// The database; without one the URL's.
     pub database: Option<String>,
+    /// The database when neither this nor the URL names one: `thredcore`.
+    pub default_database: String,
     /// What the names of all collections start with: nothing.
     pub prefix: String,
     /// Most connections to each server: 32.
@@ -52,6 +54,7 @@ impl MongoConfig {
         Self {
             url: url.into(),
             database: None,
+            default_database: "thredcore".to_owned(),
             prefix: String::new(),
             pool: 32,
             time_limit: Duration::from_secs(10),
@@ -70,6 +73,13 @@ impl MongoConfig {
     #[must_use]
     pub fn database(mut self, name: impl Into<String>) -> Self {
         self.database = Some(name.into());
+        self
+    }
+
+    /// Sets the database that is used if nothing else names one.
+    #[must_use]
+    pub fn default_database(mut self, name: impl Into<String>) -> Self {
+        self.default_database = name.into();
         self
     }
 

@@ -47,7 +47,7 @@ impl Mongo {
             Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
         let named = config.database.clone().or_else(|| options.default_database.clone());
         let client = Client::with_options(options).map_err(url_error)?;
-        let database = client.database(named.as_deref().unwrap_or("thredcore"));
+        let database = client.database(named.as_ref().unwrap_or(&config.default_database));
         let hello = database.run_command(doc! { "hello": 1 }).await.map_err(|error| {
             MongoError::Unreachable { hosts: hosts.clone(), source: Box::new(error) }
         })?;

@@ -13,7 +13,7 @@ use futures::{
 };
 use mongodb::bson::{Document, doc};
 use serde::{Deserialize, Serialize};
-use thredcore::port::{AddressResolver, Directory, PortError, PortErrorKind};
+use thredcore::port::{AddressResolver, Directory, PortError};
 use thredlib::ParticipantId;
 use tokio::time::sleep;
 use tracing::{debug, warn};
@@ -56,25 +56,39 @@ impl User {
     }
 }
 
-/// A [`Directory`] of the users that MongoDB holds, in the collection `users`: documents with `_id`,
-/// `groups` and `roles`, whoever wrote them.
+/// What another resolver knows, with the users that MongoDB holds: in the collection `users`,
+/// documents with `_id`, `groups` and `roles`, whoever wrote them.
 ///
 /// It answers from memory. A change in the collection is seen through a change stream, mostly within
 /// milliseconds; after a lost connection everything is read anew.
-#[derive(Debug)]
 pub struct MongoDirectory {
     mongo: Mongo,
+    base: Arc<dyn AddressResolver>,
     known: Arc<Known>,
+    /// What both gave last.
+    merged: Mutex<Option<Merged>>,
 }
 
-/// What is known now.
+impl std::fmt::Debug for MongoDirectory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MongoDirectory").field("mongo", &self.mongo).finish_non_exhaustive()
+    }
+}
+
+/// The users that are known now.
 #[derive(Debug)]
 struct Known {
-    base: Directory,
-    now: Mutex<Option<Arc<Directory>>>,
+    now: Mutex<Arc<Vec<User>>>,
     /// One reader at a time, or the one that read first could write last.
     reading: tokio::sync::Mutex<()>,
     changed: tokio::sync::watch::Sender<u64>,
+}
+
+/// A directory, and what it was made of.
+struct Merged {
+    base: Arc<Directory>,
+    users: Arc<Vec<User>>,
+    directory: Arc<Directory>,
 }
 
 impl MongoDirectory {
@@ -86,17 +100,16 @@ impl MongoDirectory {
     ///
     /// # Errors
     /// When the users cannot be read.
-    pub async fn open(mongo: &Mongo, base: Directory) -> Result<Self, MongoError> {
+    pub async fn open(mongo: &Mongo, base: Arc<dyn AddressResolver>) -> Result<Self, MongoError> {
         let changed = tokio::sync::watch::Sender::new(0);
         let known = Arc::new(Known {
-            base,
             now: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
             changed,
         });
         known.read(mongo).await.map_err(|error| mongo.prepare_error(error))?;
         tokio::spawn(watch(mongo.clone(), Arc::downgrade(&known)));
-        Ok(Self { mongo: mongo.clone(), known })
+        Ok(Self { mongo: mongo.clone(), base, known, merged: Mutex::default() })
     }
 
     /// Adds a user, or replaces what is stored about it. This directory knows it at once.
@@ -121,12 +134,20 @@ impl MongoDirectory {
         self.known.read(&self.mongo).await
     }
 
-    /// Waits until something holds, and gives the directory for which it does.
-    pub async fn until(&self, mut holds: impl FnMut(&Directory) -> bool) -> Arc<Directory> {
+    /// Waits until something holds, and gives the directory for which it does. It looks when the
+    /// users change, not when the other resolver has news.
+    ///
+    /// # Errors
+    /// When the other resolver does not answer.
+    pub async fn until(
+        &self,
+        mut holds: impl FnMut(&Directory) -> bool,
+    ) -> Result<Arc<Directory>, PortError> {
         let mut changed = self.known.changed.subscribe();
         loop {
-            if let Some(now) = self.known.now().filter(|now| holds(now)) {
-                return now;
+            let now = self.directory().await?;
+            if holds(&now) {
+                return Ok(now);
             }
             // It ends with an error only if the sender is gone, and that is held here.
             let _ = changed.changed().await;
@@ -134,8 +155,43 @@ impl MongoDirectory {
     }
 }
 
+#[async_trait]
+impl AddressResolver for MongoDirectory {
+    async fn directory(&self) -> Result<Arc<Directory>, PortError> {
+        let (base, users) = (self.base.directory().await?, self.known.now());
+        let mut merged = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(merged) = &*merged
+            && Arc::ptr_eq(&merged.base, &base)
+            && Arc::ptr_eq(&merged.users, &users)
+        {
+            return Ok(merged.directory.clone());
+        }
+        let directory = Arc::new(with_users(&base, &users));
+        *merged = Some(Merged { base, users, directory: directory.clone() });
+        Ok(directory)
+    }
+}
+
+fn with_users(base: &Directory, users: &[User]) -> Directory {
+    let mut directory = base.clone();
+    let all_online = base.everyone().is_empty();
+    for user in users {
+        let id = ParticipantId::from(user.id.as_str());
+        for group in &user.groups {
+            directory.add_group(&**group, [id.clone()]);
+        }
+        for role in &user.roles {
+            directory.add_role(&**role, [id.clone()]);
+        }
+        if all_online {
+            directory.add_session(id, Directory::DEFAULT_NODE);
+        }
+    }
+    directory
+}
+
 impl Known {
-    fn now(&self) -> Option<Arc<Directory>> {
+    fn now(&self) -> Arc<Vec<User>> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -143,22 +199,8 @@ impl Known {
         let _one_at_a_time = self.reading.lock().await;
         let users = mongo.collection::<User>(USERS);
         let find = users.find(doc! {}).sort(doc! { "_id": 1 }).batch_size(1_000);
-        let users = mongo.all("read users", find).await?;
-        let mut directory = self.base.clone();
-        let all_online = self.base.everyone().is_empty();
-        for user in users {
-            let id = ParticipantId::from(user.id.as_str());
-            for group in user.groups {
-                directory.add_group(group, [id.clone()]);
-            }
-            for role in user.roles {
-                directory.add_role(role, [id.clone()]);
-            }
-            if all_online {
-                directory.add_session(id, Directory::DEFAULT_NODE);
-            }
-        }
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(directory));
+        let users = Arc::new(mongo.all("read users", find).await?);
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = users;
         self.changed.send_modify(|count| *count += 1);
         Ok(())
     }
@@ -193,15 +235,5 @@ async fn follow(mongo: &Mongo, known: &Weak<Known>) -> mongodb::error::Result<()
         if changes.next().await.transpose()?.is_none() {
             return Ok(());
         }
-    }
-}
-
-#[async_trait]
-impl AddressResolver for MongoDirectory {
-    async fn directory(&self) -> Result<Arc<Directory>, PortError> {
-        self.known.now().ok_or_else(|| {
-            let cause = "no users have been read yet";
-            PortError::new("look up users", PortErrorKind::Unavailable, cause)
-        })
     }
 }

@@ -7,17 +7,17 @@
 //! | [`MongoArchive`] | event records, thred logs and ended threds, for ever |
 //! | [`Archived`] | any other storage with its past in the archive |
 //! | [`MongoPersistence`] | the tasks of the pattern language, on records |
-//! | [`MongoDirectory`] | users with groups and roles |
+//! | [`MongoDirectory`] | users with groups and roles, beside what another directory knows |
 //!
 //! ```no_run
 //! use std::sync::Arc;
-//! use thredcore::{Engine, port::Directory};
+//! use thredcore::{Engine, port::FixedDirectory};
 //! use thredcore_mongo::{Mongo, MongoConfig, MongoDirectory, MongoStorage};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let mongo = Mongo::connect(MongoConfig::new("mongodb://127.0.0.1:27017/?replicaSet=rs0")).await?;
 //! let storage = MongoStorage::open(&mongo).await?;
-//! let directory = MongoDirectory::open(&mongo, Directory::new()).await?;
+//! let directory = MongoDirectory::open(&mongo, Arc::new(FixedDirectory::default())).await?;
 //! let engine = Engine::builder().storage(Arc::new(storage)).resolver(Arc::new(directory));
 //! let running = engine.build().await?.start();
 //! # Ok(())

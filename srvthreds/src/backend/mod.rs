@@ -1,6 +1,7 @@
 //! What threds and queues are kept in.
 
 mod place;
+mod servers;
 
 use std::sync::Arc;
 
@@ -10,15 +11,17 @@ use thredcore::{
         MemoryBackends, MemoryEventQ, MemoryEventQConfig, MemoryMessageQ, MemoryMessageQConfig,
         Tally,
     },
-    port::{Delivery, EventQ, MessageQ, PortError, Routed, Storage, ThredQuery},
+    persistence::Persistence,
+    port::{AddressResolver, Delivery, EventQ, MessageQ, PortError, Routed, Storage, ThredQuery},
 };
 use thredcore_redb::RedbBackends;
-use thredcore_redis::{RedisDirectory, RedisEventQ, RedisMessageQ, RedisStorage};
+use thredcore_redis::RedisDirectory;
 use thredlib::Topic;
 
 use crate::query::Direct;
 
-pub(crate) use place::{OpenError, Place, RedisPlace};
+pub(crate) use place::{OpenError, Place};
+pub(crate) use servers::{Queues, Servers, ServersPlace, Threds};
 
 /// A store with its queues, open.
 #[derive(Clone)]
@@ -30,15 +33,16 @@ pub(crate) struct Backends {
 enum Kind {
     Memory(MemoryBackends),
     Embedded(RedbBackends),
-    Redis(RedisBackends),
+    Shared(Shared),
 }
 
+/// On servers.
 #[derive(Clone)]
-struct RedisBackends {
-    storage: RedisStorage,
-    event_q: Arc<RedisEventQ>,
-    message_q: Arc<RedisMessageQ>,
-    directory: Arc<RedisDirectory>,
+struct Shared {
+    servers: Servers,
+    threds: Threds,
+    queues: Queues,
+    directory: Option<Arc<RedisDirectory>>,
 }
 
 impl Backends {
@@ -60,7 +64,7 @@ impl Backends {
         match &self.kind {
             Kind::Memory(it) => it.storage.clone(),
             Kind::Embedded(it) => it.storage.clone(),
-            Kind::Redis(it) => Arc::new(it.storage.clone()),
+            Kind::Shared(it) => it.threds.storage(),
         }
     }
 
@@ -69,7 +73,7 @@ impl Backends {
         match &self.kind {
             Kind::Memory(it) => it.event_q.clone(),
             Kind::Embedded(it) => it.event_q.clone(),
-            Kind::Redis(it) => it.event_q.clone(),
+            Kind::Shared(it) => it.queues.event_q(),
         }
     }
 
@@ -78,15 +82,34 @@ impl Backends {
         match &self.kind {
             Kind::Memory(it) => it.message_q.clone(),
             Kind::Embedded(it) => it.message_q.clone(),
-            Kind::Redis(it) => it.message_q.clone(),
+            Kind::Shared(it) => it.queues.message_q(),
         }
     }
 
     /// Who there is, if the store knows it.
     pub(crate) fn directory(&self) -> Option<Arc<RedisDirectory>> {
         match &self.kind {
-            Kind::Redis(it) => Some(it.directory.clone()),
+            Kind::Shared(it) => it.directory.clone(),
             _ => None,
+        }
+    }
+
+    /// A directory with the users that the store knows.
+    pub(crate) async fn with_users(
+        &self,
+        base: Arc<dyn AddressResolver>,
+    ) -> Result<Arc<dyn AddressResolver>, OpenError> {
+        match &self.kind {
+            Kind::Shared(it) => it.servers.with_users(base).await,
+            _ => Ok(base),
+        }
+    }
+
+    /// Where the persistence agent keeps its records, if the store has a place for them.
+    pub(crate) async fn records(&self) -> Result<Option<Arc<dyn Persistence>>, OpenError> {
+        match &self.kind {
+            Kind::Shared(it) => it.servers.records().await,
+            _ => Ok(None),
         }
     }
 
@@ -102,7 +125,7 @@ impl Backends {
 
     /// Whether other processes work on it at the same time.
     pub(crate) fn is_shared(&self) -> bool {
-        matches!(self.kind, Kind::Redis(_))
+        matches!(self.kind, Kind::Shared(_))
     }
 
     /// Messages for a process that prints them: of all topics, in the order of publishing, if it is
@@ -115,15 +138,17 @@ impl Backends {
         match &self.kind {
             Kind::Memory(it) => it.message_q.receive_any(max).await,
             Kind::Embedded(it) => it.message_q.receive_any(max).await,
-            Kind::Redis(_) if topics.is_empty() => std::future::pending().await,
-            Kind::Redis(it) => it.message_q.receive(topics, max).await,
+            Kind::Shared(_) if topics.is_empty() => std::future::pending().await,
+            Kind::Shared(it) => it.queues.message_q().receive(topics, max).await,
         }
     }
 
     /// Reads patterns again when another process has changed them, until it is dropped.
     pub(crate) async fn follow_patterns(&self, engine: &Engine) {
-        let Kind::Redis(it) = &self.kind else { return };
-        let mut changes = it.storage.pattern_changes();
+        let Kind::Shared(it) = &self.kind else { return };
+        // Without Redis the engine's own look, every second, has to do.
+        let Some(redis) = it.threds.redis() else { return };
+        let mut changes = redis.pattern_changes();
         loop {
             changes.next().await;
             // What fails here is done again by the engine's own look, every second.
@@ -138,7 +163,7 @@ impl Backends {
         match &self.kind {
             Kind::Memory(it) => Some(it.storage.tally()),
             Kind::Embedded(it) => Some(it.storage.tally()),
-            Kind::Redis(_) => None,
+            Kind::Shared(_) => None,
         }
     }
 
@@ -151,7 +176,7 @@ impl Backends {
             Kind::Embedded(it) => {
                 it.event_q.dropped_dead_letters() + it.message_q.dropped_dead_letters()
             }
-            Kind::Redis(_) => 0,
+            Kind::Shared(_) => 0,
         }
     }
 
@@ -171,9 +196,9 @@ impl Backends {
         match &self.kind {
             Kind::Memory(_) => {}
             Kind::Embedded(it) => it.close().await,
-            Kind::Redis(it) => {
-                it.event_q.close().await;
-                it.message_q.close().await;
+            Kind::Shared(it) => {
+                it.queues.close().await;
+                it.threds.close().await;
             }
         }
     }

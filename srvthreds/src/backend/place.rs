@@ -1,18 +1,13 @@
 //! Where threds and queues are kept, and how that is opened.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use thredcore_redb::{RedbBackends, RedbError};
-use thredcore_redis::{
-    Connection, RedisConfig, RedisDirectory, RedisEventQ, RedisEventQConfig, RedisMessageQ,
-    RedisMessageQConfig, RedisStorage,
-};
 
-use super::{Backends, Kind, RedisBackends};
+use super::{
+    Backends, Kind, Shared,
+    servers::{Servers, ServersPlace},
+};
 use crate::query::Unanswered;
 
 /// Where threds and queues are kept.
@@ -22,17 +17,8 @@ pub(crate) enum Place {
     Memory,
     /// In files of one directory, owned by one process.
     Directory(PathBuf),
-    /// On Redis, shared with others.
-    Redis(RedisPlace),
-}
-
-/// Which part of which servers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RedisPlace {
-    pub(crate) url: String,
-    pub(crate) namespace: String,
-    /// How many replicas must have a write before it counts; 0 for none.
-    pub(crate) replicas: usize,
+    /// On servers, shared with others.
+    Servers(ServersPlace),
 }
 
 /// A store that cannot be opened: place, reason and remedy.
@@ -45,8 +31,13 @@ pub(crate) struct OpenError {
 }
 
 impl OpenError {
-    fn because(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self { text: Unanswered::because(error).0, in_use: false }
+    /// An error with its causes.
+    pub(super) fn of(error: impl std::error::Error + 'static) -> Self {
+        Self { text: Unanswered::because(&error).0, in_use: false }
+    }
+
+    pub(super) fn because_of(text: &str) -> Self {
+        Self { text: text.to_owned(), in_use: false }
     }
 }
 
@@ -54,7 +45,7 @@ impl Place {
     /// Whether a directory holds a store; of the others that is not known before they are opened.
     pub(crate) fn exists(&self) -> bool {
         match self {
-            Self::Memory | Self::Redis(_) => true,
+            Self::Memory | Self::Servers(_) => true,
             Self::Directory(directory) => directory.join("threds.redb").exists(),
         }
     }
@@ -72,10 +63,8 @@ impl Place {
         let kind = match self {
             Self::Memory => return Ok(Backends::memory()),
             Self::Directory(directory) => Kind::Embedded(open_directory(directory).await?),
-            Self::Redis(place) => {
-                let opened = open_redis(place).await;
-                Kind::Redis(opened.map_err(|error| OpenError::because(&error))?)
-            }
+            // In a box: the drivers' futures are large.
+            Self::Servers(place) => Kind::Shared(Box::pin(open_servers(place)).await?),
         };
         Ok(Backends { kind })
     }
@@ -86,37 +75,24 @@ impl std::fmt::Display for Place {
         match self {
             Self::Memory => f.write_str("memory"),
             Self::Directory(directory) => write!(f, "{}", directory.display()),
-            // The URL may hold a password.
-            Self::Redis(place) => write!(f, "redis, namespace {}", place.namespace),
+            Self::Servers(place) => place.fmt(f),
         }
     }
+}
+
+async fn open_servers(place: &ServersPlace) -> Result<Shared, OpenError> {
+    let servers = Servers::connect(place).await?;
+    let (threds, queues) = (servers.threds().await?, servers.queues().await?);
+    let directory = servers.directory();
+    Ok(Shared { servers, threds, queues, directory })
 }
 
 async fn open_directory(directory: &Path) -> Result<RedbBackends, OpenError> {
     let directory = directory.to_owned();
     // After a crash the file is repaired, which takes its time.
     let opened = tokio::task::spawn_blocking(move || RedbBackends::open(directory)).await;
-    match opened {
-        Ok(opened) => opened.map_err(|error| OpenError {
-            in_use: matches!(error, RedbError::InUse { .. }),
-            ..OpenError::because(&error)
-        }),
-        Err(panic) => Err(OpenError::because(&panic)),
-    }
-}
-
-async fn open_redis(place: &RedisPlace) -> Result<RedisBackends, thredcore_redis::Error> {
-    const REPLICAS_LIMIT: Duration = Duration::from_secs(1);
-    let mut config = RedisConfig::new(&*place.url).namespace(&*place.namespace);
-    if place.replicas > 0 {
-        config = config.wait(place.replicas, REPLICAS_LIMIT);
-    }
-    let connection = Connection::open(config).await?;
-    let events = RedisEventQConfig::default();
-    Ok(RedisBackends {
-        storage: RedisStorage::on(connection.clone()).await?,
-        event_q: Arc::new(RedisEventQ::open(connection.clone(), events).await?),
-        message_q: Arc::new(RedisMessageQ::new(connection.clone(), RedisMessageQConfig::default())),
-        directory: Arc::new(RedisDirectory::new(connection)),
+    opened.map_err(OpenError::of)?.map_err(|error| {
+        let in_use = matches!(error, RedbError::InUse { .. });
+        OpenError { in_use, ..OpenError::of(error) }
     })
 }

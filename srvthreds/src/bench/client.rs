@@ -50,6 +50,7 @@ pub(super) struct Client {
     topics: Arc<[Topic]>,
     /// Batches that may be handed over at one time.
     depth: usize,
+    storage: Arc<Observed>,
     tell: Tell,
     runs: Arc<AtomicUsize>,
 }
@@ -91,10 +92,10 @@ impl Track {
 }
 
 impl Client {
-    /// Sends to an engine, and takes what goes out by its queue.
-    pub(super) fn new(engine: Engine, depth: usize, tell: Tell) -> Self {
+    /// Sends to an engine on a storage, and takes what goes out by its queue.
+    pub(super) fn new(engine: Engine, depth: usize, storage: Arc<Observed>, tell: Tell) -> Self {
         let topics = [Topic::from(Directory::DEFAULT_NODE)].into();
-        Self { engine, topics, depth, tell, runs: Arc::default() }
+        Self { engine, topics, depth, storage, tell, runs: Arc::default() }
     }
 
     /// Does a workload, at a rate (events each second) or as fast as it goes.
@@ -257,7 +258,8 @@ impl Client {
     }
 
     /// Arms timers and waits until all have fired.
-    pub(super) async fn timers(&self, timers: usize, storage: &Observed) -> Result<Run, Failure> {
+    pub(super) async fn timers(&self, timers: usize) -> Result<Run, Failure> {
+        let storage = &self.storage;
         let since = Instant::now();
         let ended = storage.ended();
         let tell = |n| {
@@ -335,6 +337,9 @@ impl Client {
                 let n = message.event.view_named("n").and_then(View::as_u64);
                 let n = n.and_then(|n| usize::try_from(n).ok()).ok_or("a message has no number")?;
                 came += 1;
+                if let Some(thred) = &message.event.thred_id {
+                    self.storage.stages.received(thred);
+                }
                 if let Some(failure) = take(n, &message.event) {
                     return Err(failure.into());
                 }

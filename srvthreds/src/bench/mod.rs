@@ -3,16 +3,21 @@
 //! Client and engine run in one process. Events enter as JSON bytes and messages leave as JSON
 //! bytes, both of which count.
 
+mod alone;
 mod backend;
 mod bare;
 mod client;
 mod observe;
 mod report;
 mod send;
+mod stages;
 mod usage;
 mod workload;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use thredcore::Engine;
 
@@ -20,6 +25,7 @@ pub(crate) use backend::{Queue, Sites, Store};
 pub(crate) use report::Report;
 pub(crate) use workload::Workload;
 
+use alone::Alone;
 use backend::Backend;
 use bare::Bare;
 use client::{Client, Run};
@@ -39,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) open: usize,
     /// Engines that share the work.
     pub(crate) engines: usize,
+    /// Events each second; `None`: as fast as it goes.
+    pub(crate) rate: Option<f64>,
     /// What it runs on.
     pub(crate) sites: Sites,
 }
@@ -64,7 +72,8 @@ pub(crate) async fn measure(
         engines.push(builder.build().await?);
     }
     let running: Vec<_> = engines.iter().map(Engine::start).collect();
-    let client = Client::new(engines[0].clone(), backend.depth, Arc::new(progress));
+    let client =
+        Client::new(engines[0].clone(), backend.depth, storage.clone(), Arc::new(progress));
 
     let bare = Bare::measure();
     let before = Usage::now();
@@ -81,20 +90,32 @@ pub(crate) async fn measure(
 
     let ended_before = storage.ended();
     let start = Usage::now();
-    let run = match plan.workload {
-        Workload::W6 => client.timers(plan.open, &storage).await?,
-        workload => client.run(workload, plan.events, None).await?,
+    if plan.rate.is_some() {
+        storage.stages.watch();
+    }
+    let since = Instant::now();
+    let mut run = match plan.workload {
+        Workload::W6 => client.timers(plan.open).await?,
+        workload => client.run(workload, plan.events, plan.rate).await?,
     };
+    if plan.rate.is_some() {
+        report.stages = storage.stages.means();
+    } else {
+        backend.settle().await;
+        run.seconds = since.elapsed().as_secs_f64();
+    }
     let cpu = Usage::now().cpu_seconds - start.cpu_seconds;
     check(&plan, &run, storage.ended() - ended_before)?;
     report.measured(&run, cpu);
     report.conflicts = storage.conflicts();
 
     // Latency is told at half of the rate: at the full one it is the length of the queue.
-    if plan.workload != Workload::W6 {
+    if plan.workload != Workload::W6 && plan.rate.is_none() {
         let rate = report.events_per_second / 2.0;
         let events = plan.events.min((rate * 3.0) as usize).max(3);
+        storage.stages.watch();
         let paced = client.run(plan.workload, events, Some(rate)).await?;
+        report.stages = storage.stages.means();
         report.latency = paced.latency;
     }
     let live = client.live_threds().await?;
@@ -106,7 +127,7 @@ pub(crate) async fn measure(
     for running in running {
         running.shutdown().await;
     }
-    report.bare_commits = bare::commits(storage.inner(), &storage.samples()).await?;
+    report.alone = Alone::measure(&backend, &backend.ports[0], &storage.samples()).await?;
     drop((client, engines, storage));
     backend.close().await?;
     Ok(report)

@@ -1,8 +1,11 @@
 //! A storage that is watched: it counts ended threds and how late timers fire.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -16,7 +19,7 @@ use thredcore::{
 };
 use thredlib::{Event, MessageId, PatternId, ThredId};
 
-use super::workload::timer_interval;
+use super::{stages::Stages, workload::timer_interval};
 
 /// Passes everything on to another storage.
 pub(super) struct Observed {
@@ -28,6 +31,7 @@ pub(super) struct Observed {
     samples: Mutex<Vec<Arc<Commit>>>,
     /// Milliseconds after the due time, of each timer that fired.
     lateness: Mutex<Vec<i64>>,
+    pub(super) stages: Stages,
 }
 
 impl Observed {
@@ -42,6 +46,7 @@ impl Observed {
             conflicts: AtomicUsize::new(0),
             samples: Mutex::default(),
             lateness: Mutex::default(),
+            stages: Stages::default(),
         }
     }
 
@@ -71,7 +76,12 @@ impl Observed {
         std::mem::take(&mut self.lateness.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn observe(&self, commits: &[Arc<Commit>], answers: &[Result<Committed, PortError>]) {
+    fn observe(
+        &self,
+        commits: &[Arc<Commit>],
+        answers: &[Result<Committed, PortError>],
+        since: Instant,
+    ) {
         let conflicts = answers.iter().filter(|it| matches!(it, Ok(Committed::Conflict))).count();
         self.conflicts.fetch_add(conflicts, Ordering::Relaxed);
         if self.commits.fetch_add(commits.len(), Ordering::Relaxed) < Self::SAMPLES {
@@ -83,6 +93,7 @@ impl Observed {
         let mut ended = 0;
         let mut lateness = Vec::new();
         for (commit, _) in applied {
+            self.stages.committed(&commit.state.id, since);
             ended += usize::from(commit.state.status == Status::Terminated);
             if commit.log.first().is_some_and(|record| record.log_type == LogType::Expired) {
                 let pattern = commit.state.pattern.id.as_str();
@@ -105,12 +116,14 @@ impl ThredStore for Observed {
     }
 
     async fn load(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, PortError> {
+        self.stages.loading(ids);
         self.inner.load(ids).await
     }
 
     async fn commit(&self, commits: &[Arc<Commit>]) -> Vec<Result<Committed, PortError>> {
+        let since = Instant::now();
         let answers = self.inner.commit(commits).await;
-        self.observe(commits, &answers);
+        self.observe(commits, &answers, since);
         answers
     }
 

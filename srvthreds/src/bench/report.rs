@@ -2,14 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{Plan, bare::Bare, client::Run};
+use super::{Plan, alone::Alone, bare::Bare, client::Run, stages::StageMeans};
 
-/// Microseconds, at ranks.
+/// Microseconds, at ranks and on average.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Latency {
     pub(crate) p50: u64,
     pub(crate) p99: u64,
     pub(crate) max: u64,
+    pub(crate) mean: f64,
 }
 
 impl Latency {
@@ -20,7 +21,8 @@ impl Latency {
             let last = micros.len().saturating_sub(1);
             micros.get((last as f64 * share) as usize).copied().unwrap_or(0)
         };
-        Self { p50: at(0.5), p99: at(0.99), max: at(1.0) }
+        let mean = micros.iter().sum::<u64>() as f64 / micros.len().max(1) as f64;
+        Self { p50: at(0.5), p99: at(0.99), max: at(1.0), mean }
     }
 }
 
@@ -39,8 +41,9 @@ pub(crate) struct Report {
     pub(super) cpu_seconds: f64,
     /// The share of commits that met a conflict.
     pub(super) conflicts: f64,
-    /// What the store does with nothing else to do.
-    pub(super) bare_commits: Option<f64>,
+    pub(super) stages: StageMeans,
+    /// What each server does with nothing else to do.
+    pub(super) alone: Alone,
 }
 
 impl Report {
@@ -57,7 +60,8 @@ impl Report {
             bytes_per_open_thred: None,
             cpu_seconds: 0.0,
             conflicts: 0.0,
-            bare_commits: None,
+            stages: StageMeans::default(),
+            alone: Alone::default(),
         }
     }
 
@@ -76,6 +80,7 @@ impl Report {
             "workload": self.plan.workload.name(),
             "store": self.plan.sites.store.name(),
             "queue": self.plan.sites.queue.name(),
+            "archive": self.plan.sites.archive.then_some("mongo"),
             "events": self.events,
             "patterns": self.plan.patterns,
             "openThreds": self.plan.open,
@@ -90,7 +95,14 @@ impl Report {
             "bytesPerOpenThred": self.bytes_per_open_thred,
             "cpuSeconds": round(self.cpu_seconds, 2),
             "conflicts": round(self.conflicts, 4),
-            "bareCommitsPerSecond": self.bare_commits.map(f64::round),
+            "meanMicros": {
+                "event": self.latency.mean.round(),
+                "transition": self.stages.transition.round(),
+                "routing": self.stages.routing.round(),
+            },
+            "bareCommitsPerSecond": self.alone.commits.map(f64::round),
+            "bareQueuedPerSecond": self.alone.queued.map(f64::round),
+            "bareArchivedPerSecond": self.alone.archived.map(f64::round),
             "bareMicros": {
                 "parseEvent": round(self.bare.parse, 2), "writeMessage": round(self.bare.write, 2)
             },

@@ -7,7 +7,7 @@ use thredcore::testing::scenario::parse_duration;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    dead_letters::DeadLettersArgs, replay::ReplayArgs, store::RedisArgs, threds::ThredsArgs,
+    dead_letters::DeadLettersArgs, replay::ReplayArgs, store::ServerArgs, threds::ThredsArgs,
 };
 use crate::{
     backend::Place,
@@ -51,15 +51,15 @@ pub(crate) enum Command {
 /// messages leave. A line that is no event is reported and passed over. Log, errors and summary go
 /// to standard error.
 ///
-/// In memory (neither --data nor --redis): everything is gone when the program ends. That is when
+/// In memory (no store is named): everything is gone when the program ends. That is when
 /// the input has ended and everything that follows from it has happened; timers that are not due
 /// then are dropped, unless --linger or --wait says otherwise. SIGINT and SIGTERM end the input;
 /// what was taken in is still finished.
 ///
-/// Live (--data or --redis): events, threds, timers and messages are kept in a store: in the files of
-/// a directory, for one process; or on Redis, where any number of processes on any machines share the
-/// work, those without --patterns with the patterns that are stored there. The program
-/// goes on when the input has ended, until it is interrupted, and the next start goes on where this
+/// Live (--data, --redis, --amqp, --mongo): events, threds, timers and messages are kept in a store: in
+/// the files of a directory, for one process; or on servers, where any number of processes on any
+/// machines share the work, those without --patterns with the patterns that are stored there: Redis,
+/// or RabbitMQ with Redis, with MongoDB or with both. The program goes on when the input has ended, until it is interrupted, and the next start goes on where this
 /// one was, also after a crash. An event that was accepted is not lost; a message is printed again
 /// if the program dies before the store knows that it was written. On SIGINT or SIGTERM it stops
 /// reading, finishes what is under way and ends within 10 s; a second signal ends it at once. What
@@ -69,8 +69,8 @@ pub(crate) enum Command {
 /// the store. Running threds keep the revision that they started with.
 ///
 /// If the sessions list the service `org.wt.persistence`, a persistence agent answers for it. Its
-/// records are in memory, with a store too: they are gone when the program ends. Other services
-/// have nobody behind them: messages to them are printed, that is all.
+/// records are in MongoDB with --mongo; else in memory, with a store too: they are gone when the
+/// program ends. Other services have nobody behind them: messages to them are printed, that is all.
 ///
 /// Exit code in memory, and with --until-idle, --linger or --wait: 0 when all events were accepted
 /// and none failed, 1 when one was rejected or dead-lettered. Live: 0 when the work under way was
@@ -84,6 +84,8 @@ pub(crate) enum Command {
   tail -n 0 -F events.jsonl | srvthreds run --data data/ --patterns patterns/ >> messages.jsonl
   srvthreds run --data data/ --patterns patterns/ --events day.jsonl --until-idle
   srvthreds run --redis redis://localhost --patterns patterns/ --events - --print none
+  srvthreds run --redis redis://localhost --amqp amqp://localhost --mongo mongodb://localhost \
+    --patterns patterns/ --sessions sessions.json
 
 The sessions file says who there is:
   { \"groups\": { \"ops\": [\"ann\", \"bob\"] }, \"roles\": { \"admin\": [\"root\"] },
@@ -94,16 +96,17 @@ that started it: the same events give the same ids, run after run.")]
 pub(crate) struct RunArgs {
     /// Pattern files, or directories of them. With a store they may be left out: the patterns in
     /// the store are used then.
-    #[arg(long, required_unless_present_any = ["data", "redis"], num_args = 1.., value_name = "FILE|DIR")]
+    #[arg(long, num_args = 1.., value_name = "FILE|DIR")]
+    #[arg(required_unless_present_any = ["data", ServerArgs::ANY])]
     pub(crate) patterns: Vec<PathBuf>,
 
     /// Keep everything in files of this directory, and run until interrupted. One process may use
     /// it at a time.
-    #[arg(long, value_name = "DIR", conflicts_with = "redis")]
+    #[arg(long, value_name = "DIR", conflicts_with = ServerArgs::ANY)]
     data: Option<PathBuf>,
 
     #[command(flatten)]
-    redis: RedisArgs,
+    servers: ServerArgs,
 
     /// With Redis: how many replicas must have a write before it counts.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "redis")]
@@ -113,8 +116,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) sessions: Option<PathBuf>,
 
-    /// Records that the persistence agent starts with: {"Type": [{"id": …}, …], …}. The agent runs
-    /// then even if the sessions do not list it.
+    /// Records that the persistence agent starts with: {"Type": [{"id": …}, …], …}; they replace
+    /// those of the same ids that are stored. The agent runs then even if the sessions do not list
+    /// it.
     #[arg(long, value_name = "FILE")]
     pub(crate) records: Option<PathBuf>,
 
@@ -144,8 +148,9 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with = "linger")]
     pub(crate) wait: bool,
 
-    /// Whose messages are printed; the others stay for agents and session nodes elsewhere.
-    #[arg(long, value_enum, default_value_t, requires = "redis", value_name = "WHOSE")]
+    /// With servers: whose messages are printed; the others stay for agents and session nodes
+    /// elsewhere.
+    #[arg(long, value_enum, default_value_t, requires = ServerArgs::ANY, value_name = "WHOSE")]
     pub(crate) print: Print,
 
     /// Print the summary as one line of JSON, the last one on standard error.
@@ -163,7 +168,7 @@ impl RunArgs {
     pub(crate) fn place(&self) -> Place {
         match &self.data {
             Some(directory) => Place::Directory(directory.clone()),
-            None => self.redis.place(self.replicas.into()).unwrap_or(Place::Memory),
+            None => self.servers.place(self.replicas.into()).unwrap_or(Place::Memory),
         }
     }
 
@@ -271,7 +276,8 @@ pub(crate) struct TestArgs {
 ///
 /// Client and engine run in this process; events enter and messages leave as JSON bytes. Throughput
 /// is measured as fast as it goes, latency in a second run at half of that rate. For comparison it
-/// tells how many commits the store alone does each second.
+/// tells how many commits the store alone does each second, and how many events and messages the
+/// queue alone carries, and how many steps the archive alone takes, if those are servers.
 ///
 /// Exit code: 0, or 1 when the number of messages or of ended threds is wrong.
 #[derive(Debug, clap::Args)]
@@ -282,6 +288,8 @@ pub(crate) struct TestArgs {
   srvthreds bench --workload W6 --open 1000000
   srvthreds bench --workload W1 --store embedded --data .
   srvthreds bench --workload W5 --store redis --redis redis://localhost --engines 3
+  srvthreds bench --workload W1 --store mongo --queue amqp --events 50000
+  srvthreds bench --workload W1 --store redis --queue amqp --archive --rate 1000
 
 Use a release build: cargo run --release -p srvthreds -- bench --workload W1")]
 pub(crate) struct BenchArgs {
@@ -306,7 +314,23 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
     pub(crate) redis: Option<String>,
 
-    /// Events to send; 1,000,000 unless given (W5: 300,000).
+    /// The RabbitMQ server; the queues made there are removed at the end.
+    #[arg(long, value_name = "URL", env = "AMQP_URL", hide_env_values = true)]
+    pub(crate) amqp: Option<String>,
+
+    /// The MongoDB server; a database of its own is made there, and removed at the end.
+    #[arg(long, value_name = "URL", env = "MONGODB_URL", hide_env_values = true)]
+    pub(crate) mongo: Option<String>,
+
+    /// Keep the past in MongoDB, behind threds on Redis; the time until it is all there counts.
+    #[arg(long)]
+    pub(crate) archive: bool,
+
+    /// Events each second, instead of as many as it takes: tells how long each stage takes.
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) rate: Option<usize>,
+
+    /// Events to send; 1,000,000 unless given (W5: 300,000; at a rate: 10 s of it).
     #[arg(long, value_name = "N", value_parser = at_least_three)]
     pub(crate) events: Option<usize>,
 

@@ -7,13 +7,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{Outcome, args::BenchArgs};
 use crate::bench::{self, Plan, Sites, Workload};
 
+/// How long a run at a rate takes.
+const SECONDS: usize = 10;
+
 /// Runs a workload and prints what was measured.
 pub(crate) fn run(args: &BenchArgs) -> io::Result<Outcome> {
     let plan = Plan {
         workload: args.workload,
-        events: args.events.unwrap_or(match args.workload {
-            Workload::W5 => 300_000,
-            _ => 1_000_000,
+        events: args.events.unwrap_or(match (args.rate, args.workload) {
+            (Some(rate), _) => rate.saturating_mul(SECONDS),
+            (None, Workload::W5) => 300_000,
+            (None, _) => 1_000_000,
         }),
         patterns: args.patterns.unwrap_or(match args.workload {
             Workload::W3 => 10_000,
@@ -24,11 +28,15 @@ pub(crate) fn run(args: &BenchArgs) -> io::Result<Outcome> {
             _ => 0,
         }),
         engines: args.engines,
+        rate: args.rate.map(|rate| rate as f64),
         sites: Sites {
             store: args.store,
             queue: args.queue.unwrap_or(args.store.queue()),
             directory: args.data.clone().unwrap_or_else(std::env::temp_dir),
+            archive: args.archive,
             redis: args.redis.clone(),
+            amqp: args.amqp.clone(),
+            mongo: args.mongo.clone(),
         },
     };
     let bar = match io::stderr().is_terminal() {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{Outcome, diagnostics::printable};
 use crate::{
-    backend::{Backends, OpenError, Place, RedisPlace},
+    backend::{Backends, OpenError, Place, ServersPlace},
     query::{Queries, Unanswered},
 };
 
@@ -17,32 +17,63 @@ use crate::{
 pub(crate) struct StoreArgs {
     /// The directory of an embedded store. The `srvthreds run` that works on it is asked; without
     /// one the files are opened.
-    #[arg(long, value_name = "DIR", required_unless_present = "redis", conflicts_with = "redis")]
+    #[arg(long, value_name = "DIR", required_unless_present = ServerArgs::ANY)]
+    #[arg(conflicts_with = ServerArgs::ANY)]
     data: Option<PathBuf>,
 
     #[command(flatten)]
-    redis: RedisArgs,
+    servers: ServerArgs,
 }
 
-/// A store on Redis.
+/// A store on servers. A URL that holds a password is better given by its variable: a command line
+/// can be seen by others.
 #[derive(Debug, clap::Args)]
-pub(crate) struct RedisArgs {
+#[command(group = clap::ArgGroup::new(Self::ANY).multiple(true))]
+pub(crate) struct ServerArgs {
     /// Redis servers, as redis://user:password@host:port/db, with all but the host left out where it
     /// is usual; rediss:// for TLS; redis+sentinel://host:port,host:port/name;
-    /// redis+cluster://host:port,host:port.
-    #[arg(long, value_name = "URL")]
-    pub(crate) redis: Option<String>,
+    /// redis+cluster://host:port,host:port. Keeps the threds, and carries events and messages unless
+    /// --amqp is given.
+    #[arg(long, value_name = "URL", env = "SRVTHREDS_REDIS", hide_env_values = true)]
+    #[arg(group = Self::ANY)]
+    redis: Option<String>,
 
-    /// What the names of all keys on Redis begin with; several deployments can share a server.
-    #[arg(long, value_name = "NAME", default_value = "thredcore", requires = "redis")]
+    /// RabbitMQ's nodes, as amqp://user:password@host:port/vhost, several with commas between them;
+    /// amqps:// for TLS. Carries events and messages; --redis or --mongo keeps the threds.
+    #[arg(long, value_name = "URL", env = "SRVTHREDS_AMQP", hide_env_values = true)]
+    #[arg(group = Self::ANY)]
+    amqp: Option<String>,
+
+    /// MongoDB, a replica set, as mongodb://user:password@host:port/database?replicaSet=name. Keeps
+    /// the history, ended threds, users and records; without --redis the threds too.
+    #[arg(long, value_name = "URL", env = "SRVTHREDS_MONGO", hide_env_values = true)]
+    #[arg(group = Self::ANY)]
+    mongo: Option<String>,
+
+    /// What all keys on Redis, exchanges and queues of RabbitMQ begin with, and what the database in
+    /// MongoDB is called unless the URL says; several deployments can share servers.
+    #[arg(long, value_name = "NAME", default_value = "thredcore")]
     namespace: String,
 }
 
-impl RedisArgs {
+impl ServerArgs {
+    /// The group of the arguments that name a server; one of them at least means a store there.
+    pub(crate) const ANY: &str = "server";
+
     /// The place, if one is meant.
     pub(crate) fn place(&self, replicas: usize) -> Option<Place> {
-        let (url, namespace) = (self.redis.clone()?, self.namespace.clone());
-        Some(Place::Redis(RedisPlace { url, namespace, replicas }))
+        let Self { redis, amqp, mongo, namespace } = self;
+        if redis.is_none() && amqp.is_none() && mongo.is_none() {
+            return None;
+        }
+        Some(Place::Servers(ServersPlace {
+            redis: redis.clone(),
+            amqp: amqp.clone(),
+            mongo: mongo.clone(),
+            namespace: namespace.clone(),
+            replicas,
+            throwaway: false,
+        }))
     }
 }
 
@@ -108,7 +139,7 @@ impl StoreArgs {
     }
 
     async fn open(&self) -> Result<Asked, Trouble> {
-        match (&self.data, self.redis.place(0)) {
+        match (&self.data, self.servers.place(0)) {
             (None, Some(place)) => Ok(Asked::direct(place.open().await?, true)),
             (directory, _) => open_directory(directory.as_deref().unwrap_or(Path::new(""))).await,
         }

@@ -5,6 +5,6 @@
 mod commands;
 mod drain;
 mod program;
-mod redis;
 mod reload;
 mod restart;
+mod servers;

@@ -6,7 +6,7 @@ use serde_json::json;
 use thredcore::{
     Engine,
     conformance::run,
-    port::{Directory, ThredQuery},
+    port::{Directory, FixedDirectory, ThredQuery},
     state::Status,
 };
 use thredcore_mongo::{MongoDirectory, MongoStorage, User};
@@ -32,7 +32,8 @@ fn an_engine_runs_on_mongodb() {
         let _guard = Dropped(config.clone());
         let mongo = connect(&config).await;
         let storage = Arc::new(MongoStorage::open(&mongo).await.expect("a storage"));
-        let directory = MongoDirectory::open(&mongo, Directory::new()).await.expect("users");
+        let directory =
+            MongoDirectory::open(&mongo, Arc::new(FixedDirectory::default())).await.expect("users");
         directory.put_user(&User::new("ann").group("greeters")).await.expect("a user");
         let engine = Engine::builder().storage(storage.clone()).resolver(Arc::new(directory));
         let engine = engine.pattern(greeting()).build().await.expect("an engine");

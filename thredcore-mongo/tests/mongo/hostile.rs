@@ -7,8 +7,8 @@ use thredcore::{
     conformance::run,
     persistence::{Persistence, TaskContext, execute_list},
     port::{
-        Committed, Directory, Lease, LeaseStore, LimitStore, Reservation, Reserved, ThredQuery,
-        ThredStore,
+        Committed, Directory, FixedDirectory, Lease, LeaseStore, LimitStore, Reservation, Reserved,
+        ThredQuery, ThredStore,
     },
     state::ThredState,
 };
@@ -174,16 +174,17 @@ fn users_are_seen_by_every_directory() {
         let mongo = connect(&config).await;
         let mut base = Directory::new();
         base.add_service("org.wt.persistence");
+        let base = Arc::new(FixedDirectory::new(base));
         let one = MongoDirectory::open(&mongo, base.clone()).await.expect("a directory");
         let other = MongoDirectory::open(&mongo, base).await.expect("a directory");
         let ann = ParticipantId::from("ann");
         one.put_user(&User::new("ann").group("ops").role("$admin")).await.expect("a user");
-        let seen = other.until(|now| now.has_role(&ann, "$admin")).await;
+        let seen = other.until(|now| now.has_role(&ann, "$admin")).await.expect("users");
         assert!(seen.is_member(&ann, "ops") && seen.is_service(&"org.wt.persistence".into()));
         assert_eq!(seen.everyone(), std::slice::from_ref(&ann));
         one.put_user(&User::new("ann").group("ops")).await.expect("a user");
-        other.until(|now| !now.has_role(&ann, "$admin")).await;
+        other.until(|now| !now.has_role(&ann, "$admin")).await.expect("users");
         one.remove_user("ann").await.expect("gone");
-        other.until(|now| now.group("ops").is_none()).await;
+        other.until(|now| now.group("ops").is_none()).await.expect("users");
     });
 }

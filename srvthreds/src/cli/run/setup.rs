@@ -95,11 +95,13 @@ impl Setup {
         outlet: Arc<Outlet>,
     ) -> Result<(Engine, Option<RunningAgent>), Outcome> {
         let clock = Arc::new(SystemClock);
+        let unable = |error| refuse(Outcome::Unable, error);
+        let resolver = backends.with_users(self.sessions.clone()).await.map_err(unable)?;
         let ports = Ports {
             event_q: backends.event_q(),
             message_q: outlet.clone(),
             storage: backends.storage(),
-            resolver: self.sessions.clone(),
+            resolver,
             clock: clock.clone(),
         };
         let mut config = EngineConfig::default();
@@ -117,12 +119,15 @@ impl Setup {
             error => refuse(Outcome::Unable, Unanswered::because(&error)),
         })?;
         let Some(records) = self.records.take() else { return Ok((engine, None)) };
-        if backends.is_durable() {
-            eprintln!(
-                "note: the records of {PERSISTENCE} are in memory, and gone with the program"
-            );
-        }
-        let store = Arc::new(MemoryPersistence::new());
+        let stored = backends.records().await.map_err(unable)?;
+        let store = stored.unwrap_or_else(|| {
+            if backends.is_durable() {
+                eprintln!(
+                    "note: the records of {PERSISTENCE} are in memory, and gone with the program"
+                );
+            }
+            Arc::new(MemoryPersistence::new())
+        });
         let context = TaskContext { key: "records", now: clock.now() };
         execute_list(&*store, &records, &context)
             .await

@@ -1,42 +1,55 @@
-//! Live on Redis: many processes, one deployment.
+//! Live on servers: many processes, one deployment.
 
 use std::{
     collections::BTreeSet,
     fs,
     path::Path,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use serde_json::Value;
+use thredcore::port::FixedDirectory;
+use thredcore_mongo::{Mongo, MongoConfig, MongoDirectory, User};
 
 use crate::program::{
     FAILING, HELLO, LATE, Program, TALK, answer, event, patterns, srvthreds, text, thred, title,
     until,
 };
 
-/// A namespace on a server, which nobody else uses.
+/// A namespace on servers, which nobody else uses.
 struct Store {
-    url: String,
-    namespace: String,
+    args: Vec<String>,
 }
 
 impl Store {
-    fn new(variable: &str) -> Self {
+    /// On servers that variables name, each with the argument that takes it.
+    fn new(servers: &[(&str, &str)]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let url = std::env::var(variable).unwrap_or_else(|_| {
-            panic!(
-                r#"{variable} is not set; run: scripts/services up && eval "$(scripts/services env)""#
-            )
-        });
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("live-{}-{count}-{}", std::process::id(), since.as_nanos());
-        Self { url, namespace }
+        let mut args = vec!["--namespace".to_owned(), namespace];
+        for (argument, variable) in servers {
+            args.extend([format!("--{argument}"), url(variable)]);
+        }
+        Self { args }
+    }
+
+    fn redis() -> Self {
+        Self::new(&[("redis", "REDIS_URL")])
+    }
+
+    /// Events and messages over RabbitMQ, threds on Redis, their past in MongoDB.
+    fn full() -> Self {
+        Self::new(&[("redis", "REDIS_URL"), ("amqp", "AMQP_URL"), ("mongo", "MONGODB_URL")])
     }
 
     fn args<'a>(&'a self, first: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
-        let store = ["--redis", &self.url, "--namespace", &self.namespace];
+        let store: Vec<_> = self.args.iter().map(String::as_str).collect();
         [first, &store, more].concat()
     }
 
@@ -55,11 +68,28 @@ impl Store {
     }
 }
 
+fn url(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| {
+        panic!(
+            r#"{variable} is not set; run: scripts/services up && eval "$(scripts/services env)""#
+        )
+    })
+}
+
 #[test]
-fn engines_share_the_work_and_one_may_die() {
-    for variable in ["REDIS_URL", "REDIS_CLUSTER_URL"] {
-        share_the_work(&Store::new(variable));
-    }
+fn engines_on_redis_share_the_work_and_one_may_die() {
+    share_the_work(&Store::redis());
+    share_the_work(&Store::new(&[("redis", "REDIS_CLUSTER_URL")]));
+}
+
+#[test]
+fn engines_on_all_servers_share_the_work_and_one_may_die() {
+    share_the_work(&Store::full());
+}
+
+#[test]
+fn engines_without_redis_share_the_work_and_one_may_die() {
+    share_the_work(&Store::new(&[("amqp", "AMQP_URL"), ("mongo", "MONGODB_URL")]));
 }
 
 fn share_the_work(store: &Store) {
@@ -117,7 +147,11 @@ fn share_the_work(store: &Store) {
 
 #[test]
 fn patterns_and_sessions_are_those_of_all() {
-    let store = Store::new("REDIS_URL");
+    patterns_and_sessions_are_shared(&Store::redis());
+    patterns_and_sessions_are_shared(&Store::full());
+}
+
+fn patterns_and_sessions_are_shared(store: &Store) {
     // Those who are named have sessions, unless the file lists others.
     let to_all = HELLO.replace("$xpr($event.source.id)", "*");
     let directory = patterns(&[("hello.json", &to_all), ("failing.json", FAILING)]);
@@ -159,7 +193,7 @@ fn patterns_and_sessions_are_those_of_all() {
 
 #[test]
 fn timers_fire_whoever_armed_them() {
-    let store = Store::new("REDIS_URL");
+    let store = Store::redis();
     let directory = patterns(&[("late.json", LATE)]);
     let mut first = store.live(directory.path(), &["--patterns", "patterns"]);
     first.send(&event("1", "late"));
@@ -168,6 +202,87 @@ fn timers_fire_whoever_armed_them() {
     let mut second = store.live(directory.path(), &[]);
     while title(&second.message()) != "too late" {}
     second.stop();
+}
+
+/// What is stored in MongoDB besides threds: records, users, and threds that have ended.
+#[test]
+fn mongodb_keeps_records_users_and_the_past() {
+    let store = Store::full();
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let directory = patterns(&[]);
+    let directory = directory.path();
+    for name in ["contact.pattern.json", "uav.pattern.json"] {
+        let text = fs::read(format!("{examples}/patterns/{name}")).unwrap();
+        fs::write(directory.join("patterns").join(name), text).unwrap();
+    }
+    let sessions = r#"{ "groups": { "uav-operators": ["ann"] },
+        "services": ["org.wt.persistence"], "sessions": ["ann", "carol", "dave"] }"#;
+    fs::write(directory.join("sessions.json"), sessions).unwrap();
+    let events = fs::read_to_string(format!("{examples}/uav.events.jsonl")).unwrap();
+    let line = |id: &str| {
+        let line = events.lines().find(|line| line.contains(&format!(r#""id":"{id}""#)));
+        line.unwrap_or_else(|| panic!("no event {id}")).to_owned() + "\n"
+    };
+    let files = ["--patterns", "patterns", "--sessions", "sessions.json"];
+    let mut first = store.live(directory, &files);
+    first.send(&line("contact-1"));
+    // The task to the agent, which has done it before this program ends.
+    assert_eq!(title(&first.message()), "Contact of north");
+    let listed = until(
+        || store.ask(directory, &["threds", "list"], &["--status", "terminated"]),
+        |listed| listed.ends_with("1 thred\n"),
+    );
+    first.stop();
+
+    // Another process, which keeps nothing of its own, and a user whom MongoDB alone knows.
+    let mut second = store.live(directory, &files);
+    let (namespace, mongodb) = (&store.args[1], url("MONGODB_URL"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let config = MongoConfig::new(mongodb).default_database(namespace);
+        let mongo = Mongo::connect(config).await.unwrap();
+        let users = MongoDirectory::open(&mongo, Arc::new(FixedDirectory::default())).await;
+        users.unwrap().put_user(&User::new("dave").group("uav-operators")).await.unwrap();
+    });
+    let mut number = 0;
+    let told = loop {
+        number += 1;
+        assert!(number < 100, "dave is never told");
+        second.send(&line("uav-1").replace("uav-1", &format!("uav-{number}-again")));
+        let told = loop {
+            let message = second.message();
+            if title(&message) == "UAV detected at north" {
+                break message;
+            }
+        };
+        // The change has a short way to go.
+        if told["to"].as_array().is_some_and(|to| to.contains(&"dave".into())) {
+            break told;
+        }
+    };
+    // The contact was stored by the first process.
+    let to = told["to"].as_array().unwrap();
+    assert!(to.contains(&"carol".into()), "{told}");
+    let id = listed.lines().nth(1).unwrap().split_whitespace().next().unwrap();
+    let shown = store.ask(directory, &["threds", "show"], &[id]);
+    assert!(shown.contains("MATCH confirm"), "{shown}");
+    second.stop();
+}
+
+#[test]
+fn servers_that_do_not_make_a_store_are_told() {
+    let directory = patterns(&[("hello.json", HELLO)]);
+    let refused = |servers: &[(&str, &str)]| {
+        let store = Store::new(servers);
+        let output =
+            srvthreds(directory.path(), &store.args(&["run", "--patterns", "patterns"], &[]));
+        assert_eq!(output.status.code(), Some(2));
+        text(&output.stderr)
+    };
+    let stderr = refused(&[("amqp", "AMQP_URL")]);
+    assert!(stderr.contains("add --redis URL or --mongo URL"), "{stderr}");
+    let stderr = refused(&[("mongo", "MONGODB_URL")]);
+    assert!(stderr.contains("add --amqp URL or --redis URL"), "{stderr}");
 }
 
 #[test]

@@ -1,0 +1,254 @@
+//! Servers that processes share: which does what, and how they are reached.
+
+use std::{sync::Arc, time::Duration};
+
+use thredcore::{
+    persistence::Persistence,
+    port::{AddressResolver, EventQ, MessageQ, Storage},
+};
+use thredcore_amqp::{AmqpConfig, AmqpQueues};
+use thredcore_mongo::{
+    Archived, Mongo, MongoArchive, MongoConfig, MongoDirectory, MongoPersistence, MongoStorage,
+};
+use thredcore_redis::{
+    Connection, RedisConfig, RedisDirectory, RedisEventQ, RedisEventQConfig, RedisMessageQ,
+    RedisMessageQConfig, RedisStorage,
+};
+
+use super::OpenError;
+
+/// Which part of which servers. With RabbitMQ, that carries events and messages; else Redis does.
+/// With Redis, that keeps the threds, and MongoDB their past; else MongoDB keeps both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServersPlace {
+    pub(crate) redis: Option<String>,
+    pub(crate) amqp: Option<String>,
+    pub(crate) mongo: Option<String>,
+    /// What all that is stored is called by.
+    pub(crate) namespace: String,
+    /// How many replicas of Redis must have a write before it counts; 0 for none.
+    pub(crate) replicas: usize,
+    /// Whether all of it is removed in the end: then a Redis that may lose what it has will do, and
+    /// the database in MongoDB is called by the namespace whatever the URL says.
+    pub(crate) throwaway: bool,
+}
+
+impl std::fmt::Display for ServersPlace {
+    /// Without the URLs, which may hold passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let servers = [(&self.redis, "redis"), (&self.amqp, "rabbitmq"), (&self.mongo, "mongodb")];
+        let servers = servers.into_iter().filter(|(url, _)| url.is_some());
+        let servers: Vec<_> = servers.map(|(_, name)| name).collect();
+        write!(f, "{}, namespace {}", servers.join(" + "), self.namespace)
+    }
+}
+
+/// Connections to the servers of a place.
+#[derive(Clone)]
+pub(crate) struct Servers {
+    redis: Option<Connection>,
+    mongo: Option<Mongo>,
+    amqp: Option<AmqpConfig>,
+    throwaway: bool,
+}
+
+/// The threds on the servers, opened.
+#[derive(Clone)]
+pub(crate) enum Threds {
+    Redis(RedisStorage),
+    /// With its past in MongoDB.
+    Archived(RedisStorage, Arc<Archived>),
+    Mongo(Arc<MongoStorage>),
+}
+
+/// The queues of one process, opened.
+#[derive(Clone)]
+pub(crate) enum Queues {
+    Redis(Arc<RedisEventQ>, Arc<RedisMessageQ>),
+    Amqp(AmqpQueues),
+}
+
+impl Servers {
+    /// Connects to Redis and MongoDB.
+    pub(crate) async fn connect(place: &ServersPlace) -> Result<Self, OpenError> {
+        let throwaway = place.throwaway;
+        let mut this = Self { redis: None, mongo: None, amqp: None, throwaway };
+        if let Some(url) = &place.amqp {
+            let config = AmqpConfig::new(url).map_err(OpenError::of)?;
+            this.amqp = Some(config.namespace(&*place.namespace));
+        }
+        if let Some(url) = &place.redis {
+            this.redis = Some(redis(url, place).await.map_err(OpenError::of)?);
+        }
+        if let Some(url) = &place.mongo {
+            let config = match place.throwaway {
+                true => MongoConfig::new(url).database(&*place.namespace),
+                false => MongoConfig::new(url).default_database(&*place.namespace),
+            };
+            this.mongo = Some(Mongo::connect(config).await.map_err(OpenError::of)?);
+        }
+        Ok(this)
+    }
+
+    /// Opens the threds.
+    pub(crate) async fn threds(&self) -> Result<Threds, OpenError> {
+        match (&self.redis, &self.mongo) {
+            (Some(redis), _) => {
+                let storage = RedisStorage::on(redis.clone()).await.map_err(OpenError::of)?;
+                let archived = self.archived(Arc::new(storage.clone())).await?;
+                Ok(match archived {
+                    Some(archived) => Threds::Archived(storage, archived),
+                    None => Threds::Redis(storage),
+                })
+            }
+            (None, Some(mongo)) => {
+                let storage = MongoStorage::open(mongo).await.map_err(OpenError::of)?;
+                Ok(Threds::Mongo(Arc::new(storage)))
+            }
+            (None, None) => Err(OpenError::because_of(
+                "RabbitMQ carries events and messages, and keeps no threds; \
+                 add --redis URL or --mongo URL",
+            )),
+        }
+    }
+
+    /// Puts the archive in MongoDB behind a storage.
+    pub(crate) async fn archived(
+        &self,
+        storage: Arc<dyn Storage>,
+    ) -> Result<Option<Arc<Archived>>, OpenError> {
+        let Some(mongo) = &self.mongo else { return Ok(None) };
+        let archive = MongoArchive::open(mongo).await.map_err(OpenError::of)?;
+        Ok(Some(Arc::new(Archived::new(storage, archive))))
+    }
+
+    /// Opens the queues, as a consumer of its own.
+    pub(crate) async fn queues(&self) -> Result<Queues, OpenError> {
+        if let Some(config) = &self.amqp {
+            let queues = AmqpQueues::connect(config.clone()).await;
+            return Ok(Queues::Amqp(queues.map_err(OpenError::of)?));
+        }
+        let redis = self.redis.clone().ok_or_else(|| {
+            OpenError::because_of(
+                "MongoDB keeps threds, and carries no events; add --amqp URL or --redis URL",
+            )
+        })?;
+        let events = RedisEventQ::open(redis.clone(), RedisEventQConfig::default()).await;
+        let messages = RedisMessageQ::new(redis, RedisMessageQConfig::default());
+        Ok(Queues::Redis(Arc::new(events.map_err(OpenError::of)?), Arc::new(messages)))
+    }
+
+    /// Who has sessions, groups and roles on Redis.
+    pub(crate) fn directory(&self) -> Option<Arc<RedisDirectory>> {
+        Some(Arc::new(RedisDirectory::new(self.redis.clone()?)))
+    }
+
+    /// Adds the users of MongoDB to a directory.
+    pub(crate) async fn with_users(
+        &self,
+        base: Arc<dyn AddressResolver>,
+    ) -> Result<Arc<dyn AddressResolver>, OpenError> {
+        let Some(mongo) = &self.mongo else { return Ok(base) };
+        let users = MongoDirectory::open(mongo, base).await;
+        Ok(Arc::new(users.map_err(OpenError::of)?))
+    }
+
+    /// The records of the persistence agent.
+    pub(crate) async fn records(&self) -> Result<Option<Arc<dyn Persistence>>, OpenError> {
+        let Some(mongo) = &self.mongo else { return Ok(None) };
+        let records = MongoPersistence::open(mongo).await.map_err(OpenError::of)?;
+        Ok(Some(Arc::new(records)))
+    }
+
+    /// Deletes all that is stored on Redis and in MongoDB, if it is to be thrown away.
+    pub(crate) async fn remove(&self) -> Result<(), OpenError> {
+        if !self.throwaway {
+            return Ok(());
+        }
+        if let Some(redis) = &self.redis {
+            redis.remove_namespace().await.map_err(OpenError::of)?;
+        }
+        if let Some(mongo) = &self.mongo {
+            mongo.drop_database().await.map_err(OpenError::of)?;
+        }
+        Ok(())
+    }
+}
+
+async fn redis(url: &str, place: &ServersPlace) -> Result<Connection, thredcore_redis::Error> {
+    const REPLICAS_LIMIT: Duration = Duration::from_secs(1);
+    let mut config = RedisConfig::new(url).namespace(&*place.namespace).durable(!place.throwaway);
+    if place.replicas > 0 {
+        config = config.wait(place.replicas, REPLICAS_LIMIT);
+    }
+    Connection::open(config).await
+}
+
+impl Threds {
+    pub(crate) fn storage(&self) -> Arc<dyn Storage> {
+        match self {
+            Self::Redis(storage) => Arc::new(storage.clone()),
+            Self::Archived(_, archived) => archived.clone(),
+            Self::Mongo(storage) => storage.clone(),
+        }
+    }
+
+    /// Redis, which tells of changed patterns.
+    pub(crate) fn redis(&self) -> Option<&RedisStorage> {
+        match self {
+            Self::Redis(storage) | Self::Archived(storage, _) => Some(storage),
+            Self::Mongo(_) => None,
+        }
+    }
+
+    /// Waits until the archive has everything.
+    pub(crate) async fn flush(&self) {
+        match self {
+            Self::Redis(_) => {}
+            Self::Archived(_, archived) => archived.flush().await,
+            Self::Mongo(storage) => storage.flush().await,
+        }
+    }
+
+    /// Archives what it can within a moment; the rest stays with the threds, for whoever runs next.
+    pub(crate) async fn close(&self) {
+        const MOMENT: Duration = Duration::from_millis(250);
+        let _ = tokio::time::timeout(MOMENT, self.flush()).await;
+    }
+}
+
+impl Queues {
+    pub(crate) fn event_q(&self) -> Arc<dyn EventQ> {
+        match self {
+            Self::Redis(event_q, _) => event_q.clone(),
+            Self::Amqp(queues) => queues.event_q.clone(),
+        }
+    }
+
+    pub(crate) fn message_q(&self) -> Arc<dyn MessageQ> {
+        match self {
+            Self::Redis(_, message_q) => message_q.clone(),
+            Self::Amqp(queues) => queues.message_q.clone(),
+        }
+    }
+
+    /// Gives back what is not acknowledged.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Redis(event_q, message_q) => {
+                event_q.close().await;
+                message_q.close().await;
+            }
+            Self::Amqp(queues) => queues.close().await,
+        }
+    }
+
+    /// Closes them, and deletes what is in RabbitMQ.
+    pub(crate) async fn remove(&self) -> Result<(), OpenError> {
+        match self {
+            Self::Redis(..) => self.close().await,
+            Self::Amqp(queues) => queues.remove().await.map_err(OpenError::of)?,
+        }
+        Ok(())
+    }
+}
