@@ -33,7 +33,7 @@ pub(crate) struct Backends {
 enum Kind {
     Memory(MemoryBackends),
     Embedded(RedbBackends),
-    Shared(Shared),
+    Shared(Box<Shared>),
 }
 
 /// On servers.

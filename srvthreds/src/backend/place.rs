@@ -64,7 +64,7 @@ impl Place {
             Self::Memory => return Ok(Backends::memory()),
             Self::Directory(directory) => Kind::Embedded(open_directory(directory).await?),
             // In a box: the drivers' futures are large.
-            Self::Servers(place) => Kind::Shared(Box::pin(open_servers(place)).await?),
+            Self::Servers(place) => Kind::Shared(Box::new(Box::pin(open_servers(place)).await?)),
         };
         Ok(Backends { kind })
     }

@@ -1,6 +1,7 @@
 //! What each server does with nothing else to do: the ceiling of every figure.
 
 use std::{
+    slice::from_ref,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -139,7 +140,7 @@ async fn queued(ports: &Ports) -> Result<f64, Failure> {
     }
     let mut messages = 0;
     while messages < ALL {
-        let taken = timeout(PATIENCE, ports.message_q.receive(&[topic.clone()], BATCH)).await??;
+        let taken = timeout(PATIENCE, ports.message_q.receive(from_ref(&topic), BATCH)).await??;
         let tags: Vec<_> = taken.iter().map(|it| it.tag).collect();
         ports.message_q.ack(&tags).await?;
         messages += tags.len();
