@@ -1,7 +1,7 @@
 //! UAV detection: a sensor, a database and people, each behind messages.
 //!
-//! A persistence agent looks up who is responsible for a site; an agent of our own stands for the
-//! phones of the people, and answers for them.
+//! A persistence agent looks up who is responsible for a site; an agent of our own (`phones.rs`)
+//! stands for the phones of the people, and answers for them.
 //!
 //! Run it with `cargo run -p thred-examples --example 03-uav`. It prints:
 //!
@@ -13,53 +13,20 @@
 //! sensor-7, carol, ann, bob: Closed by ann
 //! ```
 
+mod phones;
+
 use std::{error::Error, sync::Arc};
 
-use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::json;
 use thredcore::{
     Engine,
     agent::AgentRunner,
     persistence::{MemoryPersistence, PersistenceAgent, TaskContext, execute_list},
-    port::{AgentContext, Directory, FixedDirectory, HandlerError, MessageHandler, SystemClock},
+    port::{Directory, FixedDirectory, SystemClock},
 };
-use thredlib::{Event, Message, event_type, task::TaskList};
-use tokio::sync::Notify;
+use thredlib::{Event, task::TaskList};
 
-/// The session node: gets the messages to everyone who is online.
-#[derive(Default)]
-struct Phones {
-    closed: Notify,
-}
-
-#[async_trait]
-impl MessageHandler for Phones {
-    async fn process_message(
-        &self,
-        message: &Message,
-        _agent: &AgentContext,
-    ) -> Result<Vec<Event>, HandlerError> {
-        let to: Vec<_> = message.to.iter().map(|id| id.as_str()).collect();
-        let title = message.event.title().unwrap_or_default();
-        println!("{}: {title}", to.join(", "));
-
-        let answer = |who: &'static str, values: Value| {
-            println!("  {who} answers {values}");
-            let thred = message.event.thred_id.clone();
-            let thred = thred.ok_or(HandlerError::terminal("the message has no thred"))?;
-            let answer = Event::builder(event_type::CLIENT_TELL, who).thred(thred);
-            Ok(vec![answer.re(message.event.id.clone()).values(values).build()])
-        };
-        if title.starts_with("UAV detected") {
-            return answer("carol", json!({ "confirmed": true }));
-        }
-        if title.starts_with("Video") {
-            return answer("ann", json!({ "closed": true }));
-        }
-        self.closed.notify_one();
-        Ok(vec![])
-    }
-}
+use phones::Phones;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -93,7 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .values(json!({ "classification": "uav", "site": "north", "bearing": 12 }))
         .build();
     engine.accept(vec![detection]).await?;
-    phones.closed.notified().await;
+    phones.closed().await;
 
     running.shutdown().await;
     sessions.shutdown().await;

@@ -42,3 +42,8 @@ examples! {
     downtime "04-downtime"
     order "05-order"
 }
+
+#[cfg(feature = "servers")]
+examples! {
+    servers "07-servers"
+}
