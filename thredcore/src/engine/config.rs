@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EngineConfig {
-    /// Events that are worked on at one time, over all partitions. Default 4,096.
+    /// Events that are worked on at one time, over all partitions. Default 1,024.
     pub max_in_flight: usize,
     /// How often an event that is handed out again and again (because an engine died beside it) may
     /// end the engine while it is tried alone, before it is dead-lettered. Default 10.
