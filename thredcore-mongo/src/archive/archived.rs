@@ -232,26 +232,20 @@ impl ThredStore for Archived {
     }
 
     async fn threds(&self, query: &ThredQuery) -> Result<ThredPage, PortError> {
-        let mut page = self.storage.threds(query).await?;
         if !query.status.contains(&Status::Terminated) {
-            return Ok(page);
+            return self.storage.threds(query).await;
         }
-        let archived = self.archive.ended(query).await?;
-        let limit = match query.limit {
-            0 => ThredQuery::DEFAULT_LIMIT,
-            limit => limit,
-        };
-        let more = page.next.is_some() || archived.next.is_some();
+        // One more than fits tells that there is another page.
+        let limit = query.page_size().saturating_add(1);
+        let wider = ThredQuery { limit, ..query.clone() };
+        let stored = self.storage.threds(&wider).await?;
+        let archived = self.archive.ended(&wider).await?;
         let mut both = BTreeMap::new();
         // The storage's own state is the later one, should they differ.
-        for state in archived.threds.into_iter().chain(page.threds) {
+        for state in archived.threds.into_iter().chain(stored.threds) {
             both.insert((state.started_at, state.id.clone()), state);
         }
-        let more = more || both.len() > limit;
-        page.threds = both.into_values().take(limit).collect();
-        let last = page.threds.last().filter(|_| more);
-        page.next = last.map(|state| format!("{}/{}", state.started_at, state.id));
-        Ok(page)
+        Ok(ThredPage::of(query, both.into_values()))
     }
 
     async fn listeners(
