@@ -1,6 +1,7 @@
 //! The storage: threds and all that must change together with them.
 
 mod facts;
+mod forward;
 mod limits;
 mod patterns;
 mod query;
@@ -8,6 +9,8 @@ mod records;
 mod threds;
 
 pub use facts::Facts;
+#[doc(hidden)]
+pub use forward::names as forwarded;
 pub use limits::{Lease, LeaseStore, LimitStore, Reservation, Reserved};
 pub use patterns::{PatternStore, StoredPattern};
 pub use query::{ThredPage, ThredQuery};
