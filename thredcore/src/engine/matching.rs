@@ -1,14 +1,14 @@
 //! Matching: whom an event concerns.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use thredlib::{Event, SYSTEM};
+use thredlib::{Event, EventId, SYSTEM};
 
 use super::{
     Engine, Stopped,
     batch::{Batch, What},
 };
-use crate::port::{Command, Inbound};
+use crate::port::{Command, Delivery, Inbound, LogType};
 
 impl Engine {
     /// Finds the patterns and threds that the next cases concern; `false` when there are no more.
@@ -22,8 +22,12 @@ impl Engine {
             if batch.matched > first && awaited(batch, &inbound) {
                 break;
             }
+            let is_settled = case.taken;
             let case = batch.matched;
             batch.matched += 1;
+            if is_settled {
+                continue;
+            }
             match &inbound {
                 Inbound::Event(event) => match &event.thred_id {
                     None => self.match_unbound(batch, case, event).await?,
@@ -37,6 +41,33 @@ impl Engine {
             }
         }
         Ok(batch.matched > first)
+    }
+
+    /// The redelivered events that are on record as having concerned nobody: whoever worked on them
+    /// died before acknowledging them. They have had their end, whatever they would match by now.
+    ///
+    /// What an engine leaves behind when it dies is among the latest records.
+    pub(super) async fn settled(
+        &self,
+        deliveries: &[Delivery<Inbound>],
+    ) -> Result<HashSet<EventId>, Stopped> {
+        let again = deliveries.iter().filter(|delivery| delivery.attempt > 1);
+        let again = again.filter_map(|delivery| match &delivery.payload {
+            Inbound::Event(event) => Some(&event.id),
+            Inbound::Command(_) => None,
+        });
+        let again: HashSet<&EventId> = again.collect();
+        if again.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let latest = self.config().max_in_flight.saturating_mul(4);
+        let steps = self.insist(|| self.storage().history(None, latest)).await?;
+        let records = steps.into_iter().flat_map(|step| step.log);
+        let ends = records.filter(|record| {
+            matches!(record.log_type, LogType::NoPatternMatch | LogType::NoThred)
+                && again.contains(&record.event)
+        });
+        Ok(ends.map(|record| record.event).collect())
     }
 
     /// An unbound event meets the entry of each pattern, and then the threds that wait for it.
