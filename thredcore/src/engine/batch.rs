@@ -45,6 +45,8 @@ pub(super) struct Batch {
 pub(super) struct Case {
     pub(super) tag: DeliveryTag,
     pub(super) inbound: Inbound,
+    /// Whether it has been handed out before.
+    pub(super) redelivered: bool,
     /// Whether a thred or the engine itself has taken the event, or did so before it came again.
     pub(super) taken: bool,
     /// What failed; together they make the reason of a dead letter.
@@ -98,6 +100,7 @@ impl Batch {
             .into_iter()
             .map(|delivery| Case {
                 tag: delivery.tag,
+                redelivered: delivery.attempt > 1,
                 taken: settled.contains(&delivery.payload.id()),
                 inbound: delivery.payload,
                 failures: Vec::new(),

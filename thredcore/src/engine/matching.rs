@@ -8,7 +8,7 @@ use super::{
     Engine, Stopped,
     batch::{Batch, What},
 };
-use crate::port::{Command, Delivery, Inbound, LogType};
+use crate::port::{Command, Delivery, Inbound, Loaded, LogType, Start};
 
 impl Engine {
     /// Finds the patterns and threds that the next cases concern; `false` when there are no more.
@@ -22,7 +22,7 @@ impl Engine {
             if batch.matched > first && awaited(batch, &inbound) {
                 break;
             }
-            let is_settled = case.taken;
+            let (is_settled, redelivered) = (case.taken, case.redelivered);
             let case = batch.matched;
             batch.matched += 1;
             if is_settled {
@@ -35,6 +35,7 @@ impl Engine {
                     Some(id) => batch.add(case, What::Bound(id.clone())),
                 },
                 Inbound::Command(command) => match &**command {
+                    Command::Start(start) if redelivered && self.is_disowned(start).await? => {}
                     Command::Start(start) => batch.add(case, What::Spawn(start.clone())),
                     other => batch.add(case, What::Obey(other.thred_id().clone())),
                 },
@@ -68,6 +69,17 @@ impl Engine {
                 && again.contains(&record.event)
         });
         Ok(ends.map(|record| record.event).collect())
+    }
+
+    /// Whether a child that is not there is none of its parent's (any more): it was refused, and the
+    /// parent told; or it has ended, and is no longer kept.
+    async fn is_disowned(&self, start: &Start) -> Result<bool, Stopped> {
+        let Some(parent) = &start.parent else { return Ok(false) };
+        let ids = [start.thred_id.clone(), parent.clone()];
+        let loaded = self.insist(|| self.storage().load(&ids)).await?;
+        let [None, parent] = &*loaded else { return Ok(false) };
+        let lists = |parent: &Loaded| parent.state.children.contains(&start.thred_id);
+        Ok(!parent.as_ref().is_some_and(lists))
     }
 
     /// An unbound event meets the entry of each pattern, and then the threds that wait for it.
