@@ -34,8 +34,8 @@ pub struct EngineConfig {
     pub sweep_interval: Duration,
     /// How often timers that another process has armed are looked for. Default 20 ms.
     pub timer_interval: Duration,
-    /// How often places that no thred took are looked for. Longer than any commit takes. Default
-    /// 60 s.
+    /// How often places that no thred took are looked for, and older revisions of patterns that no
+    /// thred has run meanwhile. Longer than any commit takes. Default 60 s.
     pub orphan_interval: Duration,
     /// How long a shutdown waits for the work at hand. Default 10 s.
     pub drain: Duration,

@@ -197,6 +197,7 @@ impl Engine {
         key: &crate::state::PatternKey,
     ) -> Result<Option<Arc<Pattern>>, Stopped> {
         if let Some(pattern) = batch.library.revision(key) {
+            pattern.mark_used();
             return Ok(Some(pattern.clone()));
         }
         let stored = self.insist(|| self.storage().pattern(key)).await?;
