@@ -2,8 +2,16 @@
 
 use std::sync::Arc;
 
-pub(crate) use thredcore::conformance::samples::{next, thred};
+pub(crate) use thredcore::conformance::samples::thred;
 use thredcore::{conformance::samples, port::Commit, state::ThredState};
+
+/// The state after one more event. The window is short, so that documents stay small.
+pub(crate) fn next(state: &ThredState) -> ThredState {
+    let mut next = samples::next(state);
+    let excess = next.inbox.len().saturating_sub(16);
+    next.inbox.drain(..excess);
+    next
+}
 
 /// The commit that leads to a state.
 pub(crate) fn commit(state: ThredState) -> Arc<Commit> {

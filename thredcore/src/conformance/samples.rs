@@ -83,13 +83,11 @@ fn consumed(id: &str, version: u64) -> EventId {
     EventId::new(format!("{id}#{version}"))
 }
 
-/// The state one version later, with the event for that in its inbox, which holds the latest 16.
+/// The state one version later, with the event for that in its inbox.
 pub fn next(state: &ThredState) -> ThredState {
     let version = state.version + 1;
     let mut next = ThredState { version, modified_at: state.modified_at + 1, ..state.clone() };
     next.inbox.push(consumed(next.id.as_str(), version));
-    let excess = next.inbox.len().saturating_sub(16);
-    next.inbox.drain(..excess);
     next
 }
 
