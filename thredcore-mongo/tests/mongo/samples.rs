@@ -20,5 +20,7 @@ pub(crate) fn commit(state: ThredState) -> Arc<Commit> {
 
 /// The commit with a message to be published.
 pub(crate) fn with_message(commit: Arc<Commit>, id: &str, at: i64) -> Arc<Commit> {
-    Arc::new(samples::with_outbox(Arc::unwrap_or_clone(commit), &[id], at))
+    let mut commit = Arc::unwrap_or_clone(commit);
+    commit.outbox.push(samples::entry(id, at));
+    Arc::new(commit)
 }
