@@ -1,5 +1,7 @@
 //! `srvthreds run`, run as a program.
 
+mod samples;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
@@ -7,34 +9,8 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use samples::{FAILING, HELLO, LATE};
 use serde_json::Value;
-
-const HELLO: &str = r#"{ "name": "Hello", "reactions": [
-  { "name": "greet", "condition": {
-    "type": "filter", "xpr": "$event.type = 'hello'",
-    "transform": { "eventDataTemplate": { "title": "$xpr('Hello, ' & $event.source.id)" } },
-    "publish": { "to": "$xpr($event.source.id)" } } }
-] }"#;
-
-const FAILING: &str = r#"{ "name": "Failing", "reactions": [
-  { "name": "fail", "condition": {
-    "type": "filter", "xpr": "$event.type = 'fail'",
-    "transform": { "eventDataTemplate": { "title": "$xpr($number('x'))" } },
-    "publish": { "to": "ann" } } }
-] }"#;
-
-const WAITING: &str = r#"{ "name": "Waiting", "reactions": [
-  { "name": "ask", "condition": {
-    "type": "filter", "xpr": "$event.type = 'ask'",
-    "onTrue": { "setLocal": { "asked": "$xpr($event)" } },
-    "transform": { "eventDataTemplate": { "title": "asked" } }, "publish": { "to": "ann" } } },
-  { "name": "wait",
-    "expiry": { "interval": 150, "transition": { "name": "late", "input": "local", "localName": "asked" } },
-    "condition": { "type": "filter", "xpr": "false" } },
-  { "name": "late", "condition": {
-    "type": "filter", "xpr": "true",
-    "transform": { "eventDataTemplate": { "title": "too late" } }, "publish": { "to": "ann" } } }
-] }"#;
 
 const LOOKUP: &str = r#"{ "name": "Lookup", "reactions": [
   { "name": "ask", "condition": {
@@ -196,12 +172,12 @@ fn what_cannot_start_says_why() {
 
 #[test]
 fn timers_fire_while_the_run_lingers() {
-    let ask = event("1", "ask", "ann");
+    let ask = event("1", "late", "ann");
     let live = |output: &Output| summary(output)["threds"]["live"].clone();
-    let directory = files(&[("waiting.json", &WAITING.replace("150", "3600000"))]);
+    let directory = files(&[("late.json", &LATE.replace("700", "3600000"))]);
     let output = run(directory.path(), &[], &ask);
     assert_eq!((titles(&output), live(&output)), (vec!["asked".to_owned()], 1.into()));
-    let directory = files(&[("waiting.json", WAITING)]);
+    let directory = files(&[("late.json", LATE)]);
     for args in [&["--wait"][..], &["--linger", "20s"]] {
         let output = run(directory.path(), args, &ask);
         assert_eq!(titles(&output), ["asked", "too late"]);
@@ -309,7 +285,7 @@ fn a_second_signal_does_not_wait_for_a_reader_that_stands_still() {
 #[test]
 fn a_signal_ends_the_input_and_finishes_the_rest() {
     for signal in ["TERM", "INT"] {
-        let directory = files(&[("hello.json", HELLO), ("waiting.json", WAITING)]);
+        let directory = files(&[("hello.json", HELLO), ("late.json", LATE)]);
         let mut child = start(directory.path(), &["--wait"]);
         let mut stdin = child.stdin.take().unwrap();
         let events = event("1", "hello", "ann") + &event("2", "hello", "bob");

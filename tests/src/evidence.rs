@@ -50,9 +50,12 @@ pub struct Evidence {
     /// The time.
     pub now: i64,
     /// Whether a process died with events in hand. An unbound event is then matched anew, against
-    /// the threds that wait by then: one that had matched nothing may find a thred, and one that a
-    /// thred was not there for may reach it after a later one.
+    /// the threds that wait by then: one that a thred was not there for may reach it after a later
+    /// one.
     pub interrupted: bool,
+    /// Whether events may be in the queue more often than `accepted` says, since whoever has no
+    /// answer asks again. Each time has its own end.
+    pub repeated: bool,
     /// Whether receivers died with messages in hand or gave some back: redelivered ones come late,
     /// so the order of receipt says nothing about that of publishing.
     pub redelivered: bool,
@@ -119,6 +122,7 @@ impl Evidence {
             depth: ports.event_q.depth().await?,
             now: ports.clock.now(),
             interrupted: false,
+            repeated: true,
             redelivered: false,
             config: config.clone(),
             directory: ports.resolver.directory().await?,

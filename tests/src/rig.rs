@@ -60,9 +60,7 @@ impl Rig {
         };
         let clock = Arc::new(ManualClock::new(Self::START_TIME));
         let directory = Arc::new(FixedDirectory::new(directory));
-        let sound = ports(&backends, &clock, &directory, None);
-        let installer = Engine::builder().ports(sound).build().await.expect("memory backends");
-        installer.put_patterns(patterns).await.expect("the patterns run");
+        install(ports(&backends, &clock, &directory, None), patterns).await;
         let engine = Self::build(&backends, &clock, &directory, &config, fault.clone()).await;
         let (fired, accepted, published) = Default::default();
         let batch = 1;
@@ -78,6 +76,11 @@ impl Rig {
             published,
             fault,
         }
+    }
+
+    /// Somebody else, who meets no fault, puts patterns; the engine learns of them when it looks.
+    pub async fn put_patterns(&self, patterns: Vec<PatternModel>) {
+        install(ports(&self.backends, &self.clock, &self.directory, None), patterns).await;
     }
 
     /// Hands out so many events at a time.
@@ -120,14 +123,15 @@ impl Rig {
     /// The process died; the caller has no answer.
     pub async fn accept(&mut self, events: Vec<Event>) -> Result<(), Dead> {
         loop {
-            match self.engine.accept(events.clone()).await {
-                Ok(()) => break,
+            let answer = self.engine.accept(events.clone()).await;
+            // Perhaps it was, whatever the answer.
+            self.accepted.extend(events.iter().cloned().map(Arc::new));
+            match answer {
+                Ok(()) => return Ok(()),
                 Err(error) if error.is_retryable() => {}
                 Err(_) => return Err(Dead),
             }
         }
-        self.accepted.extend(events.into_iter().map(Arc::new));
-        Ok(())
     }
 
     /// Processes what waits until nothing does.
@@ -215,8 +219,14 @@ impl Rig {
             Evidence::gather(&sound, &self.config, self.accepted.clone(), self.published.clone());
         let mut evidence = gathered.await.expect("memory backends");
         evidence.interrupted = self.fault.has_struck();
+        evidence.repeated = false;
         evidence
     }
+}
+
+async fn install(ports: Ports, patterns: Vec<PatternModel>) {
+    let installer = Engine::builder().ports(ports).build().await.expect("memory backends");
+    installer.put_patterns(patterns).await.expect("the patterns run");
 }
 
 /// More than any test does.

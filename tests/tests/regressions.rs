@@ -7,7 +7,11 @@ use thred_tests::{
     rig::Rig,
     story::{self, hand_in, pass, settle},
 };
-use thredcore::{EngineConfig, port::LogType, testing::fault::Fault};
+use thredcore::{
+    EngineConfig,
+    port::LogType,
+    testing::fault::{Fault, FaultKind},
+};
 use thredlib::{ConditionBuilder, Event, PatternBuilder, PatternModel, ReactionBuilder};
 
 async fn rig(patterns: Vec<PatternModel>) -> Rig {
@@ -20,6 +24,26 @@ fn on(kind: &str) -> ConditionBuilder {
 
 fn event(id: impl ToString, kind: &str) -> Event {
     Event::builder(kind, "ann").id(id.to_string()).build()
+}
+
+/// An event on record as having matched nothing has had its end, though the process died before it
+/// was acknowledged and a pattern would match it now.
+#[tokio::test]
+async fn an_event_that_matched_nothing_is_not_matched_again() {
+    let fault = Fault::at_operation("ack", 1, FaultKind::Crash);
+    let config = EngineConfig::default();
+    let mut rig = Rig::new(vec![], story::directory(), config, fault).await;
+    hand_in(&mut rig, vec![event(1, "a")]).await;
+    rig.settle().await.unwrap_err();
+    let start = ReactionBuilder::new("start").condition(on("a"));
+    rig.put_patterns(vec![PatternBuilder::new("late").reaction(start).build()]).await;
+    rig.replace().await;
+    let evidence = rig.evidence().await;
+    check_invariants(&evidence).unwrap();
+    assert_eq!((evidence.threds.len(), evidence.unmoved.len()), (0, 1));
+    hand_in(&mut rig, vec![event(2, "a")]).await;
+    settle(&mut rig).await;
+    assert_eq!(rig.threds().await.len(), 1);
 }
 
 /// Fails instead of running without end.

@@ -6,8 +6,8 @@ use std::{process::Command, sync::Arc, time::Duration};
 
 use servers::{Server, eventually};
 use thredcore::{
+    conformance::samples,
     port::{Commit, Committed, ThredStore},
-    state::{PatternKey, Status, ThredState},
 };
 use thredcore_redis::{RedisConfig, RedisStorage, Tag};
 
@@ -56,39 +56,11 @@ impl Cluster {
 }
 
 fn step(id: &str, version: u64) -> Arc<Commit> {
-    let state = ThredState {
-        id: id.into(),
-        pattern: Arc::new(PatternKey { id: "sample".into(), revision: 1 }),
-        version,
-        status: Status::Active,
-        reaction: "first".into(),
-        listening: false,
-        entry: 1,
-        entered_at: 0,
-        expires_at: None,
-        started_at: 0,
-        modified_at: 0,
-        locals: Arc::default(),
-        participants: vec![],
-        matched: Default::default(),
-        inbox: (1..=version).map(|version| format!("{id}#{version}").into()).collect(),
-        label: None,
-        description: None,
-        display: None,
-        parent: None,
-        children: Default::default(),
-    };
-    let consumed = format!("{id}#{version}").into();
-    Arc::new(Commit {
-        expected: version - 1,
-        consumed,
-        state: Arc::new(state),
-        outbox: vec![],
-        log: vec![],
-        event: None,
-        command: None,
-        facts: None,
-    })
+    let mut state = samples::thred(id);
+    while state.version < version {
+        state = samples::next(&state);
+    }
+    Arc::new(samples::commit(state))
 }
 
 /// As the engine does: until each outcome is known. A conflict would be a lost or a second write.

@@ -6,44 +6,14 @@ use std::{sync::Arc, time::Duration};
 
 use servers::{Server, eventually};
 use thredcore::{
+    conformance::samples,
     port::{Commit, Committed, PortErrorKind, ThredStore},
-    state::{PatternKey, Status, ThredState},
+    state::ThredState,
 };
 use thredcore_redis::{Connection, RedisConfig, RedisStorage, Request, Tag};
 
 fn start(id: &str) -> Arc<Commit> {
-    let state = ThredState {
-        id: id.into(),
-        pattern: Arc::new(PatternKey { id: "sample".into(), revision: 1 }),
-        version: 1,
-        status: Status::Active,
-        reaction: "first".into(),
-        listening: false,
-        entry: 1,
-        entered_at: 0,
-        expires_at: None,
-        started_at: 0,
-        modified_at: 0,
-        locals: Arc::default(),
-        participants: vec![],
-        matched: Default::default(),
-        inbox: vec!["event".into()],
-        label: None,
-        description: None,
-        display: None,
-        parent: None,
-        children: Default::default(),
-    };
-    Arc::new(Commit {
-        expected: 0,
-        consumed: "event".into(),
-        state: Arc::new(state),
-        outbox: vec![],
-        log: vec![],
-        event: None,
-        command: None,
-        facts: None,
-    })
+    Arc::new(samples::commit(samples::thred(id)))
 }
 
 /// As the engine does: until it is known.

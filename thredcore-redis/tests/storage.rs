@@ -7,11 +7,12 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 use servers::own_namespace;
 use thredcore::{
+    conformance::samples,
     port::{
-        Commit, Committed, History, LogRecord, LogType, OutboxEntry, Outgoing, PatternStore,
-        RecordStore, StoredPattern, ThredQuery, ThredStore,
+        Committed, History, LogRecord, LogType, PatternStore, RecordStore, StoredPattern,
+        ThredQuery, ThredStore,
     },
-    state::{PatternKey, Status, ThredState},
+    state::{Status, ThredState},
 };
 use thredcore_redis::{RedisConfig, RedisStorage};
 use thredlib::{ConditionBuilder, Event, PatternBuilder, ReactionBuilder};
@@ -21,48 +22,14 @@ async fn open(config: RedisConfig) -> RedisStorage {
 }
 
 fn state(id: &str, version: u64, status: Status) -> ThredState {
-    ThredState {
-        id: id.into(),
-        pattern: Arc::new(PatternKey { id: "sample".into(), revision: 1 }),
-        version,
-        status,
-        reaction: "first".into(),
-        listening: false,
-        entry: 1,
-        entered_at: 0,
-        expires_at: None,
-        started_at: version as i64,
-        modified_at: 0,
-        locals: Arc::default(),
-        participants: vec![],
-        matched: Default::default(),
-        inbox: vec![format!("{id}#{version}").into()],
-        label: None,
-        description: None,
-        display: None,
-        parent: None,
-        children: Default::default(),
-    }
+    let first = samples::thred(id);
+    let inbox = vec![format!("{id}#{version}").into()];
+    ThredState { version, status, started_at: version as i64, inbox, ..first }
 }
 
 async fn commit(storage: &RedisStorage, state: ThredState, outbox: &[&str]) {
-    let entry = |id: &&str| OutboxEntry {
-        id: (*id).into(),
-        at: 0,
-        outgoing: Outgoing::Release("sample".into()),
-    };
-    let commit = Commit {
-        expected: state.version - 1,
-        consumed: state.inbox[0].clone(),
-        state: Arc::new(state),
-        outbox: outbox.iter().map(entry).collect(),
-        log: vec![],
-        event: None,
-        command: None,
-        facts: None,
-    };
-    let answer = storage.commit(&[Arc::new(commit)]).await.remove(0);
-    assert_eq!(answer.expect("a commit"), Committed::Applied);
+    let commit = samples::with_outbox(samples::commit(state), outbox, 0);
+    assert_eq!(samples::send(storage, commit).await, Committed::Applied);
 }
 
 async fn is_there(storage: &RedisStorage, id: &str) -> bool {

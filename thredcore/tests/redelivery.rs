@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use serde_json::json;
-use thredcore::{EngineConfig, port::Directory, testing::Bed};
+use thredcore::{
+    EngineConfig,
+    port::{Command, Delivery, Directory, Inbound},
+    testing::Bed,
+};
 use thredlib::{
     ConditionBuilder, Event, PatternBuilder, PatternModel, ReactionBuilder, event_type,
 };
@@ -55,6 +59,63 @@ async fn a_start_delivered_again_takes_no_second_place() {
     assert!(places.is_empty(), "{places:?}");
     assert_eq!(bed.all_threds().await.unwrap().len(), 1);
     assert!(bed.log().await.unwrap().iter().all(|record| record.detail.is_none()));
+}
+
+/// Whoever worked on the start died after the parent had been told, and before acknowledging it.
+#[tokio::test]
+async fn a_refused_child_does_not_start_once_its_parent_has_forgotten_it() {
+    let spawn = json!({ "names": "single", "type": "child" });
+    let order = ConditionBuilder::filter("$event.type = 'order'")
+        .spawn(serde_json::from_value(spawn).unwrap());
+    let wait = || ConditionBuilder::filter("$event.type = 'end'");
+    let parent = PatternBuilder::new("parent")
+        .reaction(ReactionBuilder::new("order").condition(order))
+        .reaction(ReactionBuilder::new("wait").condition(wait()))
+        .build();
+    let single = PatternBuilder::new("single")
+        .max_instances(1)
+        .reaction(
+            ReactionBuilder::new("start")
+                .condition(ConditionBuilder::filter("$event.type = 'start'")),
+        )
+        .reaction(ReactionBuilder::new("wait").condition(wait()))
+        .build();
+    let mut bed = Bed::new([parent, single]).await.unwrap();
+    bed.send(Event::builder("start", "ann").build()).await.unwrap();
+    let busy = bed.live_threds().await.unwrap()[0].id.clone();
+
+    let engine = bed.engine().clone();
+    engine.accept(vec![Event::builder("order", "ann").build()]).await.unwrap();
+    let start = loop {
+        let received = next_items(&bed).await;
+        let start = received.iter().find(|delivery| {
+            matches!(&delivery.payload, Inbound::Command(command)
+                if matches!(&**command, Command::Start(_)))
+        });
+        let start = start.cloned();
+        engine.process(received).await.unwrap();
+        if let Some(start) = start {
+            break start;
+        }
+    };
+    bed.settle().await.unwrap();
+    bed.send(Event::builder("end", "ann").thred(busy).build()).await.unwrap();
+    let parent = bed.live_threds().await.unwrap();
+    assert!(parent.len() == 1 && parent[0].children.is_empty(), "{parent:?}");
+
+    engine.process(vec![Delivery { attempt: 2, ..start }]).await.unwrap();
+    bed.settle().await.unwrap();
+    assert_eq!(bed.live_threds().await.unwrap(), parent);
+}
+
+async fn next_items(bed: &Bed) -> Vec<Delivery<Inbound>> {
+    let event_q = bed.engine().event_q();
+    for partition in 0..event_q.partitions() {
+        if let Ok(received) = timeout(Duration::ZERO, event_q.receive(partition, 1)).await {
+            return received.unwrap();
+        }
+    }
+    panic!("nothing waits");
 }
 
 #[tokio::test]

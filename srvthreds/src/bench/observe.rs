@@ -11,13 +11,12 @@ use std::{
 use async_trait::async_trait;
 use thredcore::{
     port::{
-        Clock, Commit, Committed, Due, History, Lease, LeaseStore, LimitStore, Loaded, LogRecord,
-        LogType, PatternStore, PendingOutbox, PortError, RecordStore, Reservation, Reserved,
-        Storage, StoredPattern, SystemClock, ThredPage, ThredQuery, ThredStore,
+        Clock, Commit, Committed, Due, Loaded, LogType, PendingOutbox, PortError, Storage,
+        SystemClock, ThredPage, ThredQuery, ThredStore,
     },
     state::{PatternKey, Status},
 };
-use thredlib::{Event, MessageId, PatternId, ThredId};
+use thredlib::{MessageId, ThredId};
 
 use super::{stages::Stages, workload::timer_interval};
 
@@ -109,6 +108,10 @@ impl Observed {
     }
 }
 
+thredcore::forward_store!(
+    RecordStore, LimitStore, LeaseStore, PatternStore for Observed => inner
+);
+
 #[async_trait]
 impl ThredStore for Observed {
     fn partitions(&self) -> u16 {
@@ -154,81 +157,5 @@ impl ThredStore for Observed {
         reaction: &str,
     ) -> Result<Vec<ThredId>, PortError> {
         self.inner.listeners(pattern, reaction).await
-    }
-}
-
-#[async_trait]
-impl RecordStore for Observed {
-    async fn append_log(&self, records: Vec<(LogRecord, Arc<Event>)>) -> Result<(), PortError> {
-        self.inner.append_log(records).await
-    }
-
-    async fn history(
-        &self,
-        thred: Option<&ThredId>,
-        limit: usize,
-    ) -> Result<Vec<History>, PortError> {
-        self.inner.history(thred, limit).await
-    }
-
-    async fn log(&self, limit: usize) -> Result<Vec<LogRecord>, PortError> {
-        self.inner.log(limit).await
-    }
-}
-
-#[async_trait]
-impl LimitStore for Observed {
-    async fn reserve(&self, reservation: &Reservation) -> Result<Reserved, PortError> {
-        self.inner.reserve(reservation).await
-    }
-
-    async fn release(&self, places: &[(PatternId, ThredId)]) -> Result<(), PortError> {
-        self.inner.release(places).await
-    }
-
-    async fn reserved(&self, pattern: &PatternId) -> Result<Vec<ThredId>, PortError> {
-        self.inner.reserved(pattern).await
-    }
-}
-
-#[async_trait]
-impl LeaseStore for Observed {
-    async fn acquire(&self, lease: &Lease, now: i64) -> Result<bool, PortError> {
-        self.inner.acquire(lease, now).await
-    }
-
-    async fn give_back(&self, name: &str, owner: &str) -> Result<(), PortError> {
-        self.inner.give_back(name, owner).await
-    }
-
-    async fn leases(&self, prefix: &str, now: i64) -> Result<Vec<Lease>, PortError> {
-        self.inner.leases(prefix, now).await
-    }
-}
-
-#[async_trait]
-impl PatternStore for Observed {
-    async fn put_pattern(&self, pattern: StoredPattern) -> Result<(), PortError> {
-        self.inner.put_pattern(pattern).await
-    }
-
-    async fn remove_pattern(&self, id: &PatternId) -> Result<(), PortError> {
-        self.inner.remove_pattern(id).await
-    }
-
-    async fn patterns(&self) -> Result<Vec<StoredPattern>, PortError> {
-        self.inner.patterns().await
-    }
-
-    async fn pattern(&self, key: &PatternKey) -> Result<Option<StoredPattern>, PortError> {
-        self.inner.pattern(key).await
-    }
-
-    async fn listening_patterns(&self) -> Result<Vec<PatternKey>, PortError> {
-        self.inner.listening_patterns().await
-    }
-
-    async fn patterns_version(&self) -> Result<u64, PortError> {
-        self.inner.patterns_version().await
     }
 }

@@ -7,4 +7,6 @@ mod drain;
 mod program;
 mod reload;
 mod restart;
+#[path = "../samples/mod.rs"]
+mod samples;
 mod servers;

@@ -11,15 +11,10 @@ use std::{
 
 use serde_json::Value;
 
+pub(crate) use crate::samples::{FAILING, HELLO, LATE};
+
 /// What takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-pub(crate) const HELLO: &str = r#"{ "name": "Hello", "reactions": [
-  { "name": "greet", "condition": {
-    "type": "filter", "xpr": "$event.type = 'hello'",
-    "transform": { "eventDataTemplate": { "title": "$xpr('Hello, ' & $event.source.id)" } },
-    "publish": { "to": "$xpr($event.source.id)" } } }
-] }"#;
 
 /// A question to ann, a second one after the answer, and an end.
 pub(crate) const TALK: &str = r#"{ "name": "Talk", "reactions": [
@@ -37,27 +32,6 @@ pub(crate) const TALK: &str = r#"{ "name": "Talk", "reactions": [
   { "name": "end", "condition": {
     "type": "filter", "xpr": "true",
     "transform": { "eventDataTemplate": { "title": "$xpr('Third ' & $local('what'))" } },
-    "publish": { "to": "ann" } } }
-] }"#;
-
-/// Asks, and says so when nobody has answered.
-pub(crate) const LATE: &str = r#"{ "name": "Late", "reactions": [
-  { "name": "ask", "condition": {
-    "type": "filter", "xpr": "$event.type = 'late'",
-    "onTrue": { "setLocal": { "asked": "$xpr($event)" } },
-    "transform": { "eventDataTemplate": { "title": "asked" } }, "publish": { "to": "ann" } } },
-  { "name": "wait",
-    "expiry": { "interval": 700, "transition": { "name": "late", "input": "local", "localName": "asked" } },
-    "condition": { "type": "filter", "xpr": "false" } },
-  { "name": "late", "condition": {
-    "type": "filter", "xpr": "true",
-    "transform": { "eventDataTemplate": { "title": "too late" } }, "publish": { "to": "ann" } } }
-] }"#;
-
-pub(crate) const FAILING: &str = r#"{ "name": "Failing", "reactions": [
-  { "name": "fail", "condition": {
-    "type": "filter", "xpr": "$event.type = 'fail'",
-    "transform": { "eventDataTemplate": { "title": "$xpr($number('x'))" } },
     "publish": { "to": "ann" } } }
 ] }"#;
 

@@ -145,7 +145,7 @@ fn check_fates(evidence: &Evidence, breaches: &mut Vec<String>) {
         if records.is_empty() && !elsewhere {
             breaches.push(format!("event {event} was accepted and is nowhere"));
         }
-        if lonely && elsewhere && times == 1 && !evidence.interrupted {
+        if lonely && elsewhere && times == 1 && !evidence.repeated {
             breaches.push(format!("event {event} matched nothing, and yet something came of it"));
         }
     }

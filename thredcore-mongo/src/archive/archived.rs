@@ -6,13 +6,12 @@ use async_trait::async_trait;
 use serde_json::json;
 use thredcore::{
     port::{
-        Commit, Committed, Due, History, Lease, LeaseStore, LimitStore, Loaded, LogRecord,
-        OutboxEntry, Outgoing, PatternStore, PendingOutbox, PortError, PortErrorKind, RecordStore,
-        Reservation, Reserved, Storage, StoredPattern, ThredPage, ThredQuery, ThredStore,
+        Commit, Committed, Due, History, Loaded, LogRecord, OutboxEntry, Outgoing, PendingOutbox,
+        PortError, PortErrorKind, RecordStore, Storage, ThredPage, ThredQuery, ThredStore,
     },
     state::{PatternKey, Status},
 };
-use thredlib::{Event, Message, MessageId, PatternId, ThredId, derive_id};
+use thredlib::{Event, Message, MessageId, ThredId, derive_id};
 use tracing::warn;
 
 use super::{Filer, MongoArchive, Origin, filer};
@@ -232,26 +231,20 @@ impl ThredStore for Archived {
     }
 
     async fn threds(&self, query: &ThredQuery) -> Result<ThredPage, PortError> {
-        let mut page = self.storage.threds(query).await?;
         if !query.status.contains(&Status::Terminated) {
-            return Ok(page);
+            return self.storage.threds(query).await;
         }
-        let archived = self.archive.ended(query).await?;
-        let limit = match query.limit {
-            0 => ThredQuery::DEFAULT_LIMIT,
-            limit => limit,
-        };
-        let more = page.next.is_some() || archived.next.is_some();
+        // One more than fits tells that there is another page.
+        let limit = query.page_size().saturating_add(1);
+        let wider = ThredQuery { limit, ..query.clone() };
+        let stored = self.storage.threds(&wider).await?;
+        let archived = self.archive.ended(&wider).await?;
         let mut both = BTreeMap::new();
         // The storage's own state is the later one, should they differ.
-        for state in archived.threds.into_iter().chain(page.threds) {
+        for state in archived.threds.into_iter().chain(stored.threds) {
             both.insert((state.started_at, state.id.clone()), state);
         }
-        let more = more || both.len() > limit;
-        page.threds = both.into_values().take(limit).collect();
-        let last = page.threds.last().filter(|_| more);
-        page.next = last.map(|state| format!("{}/{}", state.started_at, state.id));
-        Ok(page)
+        Ok(ThredPage::of(query, both.into_values()))
     }
 
     async fn listeners(
@@ -262,6 +255,8 @@ impl ThredStore for Archived {
         self.storage.listeners(pattern, reaction).await
     }
 }
+
+thredcore::forward_store!(LimitStore, LeaseStore, PatternStore for Archived => storage);
 
 #[async_trait]
 impl RecordStore for Archived {
@@ -298,61 +293,4 @@ pub(crate) fn merged(
     let steps: BTreeMap<_, _> = steps.map(|past| (past.version(), past)).collect();
     let excess = steps.len().saturating_sub(limit);
     steps.values().skip(excess).map(Past::history).collect()
-}
-
-#[async_trait]
-impl LimitStore for Archived {
-    async fn reserve(&self, reservation: &Reservation) -> Result<Reserved, PortError> {
-        self.storage.reserve(reservation).await
-    }
-
-    async fn release(&self, places: &[(PatternId, ThredId)]) -> Result<(), PortError> {
-        self.storage.release(places).await
-    }
-
-    async fn reserved(&self, pattern: &PatternId) -> Result<Vec<ThredId>, PortError> {
-        self.storage.reserved(pattern).await
-    }
-}
-
-#[async_trait]
-impl LeaseStore for Archived {
-    async fn acquire(&self, lease: &Lease, now: i64) -> Result<bool, PortError> {
-        self.storage.acquire(lease, now).await
-    }
-
-    async fn give_back(&self, name: &str, owner: &str) -> Result<(), PortError> {
-        self.storage.give_back(name, owner).await
-    }
-
-    async fn leases(&self, prefix: &str, now: i64) -> Result<Vec<Lease>, PortError> {
-        self.storage.leases(prefix, now).await
-    }
-}
-
-#[async_trait]
-impl PatternStore for Archived {
-    async fn put_pattern(&self, pattern: StoredPattern) -> Result<(), PortError> {
-        self.storage.put_pattern(pattern).await
-    }
-
-    async fn remove_pattern(&self, id: &PatternId) -> Result<(), PortError> {
-        self.storage.remove_pattern(id).await
-    }
-
-    async fn patterns(&self) -> Result<Vec<StoredPattern>, PortError> {
-        self.storage.patterns().await
-    }
-
-    async fn pattern(&self, key: &PatternKey) -> Result<Option<StoredPattern>, PortError> {
-        self.storage.pattern(key).await
-    }
-
-    async fn listening_patterns(&self) -> Result<Vec<PatternKey>, PortError> {
-        self.storage.listening_patterns().await
-    }
-
-    async fn patterns_version(&self) -> Result<u64, PortError> {
-        self.storage.patterns_version().await
-    }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use mongodb::bson::{Document, doc};
 use thredcore::{
-    port::{PortError, PortErrorKind, ThredPage, ThredQuery},
+    port::{PortError, ThredPage, ThredQuery},
     state::{Status, ThredState},
 };
 
@@ -19,12 +19,8 @@ pub(crate) async fn find_threds(
     collections: &[&str],
     query: &ThredQuery,
 ) -> Result<ThredPage, PortError> {
-    let limit = match query.limit {
-        0 => ThredQuery::DEFAULT_LIMIT,
-        limit => limit,
-    };
     let filter = filter(query)?;
-    let one_more = signed(limit as u64).saturating_add(1);
+    let one_more = signed(query.page_size() as u64).saturating_add(1);
     let mut found: BTreeMap<(i64, String), Arc<ThredState>> = BTreeMap::new();
     for name in collections {
         let threds = mongo.collection::<StateDocument>(name);
@@ -36,14 +32,7 @@ pub(crate) async fn find_threds(
             found.entry((state.started_at, thred.id)).or_insert_with(|| Arc::new(state));
         }
     }
-    let more = found.len() > limit;
-    let mut next = None;
-    let mut threds = Vec::with_capacity(limit.min(found.len()));
-    for ((started, id), state) in found.into_iter().take(limit) {
-        next = Some(format!("{started}/{id}"));
-        threds.push(state);
-    }
-    Ok(ThredPage { threds, next: next.filter(|_| more) })
+    Ok(ThredPage::of(query, found.into_values()))
 }
 
 fn filter(query: &ThredQuery) -> Result<Document, PortError> {
@@ -59,8 +48,7 @@ fn filter(query: &ThredQuery) -> Result<Document, PortError> {
     if let Some(participant) = &query.participant {
         all.push(doc! { "participants": { "$eq": participant.as_str() } });
     }
-    if let Some(after) = &query.after {
-        let (started, id) = cursor(after)?;
+    if let Some((started, id)) = query.start()? {
         let later = doc! { "started": { "$gt": started } };
         let beside = doc! { "started": started, "_id": { "$gt": id } };
         // The first part is implied, but lets the index begin where the page does.
@@ -68,13 +56,4 @@ fn filter(query: &ThredQuery) -> Result<Document, PortError> {
         all.push(doc! { "$or": [later, beside] });
     }
     Ok(doc! { "$and": all })
-}
-
-fn cursor(after: &str) -> Result<(i64, &str), PortError> {
-    let parts = after.split_once('/');
-    let parsed = parts.and_then(|(started, id)| Some((started.parse().ok()?, id)));
-    parsed.ok_or_else(|| {
-        let cause = "`after` is not what an earlier page gave as `next`";
-        PortError::new("query threds", PortErrorKind::Rejected, cause)
-    })
 }

@@ -10,7 +10,7 @@ use thredcore::{
         Committed, Directory, FixedDirectory, Lease, LeaseStore, LimitStore, Reservation, Reserved,
         ThredQuery, ThredStore,
     },
-    state::ThredState,
+    state::{PatternKey, ThredState},
 };
 use thredcore_mongo::{MongoDirectory, MongoPersistence, MongoStorage, User};
 use thredlib::{ParticipantId, task::TaskList};
@@ -69,7 +69,8 @@ fn numbers_beyond_those_of_bson_survive() {
         let storage = MongoStorage::open(&connect(&config).await).await.expect("a storage");
         let locals = json!({ "big": u64::MAX, "small": i64::MIN, "half": 0.1, "$where": 1 });
         let Value::Object(locals) = locals else { unreachable!() };
-        let state = ThredState { locals: Arc::new(locals), ..thred("a") };
+        let pattern = Arc::new(PatternKey { id: "sample".into(), revision: u64::MAX });
+        let state = ThredState { locals: Arc::new(locals), pattern, ..thred("a") };
         let answer = storage.commit(&[commit(state.clone())]).await.remove(0);
         assert_eq!(answer.expect("a commit"), Committed::Applied);
         let loaded = storage.load(&["a".into()]).await.expect("load").remove(0).expect("a thred");

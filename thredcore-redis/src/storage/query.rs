@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use thredcore::{
-    port::{PortError, PortErrorKind, ThredPage, ThredQuery},
+    port::{PortError, ThredPage, ThredQuery},
     state::ThredState,
 };
 
@@ -29,50 +29,33 @@ pub(super) async fn page(
     storage: &RedisStorage,
     query: &ThredQuery,
 ) -> Result<ThredPage, PortError> {
-    let after = match query.after.as_deref() {
-        None => None,
-        Some(text) => Some(cursor(text).ok_or_else(|| {
-            let cause = "`after` is not what an earlier page gave as `next`";
-            PortError::new("query threds", PortErrorKind::Rejected, cause)
-        })?),
-    };
-    let limit = match query.limit {
-        0 => ThredQuery::DEFAULT_LIMIT,
-        limit => limit,
-    };
+    let after = query.start()?.map(|(start, id)| (start, id.to_owned()));
+    let wanted = query.page_size().saturating_add(1);
     let lane = || Lane { read: VecDeque::new(), after: after.clone(), more: true };
     let mut lanes: Vec<Lane> = storage.0.partitions.iter().map(|_| lane()).collect();
     let mut threds: Vec<Arc<ThredState>> = vec![];
-    loop {
-        read_on(storage, &mut lanes, limit).await?;
+    while threds.len() < wanted {
+        read_on(storage, &mut lanes, wanted).await?;
         fn first(lane: &Lane) -> Option<(i64, &str)> {
-            lane.read.front().map(|state| key(state))
+            lane.read.front().map(|state| ThredPage::place(state))
         }
         let lanes = lanes.iter_mut().filter(|lane| !lane.read.is_empty());
-        let Some(lane) = lanes.min_by(|a, b| first(a).cmp(&first(b))) else {
-            return Ok(ThredPage { threds, next: None });
-        };
-        let Some(state) = lane.read.pop_front().filter(|state| query.matches(state)) else {
-            continue;
-        };
-        if threds.len() == limit {
-            let next = threds.last().map(|state| format!("{}/{}", state.started_at, state.id));
-            return Ok(ThredPage { threds, next });
-        }
-        threds.push(state);
+        let Some(lane) = lanes.min_by(|a, b| first(a).cmp(&first(b))) else { break };
+        threds.extend(lane.read.pop_front().filter(|state| query.matches(state)));
     }
+    Ok(ThredPage::of(query, threds))
 }
 
 /// Reads more of the partitions of which nothing is left that was read.
 async fn read_on(
     storage: &RedisStorage,
     lanes: &mut [Lane],
-    limit: usize,
+    wanted: usize,
 ) -> Result<(), PortError> {
     while lanes.iter().any(|lane| lane.more && lane.read.is_empty()) {
         let dry = lanes.iter_mut().zip(&storage.0.partitions);
         let dry: Vec<_> = dry.filter(|(lane, _)| lane.more && lane.read.is_empty()).collect();
-        let count = limit.saturating_add(1).min(AT_ONCE);
+        let count = wanted.min(AT_ONCE);
         let request = |(lane, keys): &(&mut Lane, &crate::keys::PartitionKeys)| {
             let request =
                 Request::asking_script(&keys.tag, &PAGE, &[&keys.started, &keys.threds]).arg(count);
@@ -88,7 +71,7 @@ async fn read_on(
             for (id, record) in records {
                 let state =
                     record::state(id.into(), &record).map_err(|error| error.of("query threds"))?;
-                let behind = |(start, id): &(i64, String)| key(&state) > (*start, id);
+                let behind = |(start, id): &(i64, String)| ThredPage::place(&state) > (*start, id);
                 if lane.after.as_ref().is_none_or(behind) {
                     lane.after = Some((state.started_at, state.id.to_string()));
                     lane.read.push_back(state);
@@ -98,13 +81,4 @@ async fn read_on(
         }
     }
     Ok(())
-}
-
-fn cursor(text: &str) -> Option<(i64, String)> {
-    let (started, id) = text.split_once('/')?;
-    Some((started.parse().ok()?, id.to_owned()))
-}
-
-fn key(state: &ThredState) -> (i64, &str) {
-    (state.started_at, state.id.as_str())
 }

@@ -28,7 +28,7 @@ pub mod limit_store;
 pub mod message_q;
 pub mod pattern_store;
 pub mod record_store;
-mod samples;
+pub mod samples;
 pub mod thred_store;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Threds, commits and events to check with.
+//! Threds, commits and events to check with; for the own tests of a backend, too.
 
 use std::sync::Arc;
 
@@ -14,24 +14,27 @@ use crate::{
 };
 
 /// Texts that a backend might trip over.
-pub(super) const FOREIGN: &str =
+pub const FOREIGN: &str =
     "Gr\u{fc}\u{df}e \u{4f60}\u{597d} \u{1f680} \u{0} \" \\ ' \n \u{2028} {p17}";
 
 /// A text of a mebibyte.
-pub(super) fn large() -> String {
+pub fn large() -> String {
     "0123456789abcdef".repeat(65_536)
 }
 
-pub(super) fn event(id: &str, source: &str) -> Arc<Event> {
+/// An event with two numbers as its values.
+pub fn event(id: &str, source: &str) -> Arc<Event> {
     let event = Event::builder("org.example.sample", source).id(id).timestamp(1);
     Arc::new(event.values(json!({ "number": 7, "ratio": 0.1 })).build())
 }
 
-pub(super) fn unbound(id: &str, source: &str) -> Inbound {
+/// Such an event as it comes in.
+pub fn unbound(id: &str, source: &str) -> Inbound {
     Inbound::Event(event(id, source))
 }
 
-pub(super) fn message(id: &str) -> Message {
+/// A message to two participants.
+pub fn message(id: &str) -> Message {
     Message {
         id: id.into(),
         event: event(&format!("event of {id}"), "erp"),
@@ -40,16 +43,18 @@ pub(super) fn message(id: &str) -> Message {
     }
 }
 
-pub(super) fn routed(topic: &str, id: &str) -> Routed {
+/// Such a message on its way to a topic.
+pub fn routed(topic: &str, id: &str) -> Routed {
     Routed { topic: topic.into(), message: message(id).into() }
 }
 
-pub(super) fn pattern(id: &str) -> PatternKey {
+/// A revision of a pattern.
+pub fn pattern(id: &str) -> PatternKey {
     PatternKey { id: id.into(), revision: u64::MAX - 1 }
 }
 
 /// An active thred at version 1 that has consumed `{id}#1`.
-pub(super) fn thred(id: &str) -> ThredState {
+pub fn thred(id: &str) -> ThredState {
     ThredState {
         id: id.into(),
         pattern: Arc::new(pattern("sample")),
@@ -79,7 +84,7 @@ fn consumed(id: &str, version: u64) -> EventId {
 }
 
 /// The state one version later, with the event for that in its inbox.
-pub(super) fn next(state: &ThredState) -> ThredState {
+pub fn next(state: &ThredState) -> ThredState {
     let version = state.version + 1;
     let mut next = ThredState { version, modified_at: state.modified_at + 1, ..state.clone() };
     next.inbox.push(consumed(next.id.as_str(), version));
@@ -87,7 +92,10 @@ pub(super) fn next(state: &ThredState) -> ThredState {
 }
 
 /// The commit that leads to a state; its event is the last of the inbox.
-pub(super) fn commit(state: ThredState) -> Commit {
+///
+/// # Panics
+/// When the state has consumed nothing.
+pub fn commit(state: ThredState) -> Commit {
     let consumed = state.inbox.last().cloned().expect("a sample has consumed an event");
     let log = vec![record(&consumed, LogType::Match, Some(&state.id), state.modified_at)];
     let event = Some(event(consumed.as_str(), "erp"));
@@ -97,7 +105,7 @@ pub(super) fn commit(state: ThredState) -> Commit {
 }
 
 /// What a step may have asked of the world.
-pub(super) fn facts() -> Facts {
+pub fn facts() -> Facts {
     let mut directory = Directory::new();
     directory
         .add_group("ops", ["bob", "ann"])
@@ -113,7 +121,8 @@ pub(super) fn facts() -> Facts {
     }
 }
 
-pub(super) fn record(
+/// A record of a decision.
+pub fn record(
     event: &EventId,
     log_type: LogType,
     thred: Option<&ThredId>,
@@ -132,7 +141,7 @@ pub(super) fn record(
 }
 
 /// A message in an outbox.
-pub(super) fn entry(id: &str, at: i64) -> OutboxEntry {
+pub fn entry(id: &str, at: i64) -> OutboxEntry {
     let topic = "org.wt.session".into();
     OutboxEntry {
         id: id.into(),
@@ -141,22 +150,28 @@ pub(super) fn entry(id: &str, at: i64) -> OutboxEntry {
     }
 }
 
-pub(super) fn with_outbox(mut commit: Commit, ids: &[&str], at: i64) -> Commit {
+/// A commit with messages in its outbox.
+pub fn with_outbox(mut commit: Commit, ids: &[&str], at: i64) -> Commit {
     commit.outbox = ids.iter().map(|id| entry(id, at)).collect();
     commit
 }
 
-pub(super) fn outbox_ids(entries: &[OutboxEntry]) -> Vec<&str> {
+/// The ids of outbox entries.
+pub fn outbox_ids(entries: &[OutboxEntry]) -> Vec<&str> {
     entries.iter().map(|entry| entry.id.as_str()).collect()
 }
 
-pub(super) fn message_ids(ids: &[&str]) -> Vec<MessageId> {
+/// Ids of messages.
+pub fn message_ids(ids: &[&str]) -> Vec<MessageId> {
     ids.iter().map(|id| MessageId::from(*id)).collect()
 }
 
 /// Commits that must apply.
+///
+/// # Panics
+/// When one has not.
 #[track_caller]
-pub(super) fn applied(answers: Vec<Result<Committed, PortError>>) {
+pub fn applied(answers: Vec<Result<Committed, PortError>>) {
     for (place, answer) in answers.into_iter().enumerate() {
         let answer = answer.unwrap_or_else(|error| panic!("commit {place}: {error:?}"));
         assert_eq!(answer, Committed::Applied, "commit {place}");
@@ -164,25 +179,39 @@ pub(super) fn applied(answers: Vec<Result<Committed, PortError>>) {
 }
 
 /// Sends one commit.
-pub(super) async fn send(storage: &dyn Storage, commit: Commit) -> Committed {
+///
+/// # Panics
+/// When it fails.
+pub async fn send(storage: &dyn Storage, commit: Commit) -> Committed {
     let mut answers = storage.commit(&[Arc::new(commit)]).await;
     assert_eq!(answers.len(), 1, "one commit has one answer");
     answers.remove(0).unwrap_or_else(|error| panic!("commit: {error:?}"))
 }
 
 /// Stores states that must apply.
-pub(super) async fn store(storage: &dyn Storage, states: impl IntoIterator<Item = ThredState>) {
+///
+/// # Panics
+/// When one does not.
+pub async fn store(storage: &dyn Storage, states: impl IntoIterator<Item = ThredState>) {
     let commits: Vec<_> = states.into_iter().map(commit).map(Arc::new).collect();
     applied(storage.commit(&commits).await);
 }
 
-pub(super) async fn load(storage: &dyn Storage, id: &str) -> Option<Arc<ThredState>> {
+/// A thred as it is stored.
+///
+/// # Panics
+/// When it cannot be read.
+pub async fn load(storage: &dyn Storage, id: &str) -> Option<Arc<ThredState>> {
     let mut loaded = storage.load(&[id.into()]).await.expect("load");
     assert_eq!(loaded.len(), 1, "one id has one answer");
     loaded.remove(0).map(|loaded| loaded.state)
 }
 
-pub(super) async fn outbox(storage: &dyn Storage, id: &str) -> Vec<OutboxEntry> {
+/// What a thred has not published yet.
+///
+/// # Panics
+/// When it cannot be read.
+pub async fn outbox(storage: &dyn Storage, id: &str) -> Vec<OutboxEntry> {
     let mut loaded = storage.load(&[id.into()]).await.expect("load");
     loaded.remove(0).map(|loaded| loaded.outbox).unwrap_or_default()
 }

@@ -45,7 +45,9 @@ pub(super) struct Batch {
 pub(super) struct Case {
     pub(super) tag: DeliveryTag,
     pub(super) inbound: Inbound,
-    /// Whether a thred or the engine itself has taken the event.
+    /// Whether it has been handed out before.
+    pub(super) redelivered: bool,
+    /// Whether a thred or the engine itself has taken the event, or did so before it came again.
     pub(super) taken: bool,
     /// What failed; together they make the reason of a dead letter.
     pub(super) failures: Vec<String>,
@@ -93,12 +95,14 @@ impl Batch {
         deliveries: Vec<Delivery<Inbound>>,
     ) -> Result<Self, Stopped> {
         let directory = engine.insist(|| engine.ports().resolver.directory()).await?;
+        let settled = engine.settled(&deliveries).await?;
         let cases = deliveries
             .into_iter()
             .map(|delivery| Case {
                 tag: delivery.tag,
+                redelivered: delivery.attempt > 1,
+                taken: settled.contains(&delivery.payload.id()),
                 inbound: delivery.payload,
-                taken: false,
                 failures: Vec::new(),
                 error: None,
             })

@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EngineConfig {
-    /// Events that are worked on at one time, over all partitions. Default 4,096.
+    /// Events that are worked on at one time, over all partitions. Default 1,024.
     pub max_in_flight: usize,
     /// How often an event that is handed out again and again (because an engine died beside it) may
     /// end the engine while it is tried alone, before it is dead-lettered. Default 10.
@@ -34,8 +34,8 @@ pub struct EngineConfig {
     pub sweep_interval: Duration,
     /// How often timers that another process has armed are looked for. Default 20 ms.
     pub timer_interval: Duration,
-    /// How often places that no thred took are looked for. Longer than any commit takes. Default
-    /// 60 s.
+    /// How often places that no thred took are looked for, and older revisions of patterns that no
+    /// thred has run meanwhile. Longer than any commit takes. Default 60 s.
     pub orphan_interval: Duration,
     /// How long a shutdown waits for the work at hand. Default 10 s.
     pub drain: Duration,

@@ -15,14 +15,21 @@ use crate::hash::FastHash;
 /// for that moment saves publishing the same again.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    threds: Mutex<HashSet<ThredId, FastHash>>,
+    state: Mutex<State>,
     done: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    busy: HashSet<ThredId, FastHash>,
+    /// How often something has been published to its end.
+    ended: u64,
 }
 
 impl Outgoing {
     pub(super) fn begin(&self, threds: &[ThredId]) {
         if !threds.is_empty() {
-            self.lock().extend(threds.iter().cloned());
+            self.lock().busy.extend(threds.iter().cloned());
         }
     }
 
@@ -30,28 +37,36 @@ impl Outgoing {
         if threds.is_empty() {
             return;
         }
-        let mut busy = self.lock();
+        let mut state = self.lock();
         threds.iter().for_each(|thred| {
-            busy.remove(thred);
+            state.busy.remove(thred);
         });
-        drop(busy);
+        state.ended += 1;
+        drop(state);
         self.done.notify_waiters();
     }
 
     pub(super) fn count(&self) -> usize {
-        self.lock().len()
+        self.lock().busy.len()
     }
 
-    /// Waits until none of the threds is being published; says whether it had to wait.
-    pub(super) async fn wait_for(&self, threds: &[ThredId]) -> bool {
-        let mut waited = false;
+    /// How often something has been published to its end.
+    pub(super) fn ended(&self) -> u64 {
+        self.lock().ended
+    }
+
+    /// Waits until none of the threds is being published; says whether anything has been published
+    /// to its end `since` then: what was read of the threds meanwhile may be out of date.
+    pub(super) async fn wait_for(&self, threds: &[ThredId], since: u64) -> bool {
         loop {
             let mut done = std::pin::pin!(self.done.notified());
             done.as_mut().enable();
-            if !threds.iter().any(|thred| self.lock().contains(thred)) {
-                return waited;
+            {
+                let state = self.lock();
+                if !threds.iter().any(|thred| state.busy.contains(thred)) {
+                    return state.ended != since;
+                }
             }
-            waited = true;
             done.await;
         }
     }
@@ -61,11 +76,29 @@ impl Outgoing {
         &self,
         threds: impl Iterator<Item = &'a ThredId>,
     ) -> HashSet<ThredId, FastHash> {
-        let busy = self.lock();
-        threds.filter(|thred| !busy.contains(*thred)).cloned().collect()
+        let state = self.lock();
+        threds.filter(|thred| !state.busy.contains(*thred)).cloned().collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<ThredId, FastHash>> {
-        self.threds.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_ends_while_it_is_read_is_noticed() {
+        let (outgoing, thred) = (Outgoing::default(), [ThredId::from("a")]);
+        outgoing.begin(&thred);
+        let since = outgoing.ended();
+        assert!(outgoing.wait_for(&thred, since).now_or_never().is_none());
+        outgoing.end(&thred);
+        assert!(outgoing.wait_for(&thred, since).await);
+        assert!(!outgoing.wait_for(&thred, outgoing.ended()).await);
     }
 }

@@ -143,6 +143,19 @@ impl Engine {
         Ok(())
     }
 
+    /// Forgets older revisions that no thred has run since the last look, and in which none waits
+    /// for unbound events. Should a thred run one after all, it is read again from the storage.
+    pub(super) async fn forget_revisions(&self) -> Result<(), PortError> {
+        let listening = self.storage().listening_patterns().await?;
+        let mut library = self.0.library.write().unwrap_or_else(PoisonError::into_inner);
+        let keep = |pattern: &Pattern| pattern.was_used() || listening.contains(&pattern.key);
+        let rest = library.without_older(keep);
+        if rest.revisions().count() < library.revisions().count() {
+            *library = Arc::new(rest);
+        }
+        Ok(())
+    }
+
     fn compile(&self, stored: &StoredPattern) -> Option<Arc<Pattern>> {
         match Pattern::compile(stored, &self.config().expr_limits) {
             Ok(pattern) => Some(Arc::new(pattern)),
@@ -196,5 +209,60 @@ impl Watchers {
         }
         let running = self.leases.iter().filter(|lease| lease.until > now);
         Arc::new(running.map(|lease| lease.owner.as_str().into()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thredlib::{ConditionBuilder, Event, PatternBuilder, PatternModel, ReactionBuilder};
+
+    use crate::testing::Bed;
+
+    fn pattern(description: &str, listens: bool) -> PatternModel {
+        let on = |kind: &str| ConditionBuilder::filter(format!("$event.type = '{kind}'"));
+        let wait = ReactionBuilder::new("wait").condition(on("end"));
+        let wait = if listens { wait.allow_unbound_events() } else { wait };
+        PatternBuilder::new("changing")
+            .description(description)
+            .reaction(ReactionBuilder::new("start").condition(on("start")))
+            .reaction(wait)
+            .build()
+    }
+
+    #[tokio::test]
+    async fn a_revision_that_no_thred_runs_is_forgotten() {
+        let mut bed = Bed::new([pattern("old", false)]).await.unwrap();
+        bed.send(Event::builder("start", "ann").build()).await.unwrap();
+        let engine = bed.engine().clone();
+        let known = || engine.library().revisions().count();
+        engine.put_patterns(vec![pattern("new", false)]).await.unwrap();
+        engine.forget_revisions().await.unwrap();
+        assert_eq!(known(), 2, "it has just been compiled");
+        engine.forget_revisions().await.unwrap();
+        assert_eq!(known(), 1);
+
+        let thred = bed.live_threds().await.unwrap()[0].id.clone();
+        let event = |kind: &str| Event::builder(kind, "ann").thred(thred.clone()).build();
+        bed.send(event("nothing")).await.unwrap();
+        assert_eq!(known(), 2, "its thred runs on");
+        engine.forget_revisions().await.unwrap();
+        bed.send(event("end")).await.unwrap();
+        assert!(bed.live_threds().await.unwrap().is_empty());
+        engine.forget_revisions().await.unwrap();
+        engine.forget_revisions().await.unwrap();
+        assert_eq!(known(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_revision_in_which_threds_wait_for_unbound_events_is_kept() {
+        let mut bed = Bed::new([pattern("old", true)]).await.unwrap();
+        bed.send(Event::builder("start", "ann").build()).await.unwrap();
+        let engine = bed.engine().clone();
+        engine.put_patterns(vec![pattern("new", true)]).await.unwrap();
+        for _ in 0..3 {
+            engine.forget_revisions().await.unwrap();
+        }
+        bed.send(Event::builder("end", "ann").build()).await.unwrap();
+        assert!(bed.live_threds().await.unwrap().is_empty());
     }
 }

@@ -83,6 +83,7 @@ impl Engine {
 
     /// Loads threds; one that another worker of this engine is just publishing is waited for.
     async fn load_settled(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, Stopped> {
+        let ended = self.0.outgoing.ended();
         let loaded = self.insist(|| self.storage().load(ids)).await?;
         let unpublished = loaded.iter().flatten().filter(|loaded| !loaded.outbox.is_empty());
         let unpublished: Vec<_> = unpublished.map(|loaded| loaded.state.id.clone()).collect();
@@ -91,12 +92,12 @@ impl Engine {
         }
         let mut stop = self.0.stop.subscribe();
         // A worker that stops in the middle of publishing never says that it is done.
-        let waited = tokio::select! {
+        let is_stale = tokio::select! {
             biased;
-            waited = self.0.outgoing.wait_for(&unpublished) => waited,
+            is_stale = self.0.outgoing.wait_for(&unpublished, ended) => is_stale,
             _ = stop.wait_for(|stop| *stop) => return Err(Stopped),
         };
-        match waited {
+        match is_stale {
             true => self.insist(|| self.storage().load(ids)).await,
             false => Ok(loaded),
         }
@@ -196,6 +197,7 @@ impl Engine {
         key: &crate::state::PatternKey,
     ) -> Result<Option<Arc<Pattern>>, Stopped> {
         if let Some(pattern) = batch.library.revision(key) {
+            pattern.mark_used();
             return Ok(Some(pattern.clone()));
         }
         let stored = self.insist(|| self.storage().pattern(key)).await?;

@@ -80,8 +80,10 @@ impl Engine {
             let name = format!("{prefix}{owner}");
             let trial = Lease { name, owner, until: now.saturating_add(TRIAL_MEMORY) };
             self.insist(|| self.storage().acquire(&trial, now)).await?;
-            self.process(vec![delivery]).await?;
+            let processed = self.process(vec![delivery]).await;
+            // Also when the engine has been told to stop: that is no death.
             self.insist(|| self.storage().give_back(&trial.name, &trial.owner)).await?;
+            processed?;
         }
         // It has come to an end: if it comes again, it begins anew.
         for trial in trials {
@@ -101,8 +103,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        memory::{MemoryEventQ, MemoryEventQConfig, MemoryMessageQ, MemoryMessageQConfig},
-        port::{DeadLetterFilter, Directory, EventQ, FixedDirectory},
+        engine::EngineConfig,
+        memory::{
+            MemoryEventQ, MemoryEventQConfig, MemoryMessageQ, MemoryMessageQConfig, MemoryStorage,
+        },
+        port::{DeadLetterFilter, DeliveryTag, Directory, EventQ, FixedDirectory, LeaseStore},
+        testing::fault::{Fault, FaultKind, Faulty},
     };
 
     /// An event whose message finds its topic full for ever stands for one that ends the process.
@@ -156,6 +162,39 @@ mod tests {
         // Twice among the others, and then alone.
         assert_eq!(deaths, 2 + engine.config().max_attempts);
         assert!(engine.storage().leases(TRIAL, engine.now()).await.unwrap().is_empty());
+    }
+
+    /// A trial that the engine's end interrupts is no death of the engine.
+    #[tokio::test]
+    async fn a_stop_during_a_trial_is_no_death() {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        let condition = ConditionBuilder::filter("$event.type = 'start'");
+        let pattern =
+            PatternBuilder::new("any").reaction(ReactionBuilder::new("only").condition(condition));
+        let storage = Arc::new(MemoryStorage::default());
+        let fault = Fault::at_operation("commit", 1, FaultKind::Before);
+        // After the failed commit the engine pauses until it is stopped.
+        let mut config = EngineConfig::default();
+        (config.first_pause, config.longest_pause) = (HOUR, HOUR);
+        let engine = Engine::builder()
+            .storage(Arc::new(Faulty::new(storage.clone(), fault.clone())))
+            .config(config)
+            .pattern(pattern.build())
+            .build();
+        let engine = engine.await.unwrap();
+        let event = Event::builder("start", "ann").build();
+        let payload = Inbound::Event(Arc::new(event));
+        let delivery = Delivery { tag: DeliveryTag(0, 0), attempt: 3, payload };
+        let trial = tokio::spawn({
+            let engine = engine.clone();
+            async move { engine.take_in(vec![delivery]).await }
+        });
+        while !fault.has_struck() {
+            tokio::task::yield_now().await;
+        }
+        engine.stop();
+        assert_eq!(trial.await.unwrap(), Err(Stopped));
+        assert!(storage.leases(TRIAL, engine.now()).await.unwrap().is_empty());
     }
 
     impl Engine {

@@ -56,13 +56,15 @@ impl Engine {
         let mut looked = tokio::time::Instant::now();
         loop {
             self.take_turn().await;
+            let mut forgotten = Ok(());
             if looked.elapsed() >= self.config().orphan_interval {
                 looked = tokio::time::Instant::now();
                 if self.free_orphans(&mut orphans).await.is_err() {
                     return;
                 }
+                forgotten = self.forget_revisions().await;
             }
-            for result in [self.reload().await, self.find_watchers().await] {
+            for result in [forgotten, self.reload().await, self.find_watchers().await] {
                 if let Err(error) = result {
                     tracing::warn!(%error, "could not look for changes");
                 }

@@ -1,7 +1,6 @@
 //! The queue of what goes out.
 
 use std::{
-    collections::{BTreeMap, HashMap},
     pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
@@ -18,13 +17,11 @@ use tokio::{
 use super::{
     lane::{Buried, DeadLetters, Item, Kept, Lane, dead_letter_setters},
     lock,
+    topics::{MessageTopic, Topics},
 };
-use crate::{
-    hash::FastHash,
-    port::{
-        Clock, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, Routed,
-        SystemClock,
-    },
+use crate::port::{
+    Clock, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, Routed,
+    SystemClock,
 };
 
 /// Limits of a [`MemoryMessageQ`].
@@ -61,134 +58,11 @@ impl MemoryMessageQConfig {
 #[derive(Debug)]
 pub struct MemoryMessageQ {
     /// One lock for all topics keeps one order of all messages; it is taken once for a batch.
-    state: Mutex<State>,
+    state: Mutex<Topics>,
     capacity: usize,
     room: Notify,
     /// Told when a message becomes ready anywhere.
     ready: Notify,
-}
-
-#[derive(Debug)]
-struct State {
-    topics: Vec<TopicState>,
-    numbers: HashMap<Topic, usize, FastHash>,
-    published: u64,
-    received: usize,
-    closed: bool,
-    dead: DeadLetters<Routed>,
-}
-
-#[derive(Debug)]
-struct TopicState {
-    lane: Lane<Routed>,
-    /// Given back, by when they are due and their old place.
-    delayed: BTreeMap<(Instant, u64), Item<Routed>>,
-    /// Told when a message becomes ready on a topic that had none, and when the queue closes.
-    ready: Arc<Notify>,
-}
-
-impl TopicState {
-    fn len(&self) -> usize {
-        self.lane.len() + self.delayed.len()
-    }
-
-    /// Puts back what has been delayed for long enough.
-    fn wake_delayed(&mut self) {
-        if self.delayed.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        while let Some(first) = self.delayed.first_entry()
-            && first.key().0 <= now
-        {
-            let item = first.remove();
-            self.lane.put_back(item);
-        }
-    }
-
-    fn next_delayed(&self) -> Option<Instant> {
-        self.delayed.first_key_value().map(|((due, _), _)| *due)
-    }
-}
-
-impl State {
-    fn topic(&mut self, topic: &Topic) -> usize {
-        if let Some(number) = self.numbers.get(topic) {
-            return *number;
-        }
-        let number = self.topics.len();
-        self.topics.push(TopicState {
-            lane: Lane::new(number as u32),
-            delayed: BTreeMap::new(),
-            ready: Arc::default(),
-        });
-        self.numbers.insert(topic.clone(), number);
-        number
-    }
-
-    /// Adds a message; says whether its topic had none ready.
-    fn push(&mut self, number: usize, message: Routed) -> bool {
-        self.published += 1;
-        let topic = &mut self.topics[number];
-        let was_idle = topic.lane.ready() == 0;
-        topic.lane.push(message, self.published);
-        if was_idle {
-            topic.ready.notify_waiters();
-        }
-        was_idle
-    }
-
-    /// Hands out messages of some topics, to each topic an equal part as far as it has so many.
-    fn take(&mut self, numbers: &[usize], max: usize) -> Vec<Delivery<Routed>> {
-        let mut batch = Vec::new();
-        let mut left: Vec<usize> = Vec::with_capacity(numbers.len());
-        // Another topic goes first each time, for batches smaller than the number of topics.
-        self.received = self.received.wrapping_add(1);
-        for place in 0..numbers.len() {
-            let number = numbers[(place + self.received) % numbers.len()];
-            self.topics[number].wake_delayed();
-            if self.topics[number].lane.ready() > 0 {
-                left.push(number);
-            }
-        }
-        while batch.len() < max && !left.is_empty() {
-            let share = ((max - batch.len()) / left.len()).max(1);
-            left.retain(|number| {
-                let lane = &mut self.topics[*number].lane;
-                lane.take(share.min(max - batch.len()), &mut batch);
-                lane.ready() > 0
-            });
-        }
-        batch
-    }
-
-    /// Hands out messages of all topics in the order of their publishing.
-    fn take_any(&mut self, max: usize) -> Vec<Delivery<Routed>> {
-        let mut batch = Vec::new();
-        self.topics.iter_mut().for_each(TopicState::wake_delayed);
-        while batch.len() < max
-            && let Some(first) = self.first()
-        {
-            self.topics[first].lane.take(1, &mut batch);
-        }
-        batch
-    }
-
-    /// The topic of the oldest message that is ready.
-    fn first(&self) -> Option<usize> {
-        let ready = self.topics.iter().enumerate();
-        let ready = ready.filter_map(|(number, topic)| Some((topic.lane.first_order()?, number)));
-        ready.min().map(|(_, number)| number)
-    }
-
-    fn end(&mut self, tag: &DeliveryTag) -> Option<Item<Routed>> {
-        self.topics.get_mut(Lane::<Routed>::of(tag))?.lane.end(tag)
-    }
-
-    /// Whether there will be no more messages on some topics.
-    fn is_over(&self, mut numbers: impl Iterator<Item = usize>) -> bool {
-        self.closed && numbers.all(|number| self.topics[number].len() == 0)
-    }
 }
 
 impl Default for MemoryMessageQ {
@@ -201,14 +75,7 @@ impl MemoryMessageQ {
     /// An empty queue.
     pub fn new(config: MemoryMessageQConfig) -> Self {
         Self {
-            state: Mutex::new(State {
-                topics: vec![],
-                numbers: HashMap::default(),
-                published: 0,
-                received: 0,
-                closed: false,
-                dead: DeadLetters::new(config.dead_letters, config.clock),
-            }),
+            state: Mutex::new(Topics::new(DeadLetters::new(config.dead_letters, config.clock))),
             capacity: config.capacity.max(1),
             room: Notify::new(),
             ready: Notify::new(),
@@ -243,7 +110,7 @@ impl MemoryMessageQ {
                 if state.is_over(0..state.topics.len()) {
                     return Err(PortError::closed("receive messages"));
                 }
-                state.topics.iter().filter_map(TopicState::next_delayed).min()
+                state.topics.iter().filter_map(MessageTopic::next_delayed).min()
             };
             wait(ready, next).await;
         }
@@ -253,7 +120,7 @@ impl MemoryMessageQ {
     pub fn take_all(&self) -> Vec<Routed> {
         let mut all = Vec::new();
         let mut state = lock(&self.state);
-        state.topics.iter_mut().for_each(TopicState::wake_delayed);
+        state.topics.iter_mut().for_each(MessageTopic::wake_delayed);
         while let Some(first) = state.first() {
             all.extend(state.topics[first].lane.pop());
         }
@@ -399,7 +266,7 @@ impl MemoryMessageQ {
     /// The orders and attempts of all that is handed out or given back.
     pub fn all_tried(&self) -> Vec<(u64, u32)> {
         let state = lock(&self.state);
-        let tried = |topic: &TopicState| -> Vec<_> {
+        let tried = |topic: &MessageTopic| -> Vec<_> {
             let known = |item: &Item<Routed>| (item.order(), item.attempts);
             let all = topic.lane.all_out().chain(topic.delayed.values());
             all.map(known).chain(topic.lane.tried().map(known)).collect()
@@ -435,7 +302,7 @@ impl MemoryMessageQ {
     }
 
     /// Tells those who wait for room, or for the end, that messages have left.
-    fn left(&self, state: &State) {
+    fn left(&self, state: &Topics) {
         self.room.notify_waiters();
         if state.closed {
             state.topics.iter().for_each(|topic| topic.ready.notify_waiters());

@@ -15,6 +15,7 @@ mod records;
 mod revisions;
 mod storage;
 mod tally;
+mod topics;
 
 #[cfg(test)]
 mod tests;

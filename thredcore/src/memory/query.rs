@@ -8,7 +8,7 @@ use std::{
 use thredlib::ThredId;
 
 use crate::{
-    port::{PortError, PortErrorKind, ThredPage, ThredQuery},
+    port::{PortError, ThredPage, ThredQuery},
     state::{PatternKey, Status, ThredState},
 };
 
@@ -64,7 +64,6 @@ impl Listeners {
 pub struct Pager<'q> {
     query: &'q ThredQuery,
     after: Option<(i64, &'q str)>,
-    limit: usize,
     found: Vec<Arc<ThredState>>,
 }
 
@@ -74,50 +73,32 @@ impl<'q> Pager<'q> {
     /// # Errors
     /// When the query's `after` is not what an earlier page gave.
     pub fn new(query: &'q ThredQuery) -> Result<Self, PortError> {
-        let cursor = |text: &'q str| {
-            let (started, id) = text.split_once('/')?;
-            Some((started.parse().ok()?, id))
-        };
-        let after = match query.after.as_deref() {
-            None => None,
-            Some(text) => Some(cursor(text).ok_or_else(|| {
-                let cause = "`after` is not what an earlier page gave as `next`";
-                PortError::new("query threds", PortErrorKind::Rejected, cause)
-            })?),
-        };
-        let limit = match query.limit {
-            0 => ThredQuery::DEFAULT_LIMIT,
-            limit => limit,
-        };
-        Ok(Self { query, after, limit, found: vec![] })
+        Ok(Self { query, after: query.start()?, found: vec![] })
     }
 
     /// Takes a thred if it is meant.
     pub fn offer(&mut self, state: &Arc<ThredState>) {
-        if self.query.matches(state) && self.after.is_none_or(|after| key(state) > after) {
+        let behind = || self.after.is_none_or(|after| ThredPage::place(state) > after);
+        if self.query.matches(state) && behind() {
             self.found.push(state.clone());
         }
     }
 
     /// Forgets what cannot be on the page, but one: it tells that there is another page.
     pub fn prune(&mut self) {
-        if self.found.len() > self.limit {
-            self.found.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
-            self.found.truncate(self.limit.saturating_add(1));
+        if self.found.len() > self.query.page_size() {
+            self.sort();
+            self.found.truncate(self.query.page_size().saturating_add(1));
         }
     }
 
     /// The page, sorted, and where the next one begins.
     pub fn page(mut self) -> ThredPage {
-        self.found.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
-        let more = self.found.len() > self.limit;
-        self.found.truncate(self.limit);
-        let last = self.found.last().filter(|_| more);
-        let next = last.map(|state| format!("{}/{}", state.started_at, state.id));
-        ThredPage { threds: self.found, next }
+        self.sort();
+        ThredPage::of(self.query, self.found)
     }
-}
 
-fn key(state: &ThredState) -> (i64, &str) {
-    (state.started_at, state.id.as_str())
+    fn sort(&mut self) {
+        self.found.sort_unstable_by(|a, b| ThredPage::place(a).cmp(&ThredPage::place(b)));
+    }
 }

@@ -67,6 +67,7 @@ pub(super) fn compile(stored: &StoredPattern, limits: &ExprLimits) -> Result<Pat
         echo_responses: model.echo_responses.unwrap_or(false),
         reactions,
         model: stored.model.clone(),
+        used: true.into(),
     })
 }
 

@@ -64,6 +64,17 @@ impl Library {
         Self::of(revisions.collect(), self.current.clone())
     }
 
+    /// The same without the older revisions that are not to be kept.
+    #[must_use]
+    pub fn without_older(&self, keep: impl Fn(&Pattern) -> bool) -> Self {
+        let is_current = |pattern: &Pattern| {
+            self.current(&pattern.key.id).is_some_and(|current| current.key == pattern.key)
+        };
+        let revisions = self.revisions.values();
+        let kept = revisions.filter(|pattern| is_current(pattern) || keep(pattern)).cloned();
+        Self::of(kept.collect(), self.current.clone())
+    }
+
     /// The current revision of a pattern.
     pub fn current(&self, id: &PatternId) -> Option<&Arc<Pattern>> {
         self.current.by_id.get(id)

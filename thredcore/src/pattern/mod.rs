@@ -7,7 +7,10 @@ mod index;
 mod library;
 mod source;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use thredlib::PatternModel;
 
@@ -45,6 +48,8 @@ pub struct Pattern {
     pub reactions: Vec<Reaction>,
     /// The pattern as written.
     pub model: Arc<PatternModel>,
+    /// Whether a thred has run it since the engine last looked.
+    used: AtomicBool,
 }
 
 /// A reaction, compiled.
@@ -83,6 +88,19 @@ impl Pattern {
         limits: &thredlib::ExprLimits,
     ) -> Result<Self, LoadError> {
         compile::compile(stored, limits)
+    }
+
+    /// Notes that a thred runs it.
+    pub(crate) fn mark_used(&self) {
+        // Nearly always it is: a write would take the memory from other threads.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a thred has run it since the last call, or since it was compiled.
+    pub(crate) fn was_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
     }
 
     /// The entry point.

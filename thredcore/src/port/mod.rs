@@ -20,6 +20,8 @@ pub use event_q::{Command, EventQ, Inbound, Start};
 pub use handler::{AgentContext, HandlerError, MessageHandler};
 pub use message_q::{MessageQ, Routed};
 pub use queue::{DeadLetter, DeadLetterFilter, Delivery, DeliveryTag};
+#[doc(hidden)]
+pub use storage::forwarded;
 pub use storage::{
     Commit, Committed, Due, Facts, History, Lease, LeaseStore, LimitStore, Loaded, LogRecord,
     LogType, OutboxEntry, Outgoing, PatternStore, PendingOutbox, RecordStore, Reservation,

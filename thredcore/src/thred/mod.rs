@@ -10,6 +10,7 @@ mod recipients;
 mod relay;
 mod replay;
 mod step;
+mod transition;
 mod view;
 
 use std::sync::Arc;

@@ -59,6 +59,7 @@ use serde_json::Value;
 pub use finding::{Finding, Report, Severity, Spot};
 pub use path::JsonPath;
 pub use set::{PatternSet, validate_set};
+pub use words::{kind_of, nearest};
 
 use self::{expressions::Expressions, finding::Findings, set::Surroundings, tree::Pattern};
 use crate::{PatternId, PatternModel};

@@ -39,7 +39,7 @@ pub(super) fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
 }
 
 /// What kind of JSON a value is.
-pub(super) fn kind_of(value: &Value) -> &'static str {
+pub fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
@@ -51,7 +51,7 @@ pub(super) fn kind_of(value: &Value) -> &'static str {
 }
 
 /// The known name that a misspelt one most resembles, when one is near enough.
-pub(super) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let wanted = folded(name);
     let allowed = (wanted.len() / 3).max(1);
     known

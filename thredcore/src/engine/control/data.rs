@@ -9,7 +9,8 @@ use thredlib::{
 use super::{Answer, Refusal};
 use crate::{
     engine::{Engine, EngineError},
-    port::{History, LogRecord},
+    pattern::Pattern,
+    port::{History, LogRecord, StoredPattern},
 };
 
 /// The record types that control tasks know.
@@ -41,13 +42,15 @@ fn invalid(text: impl Into<String>) -> Refusal {
 }
 
 impl Engine {
-    /// Executes the tasks one after the other; the results stand under `results`, by position.
+    /// Executes the tasks one after the other; the results stand under `results`, by position. A
+    /// list inside of the list is refused as a whole.
     pub(super) async fn data_control(&self, event: &Event) -> Answer {
         let tasks = event.content().and_then(|content| content.get("tasks"));
         let list = read(tasks.ok_or_else(|| invalid("`data.content.tasks` is missing"))?)?;
         let mut results = Vec::new();
         for group in list.groups() {
             let mut values = Vec::new();
+            group.tasks().iter().try_for_each(|task| self.check(task))?;
             for task in group.tasks() {
                 values.push(self.data_task(task).await?);
             }
@@ -57,6 +60,21 @@ impl Engine {
             });
         }
         Ok(Map::from_iter([("results".to_owned(), Value::Array(results))]))
+    }
+
+    /// Whether a task can be done.
+    fn check(&self, task: &Task) -> Result<(), Refusal> {
+        match &task.op {
+            Op::Get(Query { target, .. })
+            | Op::GetOne(Query { target, .. })
+            | Op::Count(target) => known(target),
+            Op::Put(record_type, records) if record_type.as_str() == PATTERN => {
+                let mut records = records.as_slice().iter();
+                records.try_for_each(|record| self.pattern_of(record).map(drop))
+            }
+            Op::Delete(target) if target.record_type.as_str() == PATTERN => Ok(()),
+            op => Err(impossible(op)),
+        }
     }
 
     async fn data_task(&self, task: &Task) -> Result<Value, Refusal> {
@@ -92,27 +110,32 @@ impl Engine {
                 }
                 Ok(count.into())
             }
-            op => {
-                let text =
-                    "patterns take put and delete; event records and thred logs are read-only";
-                Err(invalid(format!("`{}` is not possible here: {text}", op.name())))
-            }
+            op => Err(impossible(op)),
         }
     }
 
     async fn put_record(&self, record: &Record) -> Result<Value, Refusal> {
+        let model = self.pattern_of(record)?;
+        let id = model.id();
+        self.put_patterns(vec![model]).await.map_err(refused)?;
+        Ok(json!(id))
+    }
+
+    /// The pattern that a record is, if it can run.
+    fn pattern_of(&self, record: &Record) -> Result<PatternModel, Refusal> {
         let mut fields = record.fields.clone();
         fields.extend(record.id.clone().map(|id| ("id".to_owned(), id.into())));
-        let report = thredlib::validate::validate(&Value::Object(fields.clone()));
+        let fields = Value::Object(fields);
+        let report = thredlib::validate::validate(&fields);
         if !report.is_valid() {
             let findings: Vec<_> = report.errors().map(ToString::to_string).collect();
             return Err(invalid(findings.join("; ")));
         }
-        let model: PatternModel = serde_json::from_value(Value::Object(fields))
-            .map_err(|error| invalid(error.to_string()))?;
-        let id = model.id();
-        self.put_patterns(vec![model]).await.map_err(refused)?;
-        Ok(json!(id))
+        let model: PatternModel =
+            serde_json::from_value(fields).map_err(|error| invalid(error.to_string()))?;
+        let compiled =
+            Pattern::compile(&StoredPattern::new(model.clone()), &self.config().expr_limits);
+        compiled.map(|_| model).map_err(|error| invalid(error.to_string()))
     }
 
     async fn records(&self, target: &Target) -> Result<Vec<Map<String, Value>>, Refusal> {
@@ -136,12 +159,23 @@ impl Engine {
                 let log = self.insist(|| self.storage().log(RECORDS)).await?;
                 Ok(log.iter().enumerate().map(log_record).collect())
             }
-            other => Err(invalid(format!(
-                "there are no records of the type `{other}`; use {PATTERN}, {EVENT_RECORD} or \
-                 {THRED_LOG}"
-            ))),
+            _ => known(target).map(|()| vec![]),
         }
     }
+}
+
+fn known(target: &Target) -> Result<(), Refusal> {
+    match target.record_type.as_str() {
+        PATTERN | EVENT_RECORD | THRED_LOG => Ok(()),
+        other => Err(invalid(format!(
+            "there are no records of the type `{other}`; use {PATTERN}, {EVENT_RECORD} or {THRED_LOG}"
+        ))),
+    }
+}
+
+fn impossible(op: &Op) -> Refusal {
+    let text = "patterns take put and delete; event records and thred logs are read-only";
+    invalid(format!("`{}` is not possible here: {text}", op.name()))
 }
 
 fn refused(error: EngineError) -> Refusal {

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use thredlib::{Event, EventId, Message, MessageId, ParticipantId, PatternId, ThredId, Topic};
+use thredlib::{Event, EventId, Message, MessageId, PatternId, ThredId, Topic};
 
 use super::{
-    Facts,
+    Facts, ThredPage, ThredQuery,
     records::{History, LogRecord},
 };
 use crate::{
     port::{error::PortError, event_q::Command},
-    state::{PatternKey, Status, ThredState},
+    state::{PatternKey, ThredState},
 };
 
 /// Keeps threds, each with its outbox and its timer.
@@ -204,46 +204,4 @@ pub struct Timer {
     pub thred_id: ThredId,
     /// The version at which the reaction was entered.
     pub entry: u64,
-}
-
-/// Which threds are meant; all fields that are set must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ThredQuery {
-    /// Those of a pattern, in any revision.
-    pub pattern: Option<PatternId>,
-    /// Those that somebody takes part in.
-    pub participant: Option<ParticipantId>,
-    /// Those in one of these states; none given: active and finished ones.
-    pub status: Vec<Status>,
-    /// Continues after the last page.
-    pub after: Option<String>,
-    /// At most so many; 0 stands for [`ThredQuery::DEFAULT_LIMIT`].
-    pub limit: usize,
-}
-
-impl ThredQuery {
-    /// The size of a page unless the query says another: 1000.
-    pub const DEFAULT_LIMIT: usize = 1000;
-
-    /// Whether a thred is meant, its place among the pages aside.
-    pub fn matches(&self, state: &ThredState) -> bool {
-        let status = match &*self.status {
-            [] => state.status.is_live(),
-            any => any.contains(&state.status),
-        };
-        status
-            && self.pattern.as_ref().is_none_or(|id| *id == state.pattern.id)
-            && self.participant.as_ref().is_none_or(|id| state.participants.contains(id))
-    }
-}
-
-/// One page of threds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ThredPage {
-    /// The threds.
-    pub threds: Vec<Arc<ThredState>>,
-    /// What [`ThredQuery::after`] must be for the next page; `None` on the last one.
-    pub next: Option<String>,
 }

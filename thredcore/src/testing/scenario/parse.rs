@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use thredlib::validate::{kind_of, nearest};
 
 use super::{
     duration::parse_duration,
@@ -11,7 +12,7 @@ use super::{
     model::{
         Action, MessageExpectation, PatternSource, Scenario, Step, ThredExpectation, ThredName,
     },
-    reader::{Fields, Wrong, boolean, count, kind, list, nearest, only_true, text, wrong},
+    reader::{Fields, Wrong, boolean, count, list, only_true, text, wrong},
 };
 use crate::port::Directory;
 
@@ -54,7 +55,7 @@ fn pattern(value: Value, at: &str, base: &Path) -> Result<PatternSource, Wrong> 
         Value::Object(_) => Ok(PatternSource::Inline(value)),
         other => wrong(
             at,
-            format!("this is {}, write a path to a pattern file or a pattern", kind(&other)),
+            format!("this is {}, write a path to a pattern file or a pattern", kind_of(&other)),
         ),
     }
 }
@@ -77,7 +78,8 @@ fn directory(fields: &mut Fields<'_>) -> Result<Directory, Wrong> {
 
 fn members(value: &Value, at: &str) -> Result<(), Wrong> {
     let Value::Object(lists) = value else {
-        let message = format!("this is {}, write an object of lists of participants", kind(value));
+        let message =
+            format!("this is {}, write an object of lists of participants", kind_of(value));
         return wrong(at, message);
     };
     lists.iter().try_for_each(|(name, members)| {
@@ -107,24 +109,13 @@ const ACTIONS: &[&str] = &[
     "expectDeadLetter",
 ];
 
+/// What may stand beside an action.
+const ANNOTATIONS: &[&str] = &["as", "starts", "comment"];
+
 fn step(value: Value, at: &str) -> Result<Step, Wrong> {
-    const KEYS: &[&str] = &[
-        "send",
-        "advance",
-        "restart",
-        "expectMessage",
-        "expectMessages",
-        "expectNoMessage",
-        "expectThred",
-        "expectThreds",
-        "expectLog",
-        "expectDeadLetter",
-        "as",
-        "starts",
-        "comment",
-    ];
     let written = value.clone();
-    let mut fields = Fields::of(value, at, KEYS)?;
+    let keys = [ACTIONS, ANNOTATIONS].concat();
+    let mut fields = Fields::of(value, at, &keys)?;
     fields.read("comment", text)?;
     let present: Vec<_> =
         ACTIONS.iter().copied().filter(|action| written.get(action).is_some()).collect();
@@ -190,7 +181,9 @@ fn names(value: Value, at: &str) -> Result<Vec<String>, Wrong> {
 fn event(value: Value, at: &str) -> Result<Value, Wrong> {
     match value.get("type") {
         Some(Value::String(_)) => Ok(value),
-        _ if !value.is_object() => wrong(at, format!("this is {}, write an event", kind(&value))),
+        _ if !value.is_object() => {
+            wrong(at, format!("this is {}, write an event", kind_of(&value)))
+        }
         Some(_) => wrong(&format!("{at}.type"), "write a text, as \"org.example.request\""),
         None => wrong(at, "`type` is missing; an event has one, as \"org.example.request\""),
     }
@@ -202,7 +195,9 @@ fn message(value: Value, at: &str) -> Result<MessageExpectation, Wrong> {
         to: fields.read("to", |value, at| match value {
             Value::String(one) => Ok(json!([one])),
             Value::Array(_) | Value::Object(_) => Ok(value),
-            other => wrong(at, format!("this is {}, write a list of participants", kind(&other))),
+            other => {
+                wrong(at, format!("this is {}, write a list of participants", kind_of(&other)))
+            }
         })?,
         event: fields.read("event", expectation)?,
     })
@@ -299,7 +294,7 @@ fn expectation(value: Value, at: &str) -> Result<Value, Wrong> {
 fn misspelt(key: &str) -> Option<&'static str> {
     const OPERATORS: [&str; 5] = ["$any", "$absent", "$contains", "$matches", "$ref"];
     let near = key.starts_with('$') && !OPERATORS.contains(&key);
-    near.then(|| nearest(key, OPERATORS.into_iter()))?
+    near.then(|| nearest(key, OPERATORS))?
 }
 
 #[cfg(test)]

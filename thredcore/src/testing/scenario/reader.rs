@@ -1,6 +1,7 @@
 //! Reads JSON objects key by key, so that each error says where and what would be right.
 
 use serde_json::{Map, Value};
+use thredlib::validate::{kind_of, nearest};
 
 /// Something wrong at a place of a document.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ impl<'v> Fields<'v> {
     /// Takes an object that has no other keys than these.
     pub(super) fn of(value: Value, at: &str, known: &'v [&'v str]) -> Result<Self, Wrong> {
         let Value::Object(left) = value else {
-            return wrong(at, format!("this is {}, write an object", kind(&value)));
+            return wrong(at, format!("this is {}, write an object", kind_of(&value)));
         };
         for key in left.keys() {
             if !known.contains(&key.as_str()) {
@@ -76,14 +77,14 @@ impl<'v> Fields<'v> {
 pub(super) fn text(value: Value, at: &str) -> Result<String, Wrong> {
     match value {
         Value::String(text) => Ok(text),
-        other => wrong(at, format!("this is {}, write a text", kind(&other))),
+        other => wrong(at, format!("this is {}, write a text", kind_of(&other))),
     }
 }
 
 pub(super) fn boolean(value: Value, at: &str) -> Result<bool, Wrong> {
     match value {
         Value::Bool(value) => Ok(value),
-        other => wrong(at, format!("this is {}, write true or false", kind(&other))),
+        other => wrong(at, format!("this is {}, write true or false", kind_of(&other))),
     }
 }
 
@@ -112,42 +113,6 @@ pub(super) fn list<T>(
             let items = items.into_iter().enumerate();
             items.map(|(index, item)| read(item, &format!("{at}[{index}]"))).collect()
         }
-        other => wrong(at, format!("this is {}, write a list", kind(&other))),
+        other => wrong(at, format!("this is {}, write a list", kind_of(&other))),
     }
-}
-
-/// The candidate that was probably meant, if one is near enough.
-pub(super) fn nearest<'c>(
-    word: &str,
-    candidates: impl Iterator<Item = &'c str>,
-) -> Option<&'c str> {
-    let most = (word.chars().count() / 3).clamp(1, 3);
-    let near = candidates.map(|candidate| (distance(word, candidate), candidate));
-    near.filter(|(distance, _)| *distance <= most).min().map(|(_, candidate)| candidate)
-}
-
-pub(super) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// Levenshtein's distance, without regard to case.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.to_lowercase().chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.to_lowercase().chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

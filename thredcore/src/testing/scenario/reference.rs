@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
-
-use super::reader::nearest;
+use thredlib::validate::nearest;
 
 /// What a scenario has named so far: events sent, messages received, threds; all as JSON.
 #[derive(Clone, Debug, Default)]

@@ -3,6 +3,8 @@
 //! A run with [`Fault::counting`] tells how many calls of ports a test makes. Then the test is run
 //! again for each of them, each time with a fault at that call, and must end the same.
 
+mod faulty;
+
 use std::{
     future::Future,
     pin::pin,
@@ -12,20 +14,12 @@ use std::{
     },
 };
 
-use async_trait::async_trait;
 use futures::future::{Either, select};
-use thredlib::{Event, MessageId, PatternId, ThredId, Topic};
 use tokio::sync::Notify;
 
-use crate::{
-    port::{
-        Commit, Committed, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, Due, EventQ,
-        History, Inbound, Lease, LeaseStore, LimitStore, Loaded, LogRecord, MessageQ, PatternStore,
-        PendingOutbox, PortError, PortErrorKind, RecordStore, Reservation, Reserved, Routed,
-        StoredPattern, ThredPage, ThredQuery, ThredStore,
-    },
-    state::PatternKey,
-};
+use crate::port::{Delivery, DeliveryTag, PortError, PortErrorKind};
+
+pub use faulty::Faulty;
 
 /// What happens at the chosen call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -190,255 +184,14 @@ impl Fault {
     }
 }
 
-/// A backend with a [`Fault`].
-#[derive(Debug)]
-pub struct Faulty<P: ?Sized> {
-    port: Arc<P>,
-    fault: Arc<Fault>,
-}
-
-impl<P: ?Sized> Faulty<P> {
-    /// Makes a backend fail. Give the same fault to several, and it strikes once among them all.
-    pub fn new(port: Arc<P>, fault: Arc<Fault>) -> Self {
-        Self { port, fault }
-    }
-}
-
-#[async_trait]
-impl<P: EventQ + ?Sized> EventQ for Faulty<P> {
-    fn partitions(&self) -> u16 {
-        self.port.partitions()
-    }
-
-    async fn room(&self) -> Result<(), PortError> {
-        self.fault.call("room", self.port.room()).await
-    }
-
-    async fn publish(&self, items: Vec<Inbound>) -> Result<(), PortError> {
-        self.fault.call("publish", self.port.publish(items)).await
-    }
-
-    async fn receive(
-        &self,
-        partition: u16,
-        max: usize,
-    ) -> Result<Vec<Delivery<Inbound>>, PortError> {
-        let give_back = async |tags: Vec<DeliveryTag>| self.port.nack(&tags).await;
-        self.fault.receive(self.port.receive(partition, max), give_back).await
-    }
-
-    async fn ack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
-        self.fault.call("ack", self.port.ack(tags)).await
-    }
-
-    async fn nack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
-        self.fault.call("nack", self.port.nack(tags)).await
-    }
-
-    async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
-        self.fault.call("dead_letter", self.port.dead_letter(tag, reason)).await
-    }
-
-    async fn dead_letters(
-        &self,
-        filter: &DeadLetterFilter,
-    ) -> Result<Vec<DeadLetter<Inbound>>, PortError> {
-        self.fault.call("dead_letters", self.port.dead_letters(filter)).await
-    }
-
-    async fn redrive(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
-        self.fault.call("redrive", self.port.redrive(filter)).await
-    }
-
-    async fn discard(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
-        self.fault.call("discard", self.port.discard(filter)).await
-    }
-
-    async fn depth(&self) -> Result<usize, PortError> {
-        self.fault.call("depth", self.port.depth()).await
-    }
-}
-
-#[async_trait]
-impl<P: MessageQ + ?Sized> MessageQ for Faulty<P> {
-    async fn publish(&self, messages: Vec<Routed>) -> Vec<Result<(), PortError>> {
-        self.fault.each("publish", messages.len(), self.port.publish(messages)).await
-    }
-
-    async fn receive(
-        &self,
-        topics: &[Topic],
-        max: usize,
-    ) -> Result<Vec<Delivery<Routed>>, PortError> {
-        let give_back = async |tags: Vec<DeliveryTag>| {
-            for tag in tags {
-                self.port.nack(tag, 0).await?;
-            }
-            Ok(())
-        };
-        self.fault.receive(self.port.receive(topics, max), give_back).await
-    }
-
-    async fn ack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
-        self.fault.call("ack", self.port.ack(tags)).await
-    }
-
-    async fn nack(&self, tag: DeliveryTag, delay_ms: u64) -> Result<(), PortError> {
-        self.fault.call("nack", self.port.nack(tag, delay_ms)).await
-    }
-
-    async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
-        self.fault.call("dead_letter", self.port.dead_letter(tag, reason)).await
-    }
-
-    async fn dead_letters(
-        &self,
-        filter: &DeadLetterFilter,
-    ) -> Result<Vec<DeadLetter<Routed>>, PortError> {
-        self.fault.call("dead_letters", self.port.dead_letters(filter)).await
-    }
-
-    async fn redrive(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
-        self.fault.call("redrive", self.port.redrive(filter)).await
-    }
-
-    async fn discard(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
-        self.fault.call("discard", self.port.discard(filter)).await
-    }
-
-    async fn depth(&self, topic: &Topic) -> Result<usize, PortError> {
-        self.fault.call("depth", self.port.depth(topic)).await
-    }
-}
-
-#[async_trait]
-impl<P: ThredStore + ?Sized> ThredStore for Faulty<P> {
-    fn partitions(&self) -> u16 {
-        self.port.partitions()
-    }
-
-    async fn load(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, PortError> {
-        self.fault.call("load", self.port.load(ids)).await
-    }
-
-    async fn commit(&self, commits: &[Arc<Commit>]) -> Vec<Result<Committed, PortError>> {
-        self.fault.each("commit", commits.len(), self.port.commit(commits)).await
-    }
-
-    async fn clear_outbox(&self, published: &[(ThredId, Vec<MessageId>)]) -> Result<(), PortError> {
-        self.fault.call("clear_outbox", self.port.clear_outbox(published)).await
-    }
-
-    async fn pending_outboxes(
-        &self,
-        partition: u16,
-        made_before: i64,
-        limit: usize,
-    ) -> Result<Vec<PendingOutbox>, PortError> {
-        self.fault
-            .call("pending_outboxes", self.port.pending_outboxes(partition, made_before, limit))
-            .await
-    }
-
-    async fn due(&self, partition: u16, at: i64, limit: usize) -> Result<Due, PortError> {
-        self.fault.call("due", self.port.due(partition, at, limit)).await
-    }
-
-    async fn threds(&self, query: &ThredQuery) -> Result<ThredPage, PortError> {
-        self.fault.call("threds", self.port.threds(query)).await
-    }
-
-    async fn listeners(
-        &self,
-        pattern: &PatternKey,
-        reaction: &str,
-    ) -> Result<Vec<ThredId>, PortError> {
-        self.fault.call("listeners", self.port.listeners(pattern, reaction)).await
-    }
-}
-
-#[async_trait]
-impl<P: RecordStore + ?Sized> RecordStore for Faulty<P> {
-    async fn append_log(&self, records: Vec<(LogRecord, Arc<Event>)>) -> Result<(), PortError> {
-        self.fault.call("append_log", self.port.append_log(records)).await
-    }
-
-    async fn history(
-        &self,
-        thred: Option<&ThredId>,
-        limit: usize,
-    ) -> Result<Vec<History>, PortError> {
-        self.fault.call("history", self.port.history(thred, limit)).await
-    }
-
-    async fn log(&self, limit: usize) -> Result<Vec<LogRecord>, PortError> {
-        self.fault.call("log", self.port.log(limit)).await
-    }
-}
-
-#[async_trait]
-impl<P: LimitStore + ?Sized> LimitStore for Faulty<P> {
-    async fn reserve(&self, reservation: &Reservation) -> Result<Reserved, PortError> {
-        self.fault.call("reserve", self.port.reserve(reservation)).await
-    }
-
-    async fn release(&self, places: &[(PatternId, ThredId)]) -> Result<(), PortError> {
-        self.fault.call("release", self.port.release(places)).await
-    }
-
-    async fn reserved(&self, pattern: &PatternId) -> Result<Vec<ThredId>, PortError> {
-        self.fault.call("reserved", self.port.reserved(pattern)).await
-    }
-}
-
-#[async_trait]
-impl<P: LeaseStore + ?Sized> LeaseStore for Faulty<P> {
-    async fn acquire(&self, lease: &Lease, now: i64) -> Result<bool, PortError> {
-        self.fault.call("acquire", self.port.acquire(lease, now)).await
-    }
-
-    async fn give_back(&self, name: &str, owner: &str) -> Result<(), PortError> {
-        self.fault.call("give_back", self.port.give_back(name, owner)).await
-    }
-
-    async fn leases(&self, prefix: &str, now: i64) -> Result<Vec<Lease>, PortError> {
-        self.fault.call("leases", self.port.leases(prefix, now)).await
-    }
-}
-
-#[async_trait]
-impl<P: PatternStore + ?Sized> PatternStore for Faulty<P> {
-    async fn put_pattern(&self, pattern: StoredPattern) -> Result<(), PortError> {
-        self.fault.call("put_pattern", self.port.put_pattern(pattern)).await
-    }
-
-    async fn remove_pattern(&self, id: &PatternId) -> Result<(), PortError> {
-        self.fault.call("remove_pattern", self.port.remove_pattern(id)).await
-    }
-
-    async fn patterns(&self) -> Result<Vec<StoredPattern>, PortError> {
-        self.fault.call("patterns", self.port.patterns()).await
-    }
-
-    async fn pattern(&self, key: &PatternKey) -> Result<Option<StoredPattern>, PortError> {
-        self.fault.call("pattern", self.port.pattern(key)).await
-    }
-
-    async fn listening_patterns(&self) -> Result<Vec<PatternKey>, PortError> {
-        self.fault.call("listening_patterns", self.port.listening_patterns()).await
-    }
-
-    async fn patterns_version(&self) -> Result<u64, PortError> {
-        self.fault.call("patterns_version", self.port.patterns_version()).await
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use thredlib::Event;
+
     use super::*;
     use crate::{
         memory::{MemoryEventQ, MemoryStorage},
-        port::Storage,
+        port::{EventQ, Inbound, Storage},
     };
 
     fn item() -> Inbound {
