@@ -11,7 +11,7 @@ use thredcore::{
 use thredcore_redb::{RedbBackends, RedbConfig};
 use thredcore_redis::{
     Connection, RedisConfig, RedisEventQ, RedisEventQConfig, RedisMessageQ, RedisMessageQConfig,
-    RedisStorage,
+    RedisStorage, Request, Script, Tag,
 };
 
 use super::{Failure, observe::Observed};
@@ -144,6 +144,20 @@ impl Backend {
             redb,
             redis,
         })
+    }
+
+    /// Processor time that the server has taken until now, seconds; `None` without a server.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub(super) async fn server_cpu_seconds(&self) -> Result<Option<f64>, Failure> {
+        let Some(redis) = &self.redis else { return Ok(None) };
+        let script = Script::new("return redis.call('INFO', 'cpu')");
+        let request = Request::asking_script(&Tag::new("bench", "server"), &script, &[]);
+        let info: String = redis.ask(request).await?;
+        let used = info.lines().filter_map(|line| line.split_once(':'));
+        let used = used.filter(|(name, _)| matches!(*name, "used_cpu_user" | "used_cpu_sys"));
+        Ok(Some(used.filter_map(|(_, seconds)| seconds.trim().parse::<f64>().ok()).sum()))
     }
 
     /// Closes and removes everything.

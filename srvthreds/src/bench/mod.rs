@@ -81,13 +81,16 @@ pub(crate) async fn measure(
 
     let ended_before = storage.ended();
     let start = Usage::now();
+    let server_start = backend.server_cpu_seconds().await?;
     let run = match plan.workload {
         Workload::W6 => client.timers(plan.open, &storage).await?,
         workload => client.run(workload, plan.events, None).await?,
     };
     let cpu = Usage::now().cpu_seconds - start.cpu_seconds;
     check(&plan, &run, storage.ended() - ended_before)?;
+    let server = backend.server_cpu_seconds().await?;
     report.measured(&run, cpu);
+    report.server_cpu_seconds = server.zip(server_start).map(|(until, since)| until - since);
     report.conflicts = storage.conflicts();
 
     // Latency is told at half of the rate: at the full one it is the length of the queue.

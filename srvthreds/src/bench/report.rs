@@ -37,6 +37,8 @@ pub(crate) struct Report {
     pub(super) peak_rss_bytes: u64,
     pub(super) bytes_per_open_thred: Option<u64>,
     pub(super) cpu_seconds: f64,
+    /// Of the server, if there is one.
+    pub(super) server_cpu_seconds: Option<f64>,
     /// The share of commits that met a conflict.
     pub(super) conflicts: f64,
     /// What the store does with nothing else to do.
@@ -56,6 +58,7 @@ impl Report {
             peak_rss_bytes: 0,
             bytes_per_open_thred: None,
             cpu_seconds: 0.0,
+            server_cpu_seconds: None,
             conflicts: 0.0,
             bare_commits: None,
         }
@@ -89,6 +92,7 @@ impl Report {
             "peakRssBytes": self.peak_rss_bytes,
             "bytesPerOpenThred": self.bytes_per_open_thred,
             "cpuSeconds": round(self.cpu_seconds, 2),
+            "serverCpuSeconds": self.server_cpu_seconds.map(|it| round(it, 2)),
             "conflicts": round(self.conflicts, 4),
             "bareCommitsPerSecond": self.bare_commits.map(f64::round),
             "bareMicros": {

@@ -14,8 +14,10 @@ mod query;
 mod record;
 mod records;
 mod threds;
+mod writes;
 
 pub use patterns::PatternChanges;
+use writes::Writer;
 
 use crate::{
     config::RedisConfig,
@@ -32,6 +34,8 @@ pub struct RedisStorage(Arc<Inner>);
 struct Inner {
     connection: Connection,
     partitions: Box<[PartitionKeys]>,
+    /// What waits to be written, by partition.
+    writers: Box<[Writer]>,
     shared: SharedKeys,
     ended_per_partition: usize,
     steps_per_partition: usize,
@@ -67,6 +71,7 @@ impl RedisStorage {
         let share = |total: usize| total.div_ceil(usize::from(partitions));
         Ok(Self(Arc::new(Inner {
             partitions: (0..partitions).map(|it| PartitionKeys::new(namespace, it)).collect(),
+            writers: (0..partitions).map(|_| Writer::default()).collect(),
             shared: SharedKeys::new(namespace),
             ended_per_partition: share(config.ended_threds),
             steps_per_partition: share(config.history_steps),
