@@ -1,11 +1,12 @@
-//! Both queues, on streams.
+//! Both queues.
 //!
-//! An item is an entry of a stream until it is acknowledged, and then no more: the length of a
-//! stream is the depth of the queue. What must be one step is one script, on keys of one hash tag.
-//! A consumer that is paused for so long that others took it for dead is refused by a fence in the
-//! scripts: it can end no item and be given none. What it had at hand comes again elsewhere.
+//! An item is a field of a hash until it is acknowledged, and then no more. What must be one step is
+//! one script, on keys of one hash tag. A consumer that is paused for so long that others took it for
+//! dead is refused by a fence in the scripts: it can end no item and be given none. What it had at
+//! hand comes again elsewhere.
 
 mod events;
+mod items;
 mod lane;
 mod letters;
 mod messages;
@@ -18,14 +19,17 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use thredcore::port::DeliveryTag;
+
 pub use self::{
     events::{RedisEventQ, RedisEventQConfig},
     messages::{RedisMessageQ, RedisMessageQConfig},
 };
+use self::{items::Items, lane::Lane};
 use crate::{Connection, Error, Request, Script, Tag};
 
 /// How many items, and how many bytes of them, are added by one call of a script. The server does
-/// nothing else meanwhile.
+/// nothing else meanwhile, and Lua takes no more than some thousand arguments.
 const PUBLISH_ITEMS: usize = 256;
 const PUBLISH_BYTES: usize = 1 << 20;
 
@@ -40,6 +44,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A call that may be lost in a failover without harm: it does not wait for replicas.
 fn lightly(tag: &Tag, script: &Script, keys: &[&str]) -> Request {
     Request::asking_script(tag, script, keys)
+}
+
+/// What ends deliveries of a lane on the server: to be sent, each as far as it is out.
+fn ending<T: Clone>(items: &Items, lane: &Lane<T>, tags: &[DeliveryTag]) -> Vec<Request> {
+    let mut requests = vec![];
+    for tags in tags.chunks(IDS) {
+        let out = || tags.iter().filter_map(|tag| lane.get(tag));
+        let counted = out().filter(|(_, item)| item.attempts > 1);
+        let counted: Vec<_> = counted.map(|(id, _)| id).collect();
+        requests.extend(items.end(&out().map(|(id, _)| id).collect::<Vec<_>>(), &counted));
+    }
+    requests
 }
 
 /// How many of the texts at the front go into one call; at least one.

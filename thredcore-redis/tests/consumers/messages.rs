@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use thredcore::port::{DeadLetterFilter, MessageQ};
-use thredcore_redis::{Request, Tag};
 
 use crate::{process::*, servers};
 
@@ -85,14 +84,11 @@ fn messages_of_a_lost_answer_come_again() {
         assert!(idle.is_err());
     });
     let text = serde_json::to_string(&routed("a", 0)).expect("JSON");
-    process.ask("m:a", "XADD", "s", &["*", "p", &text]);
+    process.ask("m:a", "HSET", "i", &["5", &text]);
     // The server handed it out, and nobody heard of it.
     let consumers = process.ask("m:a", "ZRANGE", "c", &["0", "-1"]);
     let name: Vec<String> = redis::from_redis_value(consumers).expect("consumers");
-    let tag = Tag::new(&process.connection.config().namespace, "m:a");
-    let mut read = redis::cmd("XREADGROUP");
-    read.arg(("GROUP", "agents", &name[0], "STREAMS", tag.key("s"), ">"));
-    process.run(process.connection.ask::<redis::Value>(Request::read(&tag, read))).expect("read");
+    process.ask("m:a", "HSET", "h", &[&name[0], "5 1\n"]);
     let batch = process.run(draw(&queue, "a", 1));
     assert_eq!((batch[0].payload.clone(), batch[0].attempt), (routed("a", 0), 2));
 }

@@ -9,7 +9,7 @@ use thredlib::Topic;
 use super::{Shared, topic::TopicLane};
 use crate::{
     Error, Request,
-    queue::{by_lane, lock, portion, scripts::PUBLISH},
+    queue::{by_lane, lock, portion},
 };
 
 const OPERATION: &str = "publish messages";
@@ -61,11 +61,7 @@ impl Shared {
         let mut pause = FIRST_PAUSE;
         while done < texts.len() {
             let some = &texts[done..][..portion(&texts[done..])];
-            let keys = [&*topic.stream, &topic.waiting];
-            let mut request = Request::script(&topic.tag, &PUBLISH, &keys);
-            request.push((topic.name.as_str(), self.config.capacity));
-            some.iter().for_each(|text| request.push(&**text));
-            match self.connection.ask::<usize>(request).await {
+            match topic.items.publish(&self.connection, Some(self.config.capacity), some).await {
                 Ok(0) if self.is_closed() => {
                     let error = Error::NotNow("the topic is full and the queue is closed".into());
                     return (done, Some((error, texts.len())));
