@@ -9,13 +9,8 @@ use std::{collections::HashMap, fmt, ops::Range, sync::LazyLock};
 use redis::Value;
 use serde::de::DeserializeOwned;
 
-use super::{
-    lane::Item,
-    letters::Letters,
-    lightly,
-    scripts::{Fenced, PUBLISH},
-};
-use crate::{Connection, Error, Request, Tag};
+use super::{lane::Item, letters::Letters, lightly, publish::Portion, scripts::Fenced};
+use crate::{Connection, Error, Request, Tag, gather::Gathering};
 
 /// How many items that were handed out before are read at once.
 const PAGE: usize = 256;
@@ -102,6 +97,8 @@ pub(super) struct Items {
     pub(super) dead: String,
     /// How many of those are kept.
     dead_letters: usize,
+    /// What is to be published.
+    pub(super) publishing: Gathering<Portion>,
 }
 
 impl Items {
@@ -116,6 +113,7 @@ impl Items {
             attempts: tag.key("a"),
             dead: tag.key("d"),
             dead_letters,
+            publishing: Gathering::default(),
             tag,
             label,
         }
@@ -123,23 +121,6 @@ impl Items {
 
     pub(super) fn letters(&self) -> Letters<'_> {
         Letters(self)
-    }
-
-    /// Adds items; with a capacity, as far as there is room. Says how many.
-    pub(super) async fn publish(
-        &self,
-        connection: &Connection,
-        capacity: Option<usize>,
-        texts: &[Vec<u8>],
-    ) -> Result<usize, Error> {
-        let keys = [&*self.items, &self.order, &self.waiting, &self.last];
-        let mut request = Request::script(&self.tag, &PUBLISH, &keys).arg(&self.label);
-        match capacity {
-            Some(capacity) => request.push(capacity),
-            None => request.push(-1),
-        }
-        texts.iter().for_each(|text| request.push(&**text));
-        connection.ask(request).await
     }
 
     /// Hands out up to so many items that nobody has had. `ended` are the first ids of the runs of

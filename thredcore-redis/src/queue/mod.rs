@@ -10,6 +10,7 @@ mod items;
 mod lane;
 mod letters;
 mod messages;
+mod publish;
 mod reply;
 mod scripts;
 
@@ -27,11 +28,6 @@ pub use self::{
 };
 use self::{items::Items, lane::Lane};
 use crate::{Connection, Error, Request, Script, Tag};
-
-/// How many items, and how many bytes of them, are added by one call of a script. The server does
-/// nothing else meanwhile, and Lua takes no more than some thousand arguments.
-const PUBLISH_ITEMS: usize = 256;
-const PUBLISH_BYTES: usize = 1 << 20;
 
 /// How many ids go into one command.
 const IDS: usize = 1_000;
@@ -56,16 +52,6 @@ fn ending<T: Clone>(items: &Items, lane: &Lane<T>, tags: &[DeliveryTag]) -> Vec<
         requests.extend(items.end(&out().map(|(id, _)| id).collect::<Vec<_>>(), &counted));
     }
     requests
-}
-
-/// How many of the texts at the front go into one call; at least one.
-fn portion(texts: &[Vec<u8>]) -> usize {
-    let mut bytes = 0;
-    let fits = texts.iter().take(PUBLISH_ITEMS).take_while(|text| {
-        bytes += text.len();
-        bytes <= PUBLISH_BYTES
-    });
-    fits.count().max(1).min(texts.len())
 }
 
 /// Writes down a number that every process must go by, or finds that another is written down.

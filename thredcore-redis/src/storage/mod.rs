@@ -17,12 +17,13 @@ mod threds;
 mod writes;
 
 pub use patterns::PatternChanges;
-use writes::Writer;
+use writes::Part;
 
 use crate::{
     config::RedisConfig,
     connection::{Connection, Request},
     error::Error,
+    gather::Gathering,
     keys::{PartitionKeys, SharedKeys, Tag},
 };
 
@@ -35,7 +36,7 @@ struct Inner {
     connection: Connection,
     partitions: Box<[PartitionKeys]>,
     /// What waits to be written, by partition.
-    writers: Box<[Writer]>,
+    writes: Box<[Gathering<Part>]>,
     shared: SharedKeys,
     ended_per_partition: usize,
     steps_per_partition: usize,
@@ -71,7 +72,7 @@ impl RedisStorage {
         let share = |total: usize| total.div_ceil(usize::from(partitions));
         Ok(Self(Arc::new(Inner {
             partitions: (0..partitions).map(|it| PartitionKeys::new(namespace, it)).collect(),
-            writers: (0..partitions).map(|_| Writer::default()).collect(),
+            writes: (0..partitions).map(|_| Gathering::default()).collect(),
             shared: SharedKeys::new(namespace),
             ended_per_partition: share(config.ended_threds),
             steps_per_partition: share(config.history_steps),

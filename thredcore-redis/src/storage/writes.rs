@@ -1,39 +1,22 @@
-//! Commits and clearings on their way.
-//!
-//! A call of a script costs the server as much as ten commits in it. So each partition has one call
-//! under way at a time, and all that comes meanwhile goes with the next one. Nothing waits while
-//! none is under way.
+//! Commits and clearings on their way: those of a partition that meet share a call.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashSet;
 
 use redis::Value;
 use thredlib::ThredId;
 use tokio::sync::oneshot;
 
 use super::{RedisStorage, record::Written, script};
-use crate::{connection::Request, error::Error};
+use crate::{connection::Request, error::Error, gather::Gathering};
 
 script!(COMMIT, "commit.lua");
 
 /// The most threds that one script call is about: the server does nothing else meanwhile.
 pub(super) const PER_CALL: usize = 128;
 
-/// What waits to be written to one partition.
-#[derive(Debug, Default)]
-pub(super) struct Writer(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    waiting: VecDeque<Part>,
-    under_way: bool,
-}
-
 /// What one caller wants done: commits of different threds, or clearings.
 #[derive(Debug)]
-struct Part {
+pub(super) struct Part {
     commits: Vec<Written>,
     /// Threds, and the ids of the entries that were published, a line each.
     clears: Vec<(ThredId, String)>,
@@ -46,44 +29,19 @@ impl Part {
     }
 }
 
-impl Writer {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds a part; says whether nobody is sending.
-    fn add(&self, part: Part) -> bool {
-        let mut state = self.lock();
-        state.waiting.push_back(part);
-        !std::mem::replace(&mut state.under_way, true)
-    }
-
-    /// Whether something waits; otherwise nobody is sending any more.
-    fn has_more(&self) -> bool {
-        let mut state = self.lock();
-        state.under_way = !state.waiting.is_empty();
-        state.under_way
-    }
-
-    /// What goes with the next call.
-    ///
-    /// A script that clears before it commits does what the callers want in any order: what is
-    /// cleared was committed by an earlier call.
-    fn next(&self) -> Vec<Part> {
-        let mut state = self.lock();
-        let mut parts: Vec<Part> = vec![];
-        let (mut commits, mut clears) = (HashSet::new(), HashSet::new());
-        let mut room = PER_CALL;
-        while let Some(part) = state.waiting.front()
-            && (part.len() <= room || parts.is_empty())
-            && part.commits.iter().all(|commit| commits.insert(commit.thred.clone()))
-            && part.clears.iter().all(|(thred, _)| clears.insert(thred.clone()))
-        {
-            room = room.saturating_sub(part.len());
-            parts.extend(state.waiting.pop_front());
-        }
-        parts
-    }
+/// What goes with the next call: no thred is committed or cleared twice by one.
+///
+/// A script that clears before it commits does what the callers want in any order: what is cleared
+/// was committed by an earlier call.
+fn next(waiting: &Gathering<Part>) -> Vec<Part> {
+    let (mut commits, mut clears) = (HashSet::new(), HashSet::new());
+    let mut threds = 0;
+    waiting.next(|part| {
+        threds += part.len();
+        let is_new = part.commits.iter().all(|commit| commits.insert(commit.thred.clone()))
+            && part.clears.iter().all(|(thred, _)| clears.insert(thred.clone()));
+        is_new && threds <= PER_CALL
+    })
 }
 
 impl RedisStorage {
@@ -99,7 +57,7 @@ impl RedisStorage {
             return Ok(vec![]);
         }
         let (answer, answered) = oneshot::channel();
-        if self.0.writers[partition].add(Part { commits, clears, answer }) {
+        if self.0.writes[partition].add(Part { commits, clears, answer }) {
             // A task of its own: whoever asked may be gone before the others have their answers.
             tokio::spawn(self.clone().send_writes(partition));
         }
@@ -108,8 +66,8 @@ impl RedisStorage {
     }
 
     async fn send_writes(self, partition: usize) {
-        while self.0.writers[partition].has_more() {
-            let parts = self.0.writers[partition].next();
+        while self.0.writes[partition].has_more() {
+            let parts = next(&self.0.writes[partition]);
             let request = self.write_call(partition, &parts);
             let codes = self.0.connection.send(&[request]).await.pop().unwrap_or(Ok(Value::Nil));
             let commits: usize = parts.iter().map(|part| part.commits.len()).sum();

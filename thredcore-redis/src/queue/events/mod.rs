@@ -31,7 +31,8 @@ use super::{
     agree_on, by_lane, ending,
     lane::Lane,
     letters::{self, Letters},
-    lock, portion,
+    lock,
+    publish::portion,
 };
 use crate::{
     Connection, Error, Request, Tag,
@@ -176,11 +177,11 @@ impl Shared {
     }
 
     async fn publish_to(&self, partition: &Partition, texts: Vec<Vec<u8>>) -> Result<(), Error> {
-        let mut rest = &*texts;
-        while !rest.is_empty() {
-            let (some, others) = rest.split_at(portion(rest));
-            rest = others;
-            partition.items.publish(&self.connection, None, some).await?;
+        let texts = Arc::new(texts);
+        let mut done = 0;
+        while done < texts.len() {
+            let some = portion(&texts, done);
+            done += partition.items.publish(&self.connection, None, &texts, some).await?;
         }
         Ok(())
     }

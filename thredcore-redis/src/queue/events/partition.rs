@@ -1,6 +1,9 @@
 //! One partition: what this process holds of it, and how that is fetched.
 
-use std::{sync::Mutex, time::Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 use thredcore::port::{Delivery, Inbound};
 use tokio::sync::Notify;
@@ -23,7 +26,7 @@ const HOLDER: &str = "owner";
 #[derive(Debug)]
 pub(super) struct Partition {
     pub(super) number: u16,
-    pub(super) items: Items,
+    pub(super) items: Arc<Items>,
     pub(super) lease: String,
     pub(super) state: Mutex<State>,
     /// Told when `receive` may have something to do or to give.
@@ -89,7 +92,7 @@ impl Partition {
         Self {
             number,
             lease: tag.key("l"),
-            items: Items::new(tag, number.to_string(), dead_letters),
+            items: Arc::new(Items::new(tag, number.to_string(), dead_letters)),
             state: Mutex::new(State {
                 tenure: None,
                 lane: Lane::new(usize::from(number)),

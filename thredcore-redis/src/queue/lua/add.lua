@@ -7,12 +7,12 @@ local function add(items, order, waiting, last, label, payloads)
     local id = math.max(time[1] * 1000000 + time[2], before + 1)
     local fields = {}
     for place, payload in ipairs(payloads) do
-        fields[2 * place - 1] = string.format('%.0f', id + place - 1)
+        fields[2 * place - 1] = string.format('%d', id + place - 1)
         fields[2 * place] = payload
     end
     redis.call('HSET', items, unpack(fields))
-    redis.call('RPUSH', order, string.format('%.0f %d', id, #payloads))
-    redis.call('SET', last, string.format('%.0f', id + #payloads - 1))
+    redis.call('RPUSH', order, string.format('%d %d', id, #payloads))
+    redis.call('SET', last, string.format('%d', id + #payloads - 1))
     local channels = redis.call('SMEMBERS', waiting)
     if #channels > 0 then
         for _, channel in ipairs(channels) do

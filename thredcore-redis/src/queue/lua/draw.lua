@@ -15,12 +15,12 @@ while left > 0 do
     local first, length = string.match(run, '^(%d+) (%d+)$')
     first, length = tonumber(first), tonumber(length)
     if length > left then
-        redis.call('LPUSH', KEYS[3], string.format('%.0f %d', first + left, length - left))
+        redis.call('LPUSH', KEYS[3], string.format('%d %d', first + left, length - left))
         length = left
-        run = string.format('%.0f %d', first, length)
+        run = string.format('%d %d', first, length)
     end
     for id = first, first + length - 1 do
-        ids[#ids + 1] = string.format('%.0f', id)
+        ids[#ids + 1] = string.format('%d', id)
     end
     runs[#runs + 1] = run
     left = left - length

@@ -21,7 +21,7 @@ for place = from + 1, #lines do
     runs[#runs + 1] = first .. ' ' .. length
     first, length = tonumber(first), tonumber(length)
     for id = first, first + length - 1 do
-        ids[#ids + 1] = string.format('%.0f', id)
+        ids[#ids + 1] = string.format('%d', id)
     end
     left = left - length
 end

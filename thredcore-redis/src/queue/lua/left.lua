@@ -6,7 +6,7 @@ local function left_of(items, held, holder)
         first, length = tonumber(first), tonumber(length)
         local there = 0
         for id = first, first + length - 1 do
-            there = there + redis.call('HEXISTS', items, string.format('%.0f', id))
+            there = there + redis.call('HEXISTS', items, string.format('%d', id))
         end
         if there > 0 then
             runs[#runs + 1] = line

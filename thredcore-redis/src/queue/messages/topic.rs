@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
@@ -31,7 +31,7 @@ const PAGE: usize = 256;
 pub(super) struct TopicLane {
     pub(super) number: usize,
     pub(super) name: Topic,
-    pub(super) items: Items,
+    pub(super) items: Arc<Items>,
     /// Sorted set: the consumers by when they were heard last.
     pub(super) alive: String,
     pub(super) state: Mutex<State>,
@@ -91,7 +91,7 @@ impl TopicLane {
             number,
             name: name.clone(),
             alive: tag.key("c"),
-            items: Items::new(tag, name.to_string(), dead_letters),
+            items: Arc::new(Items::new(tag, name.to_string(), dead_letters)),
             state: Mutex::new(State {
                 membership: None,
                 lane: Lane::new(number),
