@@ -29,7 +29,7 @@ pub use self::{
 use self::{items::Items, lane::Lane};
 use crate::{Connection, Error, Request, Script, Tag};
 
-/// How many ids go into one command.
+/// How many ids go into one command; Lua takes no more than some thousand arguments.
 const IDS: usize = 1_000;
 
 /// Nothing that is guarded is left half done by a panic.

@@ -275,3 +275,20 @@ fn room_counts_what_all_processes_publish() {
         room.expect("room");
     });
 }
+
+#[test]
+fn any_number_of_events_may_be_asked_for() {
+    const COUNT: usize = 9_000;
+    let process = Process::new(&servers::own_namespace(servers::one()));
+    let queue = process.event_q(LONG);
+    process.run(async {
+        queue.publish(events("erp", 0..COUNT)).await.expect("publish");
+        let batch = take(&queue, COUNT).await;
+        queue.nack(&tags(&batch)).await.expect("nack");
+        let again = take(&queue, COUNT).await;
+        assert_eq!(ids(&again), names("erp", 0..COUNT));
+        assert_eq!(attempts(&again), vec![2; COUNT]);
+        queue.ack(&tags(&again)).await.expect("ack");
+        assert_eq!(queue.depth().await.expect("depth"), 0);
+    });
+}

@@ -12,6 +12,7 @@ use super::Shared;
 use crate::{
     Error, Tag,
     queue::{
+        IDS,
         items::{Drawn, Holder, ItemId, Items, Run},
         lane::{Item, Lane},
         lock,
@@ -173,8 +174,8 @@ impl Shared {
     /// Fetches items of a partition into its lane. Runs as a task of its own: whoever asked for
     /// them may be gone when they come.
     pub(super) async fn fetch(&self, partition: &Partition, max: usize) {
-        let Some((token, rings, step)) = partition.next_step(max) else { return };
-        let found = self.step(partition, &token, step, max).await;
+        let Some((token, rings, step)) = partition.next_step(max.min(IDS)) else { return };
+        let found = self.step(partition, &token, step, max.min(IDS)).await;
         let mut state = lock(&partition.state);
         state.fetching = false;
         let mut lost = false;

@@ -17,6 +17,7 @@ use super::Shared;
 use crate::{
     Error, Tag,
     queue::{
+        IDS,
         items::{Drawn, Holder, ItemId, Items, Run},
         lane::{Item, Lane},
         lightly, lock,
@@ -198,8 +199,9 @@ impl Shared {
     /// Fetches messages of a topic into its lane. Runs as a task of its own: whoever asked for
     /// them may be gone when they come.
     pub(super) async fn fetch(&self, topic: &TopicLane, max: usize) {
-        let (token, rings, step) = topic.next_step(max);
-        let found = self.step(topic, token.as_deref().unwrap_or_default(), step, max).await;
+        let (token, rings, step) = topic.next_step(max.min(IDS));
+        let found =
+            self.step(topic, token.as_deref().unwrap_or_default(), step, max.min(IDS)).await;
         let mut state = lock(&topic.state);
         state.fetching = false;
         let State { membership, lane, quiet, rings: now_rings, failure, .. } = &mut *state;
