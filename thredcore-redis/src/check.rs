@@ -73,6 +73,12 @@ impl Expected {
                 "name the master in the URL, or sentinels that know it".into(),
             ));
         }
+        if is("arch_bits") == "32" {
+            return Err((
+                "it is a build for 32 bits, whose scripts cannot write long numbers".into(),
+                "use a build for 64 bits".into(),
+            ));
+        }
         let policy = is("maxmemory_policy");
         if policy != "noeviction" {
             return Err((
@@ -123,6 +129,7 @@ mod tests {
             (DURABLE, "noeviction", "allkeys-lru", "allkeys-lru", "CONFIG SET maxmemory-policy"),
             (DURABLE, "aof_enabled:1", "aof_enabled:0", "appendonly", "CONFIG SET appendonly yes"),
             (DURABLE, "role:master", "role:slave", "slave", "sentinels"),
+            (DURABLE, "role:master", "arch_bits:32\r\nrole:master", "32 bits", "64 bits"),
             (DURABLE, "cluster_enabled:0", "cluster_enabled:1", "a cluster", "redis+cluster://"),
             (Expected { cluster: true, ..DURABLE }, "", "", "no node", "redis://"),
         ] {

@@ -69,7 +69,7 @@ pub(crate) struct PartitionKeys {
     pub(crate) started: String,
     /// List: ended threds, in the order of their ending.
     pub(crate) ended: String,
-    /// Stream: steps, each with the thred's step before.
+    /// List, in the order of the commits: thred, step, and the outbox that came of it.
     pub(crate) history: String,
     /// Hash: number → record about an event that moved no thred, and `n`.
     pub(crate) unmoved: String,

@@ -61,6 +61,26 @@ impl Drop for Listener {
     }
 }
 
+/// A listener, and a task that acts on what it hears; both end when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    task: JoinHandle<()>,
+    _listener: Listener,
+}
+
+impl Listening {
+    /// Starts the task. Must be called within a tokio runtime.
+    pub(crate) fn new(listener: Listener, task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { task: tokio::spawn(task), _listener: listener }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// Listens until the connection breaks.
 async fn listen(
     connection: &Connection,

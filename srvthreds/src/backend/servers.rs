@@ -12,7 +12,7 @@ use thredcore_mongo::{
 };
 use thredcore_redis::{
     Connection, RedisConfig, RedisDirectory, RedisEventQ, RedisEventQConfig, RedisMessageQ,
-    RedisMessageQConfig, RedisStorage,
+    RedisMessageQConfig, RedisStorage, Request, Script, Tag,
 };
 
 use super::OpenError;
@@ -158,6 +158,17 @@ impl Servers {
         let Some(mongo) = &self.mongo else { return Ok(None) };
         let records = MongoPersistence::open(mongo).await.map_err(OpenError::of)?;
         Ok(Some(Arc::new(records)))
+    }
+
+    /// Processor time that Redis has taken until now, seconds; `None` without one.
+    pub(crate) async fn redis_cpu_seconds(&self) -> Result<Option<f64>, OpenError> {
+        let Some(redis) = &self.redis else { return Ok(None) };
+        let script = Script::new("return redis.call('INFO', 'cpu')");
+        let request = Request::asking_script(&Tag::new("bench", "server"), &script, &[]);
+        let info: String = redis.ask(request).await.map_err(OpenError::of)?;
+        let used = info.lines().filter_map(|line| line.split_once(':'));
+        let used = used.filter(|(name, _)| matches!(*name, "used_cpu_user" | "used_cpu_sys"));
+        Ok(Some(used.filter_map(|(_, seconds)| seconds.trim().parse::<f64>().ok()).sum()))
     }
 
     /// Deletes all that is stored on Redis and in MongoDB, if it is to be thrown away.

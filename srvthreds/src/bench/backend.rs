@@ -226,6 +226,17 @@ impl Backend {
         }
     }
 
+    /// Processor time that Redis has taken until now, seconds; `None` without one.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub(super) async fn redis_cpu_seconds(&self) -> Result<Option<f64>, Failure> {
+        match &self.served {
+            Some(Served { servers, .. }) => Ok(servers.redis_cpu_seconds().await?),
+            None => Ok(None),
+        }
+    }
+
     /// Closes and removes everything.
     ///
     /// # Errors

@@ -90,6 +90,7 @@ pub(crate) async fn measure(
 
     let ended_before = storage.ended();
     let start = Usage::now();
+    let redis_start = backend.redis_cpu_seconds().await?;
     if plan.rate.is_some() {
         storage.stages.watch();
     }
@@ -106,7 +107,9 @@ pub(crate) async fn measure(
     }
     let cpu = Usage::now().cpu_seconds - start.cpu_seconds;
     check(&plan, &run, storage.ended() - ended_before)?;
+    let redis = backend.redis_cpu_seconds().await?;
     report.measured(&run, cpu);
+    report.redis_cpu_seconds = redis.zip(redis_start).map(|(until, since)| until - since);
     report.conflicts = storage.conflicts();
 
     // Latency is told at half of the rate: at the full one it is the length of the queue.

@@ -39,6 +39,8 @@ pub(crate) struct Report {
     pub(super) peak_rss_bytes: u64,
     pub(super) bytes_per_open_thred: Option<u64>,
     pub(super) cpu_seconds: f64,
+    /// Of Redis, if there is one.
+    pub(super) redis_cpu_seconds: Option<f64>,
     /// The share of commits that met a conflict.
     pub(super) conflicts: f64,
     pub(super) stages: StageMeans,
@@ -59,6 +61,7 @@ impl Report {
             peak_rss_bytes: 0,
             bytes_per_open_thred: None,
             cpu_seconds: 0.0,
+            redis_cpu_seconds: None,
             conflicts: 0.0,
             stages: StageMeans::default(),
             alone: Alone::default(),
@@ -94,6 +97,7 @@ impl Report {
             "peakRssBytes": self.peak_rss_bytes,
             "bytesPerOpenThred": self.bytes_per_open_thred,
             "cpuSeconds": round(self.cpu_seconds, 2),
+            "redisCpuSeconds": self.redis_cpu_seconds.map(|it| round(it, 2)),
             "conflicts": round(self.conflicts, 4),
             "meanMicros": {
                 "event": self.latency.mean.round(),

@@ -11,10 +11,13 @@ use async_trait::async_trait;
 use redis::Value;
 use thredcore::port::{AddressResolver, Directory, PortError};
 use thredlib::{ParticipantId, Topic};
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::sync::Notify;
 
 use self::snapshot::{Snapshot, Texts};
-use crate::{Connection, Error, Request, Script, Tag, listener::Listener};
+use crate::{
+    Connection, Error, Request, Script, Tag,
+    listener::{Listener, Listening},
+};
 
 static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/put.lua")));
 static REPLACE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/replace.lua")));
@@ -48,20 +51,8 @@ const FAILED: Duration = Duration::from_millis(100);
 pub struct RedisDirectory {
     shared: Arc<Shared>,
     refresh: Duration,
-    following: Mutex<Option<Following>>,
-}
-
-/// What keeps the memory up to date.
-#[derive(Debug)]
-struct Following {
-    task: JoinHandle<()>,
-    _listener: Listener,
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    /// What keeps the memory up to date.
+    following: Mutex<Option<Listening>>,
 }
 
 #[derive(Debug)]
@@ -251,8 +242,8 @@ impl RedisDirectory {
         let listener = Listener::start(self.shared.connection.clone(), channels, move |_| {
             told.look.notify_one();
         });
-        let task = tokio::spawn(self.shared.clone().keep_up(self.refresh));
-        *following = Some(Following { task, _listener: listener });
+        let task = self.shared.clone().keep_up(self.refresh);
+        *following = Some(Listening::new(listener, task));
     }
 }
 

@@ -1,19 +1,19 @@
 //! What one process holds of a partition or a topic: the model of both queues' deliveries.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Instant,
 };
 
 use thredcore::port::{Delivery, DeliveryTag};
 
-use super::reply::EntryId;
+use super::items::{ItemId, Run};
 
 /// How often an item has been handed out when it is suspected of ending its consumers. It is handed
 /// out alone then: those behind it would count a death that is not theirs.
 const SUSPECT: u32 = 3;
 
-/// Items of one stream, from their fetching to their end.
+/// Items of one partition or topic, from their fetching to their end.
 ///
 /// How often an item was handed out is written down on the server *before* it is handed out, so
 /// that a count survives a consumer that dies of it.
@@ -21,13 +21,17 @@ const SUSPECT: u32 = 3;
 pub(super) struct Lane<T> {
     number: u64,
     /// To be handed out; that is written down.
-    ready: BTreeMap<EntryId, Item<T>>,
+    ready: BTreeMap<ItemId, Item<T>>,
     /// To be handed out again, once that is written down.
-    again: BTreeMap<EntryId, Item<T>>,
+    again: BTreeMap<ItemId, Item<T>>,
     /// To be handed out again, but not before.
-    delayed: BTreeMap<(Instant, EntryId), Item<T>>,
-    out: HashMap<u64, (EntryId, Item<T>)>,
-    known: HashSet<EntryId>,
+    delayed: BTreeMap<(Instant, ItemId), Item<T>>,
+    out: HashMap<u64, (ItemId, Item<T>)>,
+    known: BTreeSet<ItemId>,
+    /// What the server was given to hold, by first ids.
+    runs: BTreeMap<ItemId, Run>,
+    /// The first ids of runs of which nothing is left; the server is to be told.
+    ended: Vec<ItemId>,
     deliveries: u64,
 }
 
@@ -46,7 +50,9 @@ impl<T: Clone> Lane<T> {
             again: BTreeMap::new(),
             delayed: BTreeMap::new(),
             out: HashMap::new(),
-            known: HashSet::new(),
+            known: BTreeSet::new(),
+            runs: BTreeMap::new(),
+            ended: vec![],
             deliveries: 0,
         }
     }
@@ -57,7 +63,7 @@ impl<T: Clone> Lane<T> {
     }
 
     /// Adds items whose handing out is written down.
-    pub(super) fn add(&mut self, items: impl IntoIterator<Item = (EntryId, T)>) {
+    pub(super) fn add(&mut self, items: impl IntoIterator<Item = (ItemId, T)>) {
         for (id, payload) in items {
             if self.known.insert(id) {
                 self.ready.insert(id, Item { payload, attempts: 1 });
@@ -66,11 +72,31 @@ impl<T: Clone> Lane<T> {
     }
 
     /// Adds items that have been handed out before, here or elsewhere.
-    pub(super) fn add_again(&mut self, items: impl IntoIterator<Item = (EntryId, Item<T>)>) {
+    pub(super) fn add_again(&mut self, items: impl IntoIterator<Item = (ItemId, Item<T>)>) {
         for (id, item) in items {
             if self.known.insert(id) {
                 self.again.insert(id, item);
             }
+        }
+    }
+
+    /// Notes in which runs the items were that were added last.
+    pub(super) fn add_runs(&mut self, runs: Vec<Run>) {
+        for run in runs {
+            self.runs.insert(run.first(), run);
+            self.end_run(run);
+        }
+    }
+
+    /// The first ids of runs that have ended since the last call.
+    pub(super) fn ended(&mut self) -> Vec<ItemId> {
+        std::mem::take(&mut self.ended)
+    }
+
+    fn end_run(&mut self, run: Run) {
+        if self.known.range(run.ids()).next().is_none() {
+            self.runs.remove(&run.first());
+            self.ended.push(run.first());
         }
     }
 
@@ -102,7 +128,7 @@ impl<T: Clone> Lane<T> {
     }
 
     /// What comes next of that which is to be handed out again, with the counts to write down.
-    pub(super) fn next_again(&self, max: usize) -> Vec<(EntryId, u32)> {
+    pub(super) fn next_again(&self, max: usize) -> Vec<(ItemId, u32)> {
         let mut next = Vec::new();
         for (id, item) in self.again.iter().take(max.max(1)) {
             let attempts = item.attempts + 1;
@@ -118,7 +144,7 @@ impl<T: Clone> Lane<T> {
     }
 
     /// Notes that the counts are written down.
-    pub(super) fn written(&mut self, counts: &[(EntryId, u32)]) {
+    pub(super) fn written(&mut self, counts: &[(ItemId, u32)]) {
         for (id, attempts) in counts {
             if let Some(mut item) = self.again.remove(id) {
                 item.attempts = *attempts;
@@ -133,7 +159,7 @@ impl<T: Clone> Lane<T> {
     }
 
     /// An item that is out.
-    pub(super) fn get(&self, tag: &DeliveryTag) -> Option<(EntryId, &Item<T>)> {
+    pub(super) fn get(&self, tag: &DeliveryTag) -> Option<(ItemId, &Item<T>)> {
         self.out.get(&tag.1).map(|(id, item)| (*id, item))
     }
 
@@ -141,6 +167,11 @@ impl<T: Clone> Lane<T> {
     pub(super) fn end(&mut self, tag: &DeliveryTag) {
         if let Some((id, _)) = self.out.remove(&tag.1) {
             self.known.remove(&id);
+            if let Some((_, run)) = self.runs.range(..=id).next_back()
+                && run.ids().contains(&id)
+            {
+                self.end_run(*run);
+            }
         }
     }
 
@@ -187,6 +218,8 @@ impl<T: Clone> Lane<T> {
         self.delayed.clear();
         self.out.clear();
         self.known.clear();
+        self.runs.clear();
+        self.ended.clear();
     }
 }
 
@@ -194,8 +227,8 @@ impl<T: Clone> Lane<T> {
 mod tests {
     use super::*;
 
-    fn id(number: u64) -> EntryId {
-        EntryId(number, 0)
+    fn id(number: u64) -> ItemId {
+        ItemId(number)
     }
 
     fn lane(numbers: std::ops::Range<u64>) -> Lane<u64> {
@@ -234,6 +267,23 @@ mod tests {
         let suspect = redeliver(&mut lane, 9);
         assert_eq!((payloads(&suspect), suspect[0].attempt), (vec![1], 3));
         assert_eq!(lane.again.values().map(|item| item.attempts).collect::<Vec<_>>(), [2, 2]);
+    }
+
+    #[test]
+    fn a_run_ends_with_the_last_of_its_items() {
+        let mut lane = lane(0..5);
+        lane.add_runs(vec![Run::new(id(0), 3), Run::new(id(3), 2), Run::new(id(5), 9)]);
+        assert_eq!(lane.ended(), [id(5)], "nothing is left of it");
+        let batch = lane.take(5);
+        lane.end(&batch[0].tag);
+        lane.end(&batch[2].tag);
+        lane.end(&batch[4].tag);
+        assert_eq!(lane.ended(), []);
+        lane.end(&batch[1].tag);
+        lane.end(&batch[1].tag);
+        assert_eq!(lane.ended(), [id(0)]);
+        lane.end(&batch[3].tag);
+        assert_eq!(lane.ended(), [id(3)]);
     }
 
     #[test]

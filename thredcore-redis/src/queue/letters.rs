@@ -1,4 +1,4 @@
-//! Dead letters: a stream beside that of the items.
+//! Dead letters: a stream beside the items.
 
 use futures::future::join_all;
 use redis::Value;
@@ -6,24 +6,18 @@ use serde::de::DeserializeOwned;
 use thredcore::port::{DeadLetter, DeadLetterFilter};
 
 use super::{
+    items::Items,
     reply::{EntryId, entries},
     scripts::REDRIVE,
 };
-use crate::{Connection, Error, Request, Tag};
+use crate::{Connection, Error, Request};
 
 /// How many dead letters are read or moved at once.
 const PAGE: usize = 500;
 
-/// Where the dead letters of one partition or topic are, and where they go when they are redriven.
+/// The dead letters of one partition or topic. Its label begins their ids.
 #[derive(Debug)]
-pub(super) struct Letters<'a> {
-    /// Begins the ids of its letters, and is what consumers are told.
-    pub(super) label: &'a str,
-    pub(super) tag: &'a Tag,
-    pub(super) stream: &'a str,
-    pub(super) waiting: &'a str,
-    pub(super) dead: &'a str,
-}
+pub(super) struct Letters<'a>(pub(super) &'a Items);
 
 /// A letter and its place among all.
 pub(super) struct Found<T> {
@@ -65,13 +59,14 @@ pub(super) async fn remove<T>(
         for ids in ids.chunks(PAGE) {
             let mut request = match redrive {
                 true => {
-                    let keys = [place.stream, place.waiting, place.dead];
-                    Request::script(place.tag, &REDRIVE, &keys).arg(place.label)
+                    let Items { items, order, waiting, last, dead, .. } = place.0;
+                    let keys = [&**items, order, waiting, last, dead];
+                    Request::script(&place.0.tag, &REDRIVE, &keys).arg(&place.0.label)
                 }
                 false => {
                     let mut command = redis::cmd("XDEL");
-                    command.arg(place.dead);
-                    Request::write(place.tag, command)
+                    command.arg(&place.0.dead);
+                    Request::write(&place.0.tag, command)
                 }
             };
             ids.iter().for_each(|id| request.push(id.to_string()));
@@ -97,8 +92,8 @@ impl Letters<'_> {
         let limit = filter.limit.unwrap_or(usize::MAX);
         while all.len() < limit {
             let mut command = redis::cmd("XRANGE");
-            command.arg(self.dead).arg(&from).arg("+").arg("COUNT").arg(PAGE);
-            let value: Value = connection.ask(Request::read(self.tag, command)).await?;
+            command.arg(&self.0.dead).arg(&from).arg("+").arg("COUNT").arg(PAGE);
+            let value: Value = connection.ask(Request::read(&self.0.tag, command)).await?;
             let page = entries(value)?;
             let Some(last) = page.last() else { break };
             from = format!("({}", last.id);
@@ -106,13 +101,13 @@ impl Letters<'_> {
                 let payload = match entry.item() {
                     Ok(payload) => payload,
                     Err(error) => {
-                        tracing::warn!(%error, stream = self.dead, "a dead letter is not listed");
+                        tracing::warn!(%error, stream = self.0.dead, "a dead letter is not listed");
                         continue;
                     }
                 };
                 let at: i64 = entry.text("at").parse().unwrap_or(0);
                 let letter = DeadLetter {
-                    id: format!("{}/{}", self.label, entry.id),
+                    id: format!("{}/{}", self.0.label, entry.id),
                     payload,
                     reason: entry.text("reason"),
                     at: at / 1000,
@@ -128,7 +123,7 @@ impl Letters<'_> {
 
     /// Whether one of its letters can be meant.
     fn is_meant(&self, filter: &DeadLetterFilter) -> bool {
-        let own = |id: &String| id.rsplit_once('/').is_some_and(|(label, _)| label == self.label);
+        let own = |id: &String| id.rsplit_once('/').is_some_and(|(label, _)| label == self.0.label);
         filter.ids.as_ref().is_none_or(|ids| ids.iter().any(own))
     }
 }

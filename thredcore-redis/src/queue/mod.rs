@@ -1,14 +1,16 @@
-//! Both queues, on streams.
+//! Both queues.
 //!
-//! An item is an entry of a stream until it is acknowledged, and then no more: the length of a
-//! stream is the depth of the queue. What must be one step is one script, on keys of one hash tag.
-//! A consumer that is paused for so long that others took it for dead is refused by a fence in the
-//! scripts: it can end no item and be given none. What it had at hand comes again elsewhere.
+//! An item is a field of a hash until it is acknowledged, and then no more. What must be one step is
+//! one script, on keys of one hash tag. A consumer that is paused for so long that others took it for
+//! dead is refused by a fence in the scripts: it can end no item and be given none. What it had at
+//! hand comes again elsewhere.
 
 mod events;
+mod items;
 mod lane;
 mod letters;
 mod messages;
+mod publish;
 mod reply;
 mod scripts;
 
@@ -18,18 +20,16 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use thredcore::port::DeliveryTag;
+
 pub use self::{
     events::{RedisEventQ, RedisEventQConfig},
     messages::{RedisMessageQ, RedisMessageQConfig},
 };
+use self::{items::Items, lane::Lane};
 use crate::{Connection, Error, Request, Script, Tag};
 
-/// How many items, and how many bytes of them, are added by one call of a script. The server does
-/// nothing else meanwhile.
-const PUBLISH_ITEMS: usize = 256;
-const PUBLISH_BYTES: usize = 1 << 20;
-
-/// How many ids go into one command.
+/// How many ids go into one command; Lua takes no more than some thousand arguments.
 const IDS: usize = 1_000;
 
 /// Nothing that is guarded is left half done by a panic.
@@ -42,14 +42,16 @@ fn lightly(tag: &Tag, script: &Script, keys: &[&str]) -> Request {
     Request::asking_script(tag, script, keys)
 }
 
-/// How many of the texts at the front go into one call; at least one.
-fn portion(texts: &[Vec<u8>]) -> usize {
-    let mut bytes = 0;
-    let fits = texts.iter().take(PUBLISH_ITEMS).take_while(|text| {
-        bytes += text.len();
-        bytes <= PUBLISH_BYTES
-    });
-    fits.count().max(1).min(texts.len())
+/// What ends deliveries of a lane on the server: to be sent, each as far as it is out.
+fn ending<T: Clone>(items: &Items, lane: &Lane<T>, tags: &[DeliveryTag]) -> Vec<Request> {
+    let mut requests = vec![];
+    for tags in tags.chunks(IDS) {
+        let out = || tags.iter().filter_map(|tag| lane.get(tag));
+        let counted = out().filter(|(_, item)| item.attempts > 1);
+        let counted: Vec<_> = counted.map(|(id, _)| id).collect();
+        requests.extend(items.end(&out().map(|(id, _)| id).collect::<Vec<_>>(), &counted));
+    }
+    requests
 }
 
 /// Writes down a number that every process must go by, or finds that another is written down.

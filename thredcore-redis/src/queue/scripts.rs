@@ -13,24 +13,43 @@ macro_rules! scripts {
 }
 
 scripts! {
-    PUBLISH: "publish";
-    REDRIVE: "redrive";
+    PUBLISH: "add", "publish";
+    REDRIVE: "add", "redrive";
     // Events: the owner of a partition.
     JOIN: "join";
     ACQUIRE: "acquire";
     RENEW: "own", "renew";
     RELEASE: "own", "release";
-    TAKE: "own", "take";
-    PENDING: "own", "pending";
-    AGAIN: "own", "again";
-    BURY_EVENT: "own", "bury";
     // Messages: a living consumer of a topic.
     ENTER: "enter";
     LEAVE: "leave";
-    BEAT: "member", "beat";
-    DRAW: "member", "draw";
-    MINE: "member", "mine";
-    REDRAW: "member", "redraw";
-    BURY_MESSAGE: "member", "bury";
-    DONE: "done";
+    BEAT: "member", "left", "beat";
+}
+
+/// What those may do who pass a fence.
+#[derive(Debug)]
+pub(super) struct Fenced {
+    pub(super) draw: Script,
+    pub(super) held: Script,
+    pub(super) again: Script,
+    pub(super) bury: Script,
+}
+
+macro_rules! fenced {
+    ($($name:ident: $fence:literal;)*) => {$(
+        pub(super) static $name: LazyLock<Fenced> = LazyLock::new(|| Fenced {
+            draw: fenced!($fence, "draw"),
+            held: fenced!($fence, "left", "held"),
+            again: fenced!($fence, "again"),
+            bury: fenced!($fence, "bury"),
+        });
+    )*};
+    ($($file:literal),+) => {
+        Script::new(concat!($(include_str!(concat!("lua/", $file, ".lua"))),+))
+    };
+}
+
+fenced! {
+    OWNER: "own";
+    MEMBER: "member";
 }

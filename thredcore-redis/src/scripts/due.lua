@@ -5,7 +5,7 @@ local due = {}
 for _, id in ipairs(ids) do
   local record = redis.call('HGET', KEYS[2], id)
   due[#due + 1] = id
-  due[#due + 1] = record and string.match(record, '^%d+\t%a\t[%d-]*\t([^\t\n]*)\t') or ''
+  due[#due + 1] = record and string.match(record, '^%d+\t%a\t([^\t\n]*)\t') or ''
 end
 local next = redis.call('ZRANGE', KEYS[1], #ids, #ids, 'WITHSCORES')
 return { due, next[2] or '' }

@@ -1,15 +1,16 @@
--- The last steps of a thred, latest first: its record names the last one, each the one before.
+-- The last steps of a thred and their outboxes, latest first; none of one that is forgotten.
 -- KEYS: threds, history. ARGV: thred, limit.
-local record = redis.call('HGET', KEYS[1], ARGV[1])
-local step = record and string.match(record, '^%d+\t%a\t([%d-]*)\t') or ''
+-- The history is a list of threds, each followed by a step and its outbox.
+local limit = tonumber(ARGV[2])
+if limit == 0 or redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
+  return {}
+end
 local steps = {}
-while step ~= '' and #steps < tonumber(ARGV[2]) do
-  local entry = redis.call('XRANGE', KEYS[2], step, step)[1]
-  if not entry then
-    break
+for _, at in ipairs(redis.call('LPOS', KEYS[2], ARGV[1], 'RANK', -1, 'COUNT', limit)) do
+  -- An id may be the text of something else.
+  if at % 3 == 0 then
+    steps[#steps + 1] = redis.call('LINDEX', KEYS[2], at + 1)
+    steps[#steps + 1] = redis.call('LINDEX', KEYS[2], at + 2)
   end
-  -- Its fields are `p`, the step before, and `s`, the step itself.
-  steps[#steps + 1] = entry[2][4]
-  step = entry[2][2]
 end
 return steps

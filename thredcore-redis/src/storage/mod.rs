@@ -14,13 +14,16 @@ mod query;
 mod record;
 mod records;
 mod threds;
+mod writes;
 
 pub use patterns::PatternChanges;
+use writes::Part;
 
 use crate::{
     config::RedisConfig,
     connection::{Connection, Request},
     error::Error,
+    gather::Gathering,
     keys::{PartitionKeys, SharedKeys, Tag},
 };
 
@@ -32,6 +35,8 @@ pub struct RedisStorage(Arc<Inner>);
 struct Inner {
     connection: Connection,
     partitions: Box<[PartitionKeys]>,
+    /// What waits to be written, by partition.
+    writes: Box<[Gathering<Part>]>,
     shared: SharedKeys,
     ended_per_partition: usize,
     steps_per_partition: usize,
@@ -67,6 +72,7 @@ impl RedisStorage {
         let share = |total: usize| total.div_ceil(usize::from(partitions));
         Ok(Self(Arc::new(Inner {
             partitions: (0..partitions).map(|it| PartitionKeys::new(namespace, it)).collect(),
+            writes: (0..partitions).map(|_| Gathering::default()).collect(),
             shared: SharedKeys::new(namespace),
             ended_per_partition: share(config.ended_threds),
             steps_per_partition: share(config.history_steps),

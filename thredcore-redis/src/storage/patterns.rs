@@ -1,20 +1,20 @@
 //! Patterns, their revisions, and word of their changes.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
-use futures::StreamExt;
-use redis::aio::PubSubStream;
 use thredcore::{
     port::{PatternStore, PortError, StoredPattern},
     state::PatternKey,
 };
 use thredlib::PatternId;
+use tokio::sync::Notify;
 
 use super::{RedisStorage, record, script};
 use crate::{
     connection::{Request, Script},
     error::Error,
+    listener::{Heard, Listener},
 };
 
 script!(PUT, "put_pattern.lua");
@@ -36,7 +36,7 @@ impl RedisStorage {
     /// # }
     /// ```
     pub fn pattern_changes(&self) -> PatternChanges {
-        PatternChanges { storage: self.clone(), listening: None }
+        PatternChanges { storage: self.clone(), changed: Arc::default(), listener: None }
     }
 
     fn change_call(&self, script: &Script, id: &PatternId) -> Request {
@@ -48,46 +48,25 @@ impl RedisStorage {
 }
 
 /// Tells when patterns have changed.
+#[derive(Debug)]
 pub struct PatternChanges {
     storage: RedisStorage,
-    listening: Option<PubSubStream>,
+    changed: Arc<Notify>,
+    listener: Option<Listener>,
 }
 
 impl PatternChanges {
-    /// The pause before it listens again, if it cannot.
-    const PAUSE: Duration = Duration::from_millis(200);
-
     /// Waits until the patterns have changed, or may have while nobody listened: at the first call
     /// and after a broken connection it returns as soon as it listens. Dropping the future
     /// loses nothing.
     pub async fn next(&mut self) {
-        loop {
-            match &mut self.listening {
-                Some(listening) => match listening.next().await {
-                    Some(_) => return,
-                    None => self.listening = None,
-                },
-                None => {
-                    let channel = self.storage.0.shared.patterns_channel();
-                    match self.storage.0.connection.listen(&channel).await {
-                        Ok(listening) => {
-                            self.listening = Some(listening.into_on_message());
-                            return;
-                        }
-                        Err(error) => {
-                            tracing::debug!(%error, "cannot listen to changes of patterns");
-                            tokio::time::sleep(Self::PAUSE).await;
-                        }
-                    }
-                }
-            }
+        if self.listener.is_none() {
+            let channels = vec![self.storage.0.shared.patterns_channel()];
+            let (connection, changed) = (self.storage.0.connection.clone(), self.changed.clone());
+            let hear = move |_: Heard<'_>| changed.notify_one();
+            self.listener = Some(Listener::start(connection, channels, hear));
         }
-    }
-}
-
-impl std::fmt::Debug for PatternChanges {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PatternChanges").finish_non_exhaustive()
+        self.changed.notified().await;
     }
 }
 

@@ -7,7 +7,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thredcore::{
-    port::{Commit, OutboxEntry},
+    port::{Commit, History, OutboxEntry, Outgoing},
     state::{PatternKey, Status, ThredState},
 };
 use thredlib::{
@@ -18,23 +18,19 @@ use thredlib::{
 use crate::error::Error;
 
 /// A commit as its script takes it.
+#[derive(Debug)]
 pub(super) struct Written {
+    pub(super) thred: ThredId,
+    pub(super) expected: u64,
+    /// Upper case if the record has a timer or a place.
+    pub(super) status: char,
     /// The line of the consumed event in an inbox, with the newline before it.
     pub(super) consumed: String,
-    /// Version and status.
-    pub(super) head: String,
-    pub(super) status: char,
-    /// When the timer is due, and the entry that armed it; empty without.
-    pub(super) timer: String,
-    pub(super) due: String,
-    /// Where it waits for unbound events; empty if it does not.
-    pub(super) place: String,
-    /// Inbox and state.
-    pub(super) tail: String,
+    pub(super) record: String,
+    pub(super) start: i64,
     pub(super) outbox: String,
-    /// When the oldest entry was made.
-    pub(super) made: i64,
-    pub(super) outbox_ids: String,
+    /// When the oldest entry was made, and the ids.
+    pub(super) unpublished: String,
     pub(super) step: String,
 }
 
@@ -47,33 +43,32 @@ impl Written {
             Status::Finished => 'f',
             Status::Terminated => 't',
         };
-        let (timer, due) = match state.timer() {
-            Some((at, entry)) => (format!("{at}:{entry}"), at.to_string()),
-            None => Default::default(),
-        };
+        let timer = state.timer().map(|(at, entry)| format!("{at}:{entry}")).unwrap_or_default();
         let place = match state.listening && state.status == Status::Active {
             true => place(&state.pattern, &state.reaction),
             false => String::new(),
         };
+        let head = format!("{}\t{status}\t{timer}\t{place}\n", state.version);
         let mut outbox = String::new();
-        let mut outbox_ids = String::new();
+        let mut unpublished = String::new();
+        if let Some(oldest) = commit.outbox.iter().map(|entry| entry.at).min() {
+            push_line(&mut unpublished, &oldest.to_string());
+        }
         for OutboxEntry { id, at, outgoing } in &commit.outbox {
-            push_line(&mut outbox_ids, &escape(id.as_str()));
+            push_line(&mut unpublished, &escape(id.as_str()));
             push_line(&mut outbox, &format!("{at}\t{}", json(outgoing)?));
         }
-        let made = commit.outbox.iter().map(|entry| entry.at).min().unwrap_or_default();
+        let plain = timer.is_empty() && place.is_empty();
         Ok(Self {
+            thred: state.id.clone(),
+            expected: commit.expected,
+            status: if plain { status } else { status.to_ascii_uppercase() },
             consumed: format!("\n{}\n", escape(commit.consumed.as_str())),
-            head: format!("{}\t{status}\t", state.version),
-            status,
-            timer,
-            due,
-            place,
-            tail: tail(state)?,
+            record: record(head, state)?,
+            start: state.started_at,
             outbox,
-            made,
-            outbox_ids,
-            step: if with_step { json(&commit.history())? } else { String::new() },
+            unpublished,
+            step: if with_step { json(&step(commit))? } else { String::new() },
         })
     }
 }
@@ -122,8 +117,8 @@ fn is_zero(number: &u8) -> bool {
     *number == 0
 }
 
-/// Inbox and state.
-fn tail(state: &ThredState) -> Result<String, Error> {
+/// A record: its head, then inbox and state.
+fn record(mut record: String, state: &ThredState) -> Result<String, Error> {
     // Whoever adds a field to the state is to find this place.
     let ThredState {
         id: _,
@@ -147,11 +142,10 @@ fn tail(state: &ThredState) -> Result<String, Error> {
         parent,
         children,
     } = state;
-    let mut tail = String::new();
     for id in inbox {
-        push_line(&mut tail, &escape(id.as_str()));
+        push_line(&mut record, &escape(id.as_str()));
     }
-    tail.push_str(&json(&Stored {
+    record.push_str(&json(&Stored {
         pattern: pattern.id.clone(),
         revision: pattern.revision,
         reaction: reaction.clone(),
@@ -170,7 +164,7 @@ fn tail(state: &ThredState) -> Result<String, Error> {
         parent: parent.clone(),
         children: children.to_vec(),
     })?);
-    Ok(tail)
+    Ok(record)
 }
 
 /// Reads a thred's record.
@@ -235,6 +229,30 @@ pub(super) fn published(ids: &[MessageId]) -> String {
 fn push_line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
+}
+
+/// What the history keeps of a commit beside its outbox, in which the messages are.
+fn step(commit: &Commit) -> History {
+    History {
+        version: commit.state.version,
+        event: commit.event.clone(),
+        command: commit.command.clone(),
+        log: commit.log.clone(),
+        messages: vec![],
+        facts: commit.facts.clone(),
+    }
+}
+
+/// Reads a step and the outbox that was made with it.
+pub(super) fn history(step: &str, outbox: &str) -> Result<History, Error> {
+    let mut history: History = parse(step)?;
+    for line in outbox.split_terminator('\n') {
+        let (_, outgoing) = line.split_once('\t').unwrap_or_default();
+        if let Outgoing::Message { message, .. } = parse(outgoing)? {
+            history.messages.push(message);
+        }
+    }
+    Ok(history)
 }
 
 /// Where threds of a pattern's revision wait in a reaction.

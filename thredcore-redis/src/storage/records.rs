@@ -15,38 +15,41 @@ script!(LATEST, "latest.lua");
 
 impl RedisStorage {
     /// The latest records about events that moved no thred, by partition, each latest first.
-    async fn unmoved(&self, operation: &'static str, limit: usize) -> Result<Texts, PortError> {
+    async fn unmoved(&self, operation: &'static str, limit: usize) -> Result<Entries, PortError> {
         let requests = self.0.partitions.iter().map(|keys| {
             let request = Request::asking_script(&keys.tag, &LATEST, &[&keys.unmoved]);
             request.arg(limit).arg(self.0.steps_per_partition)
         });
-        self.all(operation, &requests.collect::<Vec<_>>()).await
+        let found: Vec<Vec<String>> = self.all(operation, &requests.collect::<Vec<_>>()).await?;
+        let read = |texts: &Vec<String>| texts.iter().map(|text| record::parse(text)).collect();
+        found.iter().map(read).collect::<Result<_, _>>().map_err(|error| error.of(operation))
     }
 
     /// The latest steps of threds, by partition, each latest first.
-    async fn steps(&self, operation: &'static str, limit: usize) -> Result<Texts, PortError> {
+    async fn steps(&self, operation: &'static str, limit: usize) -> Result<Entries, PortError> {
+        // A list of threds, each followed by a step and its outbox.
+        let first = i64::try_from(limit).unwrap_or(i64::MAX).saturating_mul(-3);
         let requests = self.0.partitions.iter().map(|keys| {
-            let mut command = redis::cmd("XREVRANGE");
-            command.arg(&keys.history).arg("+").arg("-").arg("COUNT").arg(limit);
+            let mut command = redis::cmd("LRANGE");
+            command.arg(&keys.history).arg(first).arg(-1);
             Request::read(&keys.tag, command)
         });
-        type Entries = Vec<(String, (String, String, String, String))>;
-        let found = self.all::<Entries>(operation, &requests.collect::<Vec<_>>()).await?;
-        let text = |(_, (_, _, _, step)): (_, (_, _, _, String))| step;
-        Ok(found.into_iter().map(|entries| entries.into_iter().map(text).collect()).collect())
+        let found: Vec<Vec<String>> = self.all(operation, &requests.collect::<Vec<_>>()).await?;
+        let read = |step: &[String]| record::history(&step[1], &step[2]);
+        let read = |steps: &Vec<String>| steps.rchunks_exact(3).map(read).collect();
+        found.iter().map(read).collect::<Result<_, _>>().map_err(|error| error.of(operation))
     }
 }
 
-type Texts = Vec<Vec<String>>;
+type Entries = Vec<Vec<History>>;
 
-/// Reads entries of all partitions, in the order of their times.
-fn in_order(operation: &'static str, texts: Texts) -> Result<Vec<History>, PortError> {
-    let texts = texts.iter().flat_map(|texts| texts.iter().rev());
-    let entries: Result<Vec<History>, _> = texts.map(|text| record::parse(text)).collect();
-    let mut entries = entries.map_err(|error| error.of(operation))?;
+/// Entries of all partitions, in the order of their times.
+fn in_order(entries: Entries) -> Vec<History> {
+    let entries = entries.into_iter().flat_map(|entries| entries.into_iter().rev());
+    let mut entries: Vec<_> = entries.collect();
     // Stable: within a partition they stand in order.
     entries.sort_by_key(|entry| entry.log.first().map(|record| record.timestamp));
-    Ok(entries)
+    entries
 }
 
 #[async_trait]
@@ -81,22 +84,30 @@ impl RecordStore for RedisStorage {
     ) -> Result<Vec<History>, PortError> {
         const OPERATION: &str = "read history";
         let Some(id) = thred else {
-            let mut entries = in_order(OPERATION, self.unmoved(OPERATION, limit).await?)?;
+            let mut entries = in_order(self.unmoved(OPERATION, limit).await?);
             return Ok(entries.split_off(entries.len().saturating_sub(limit)));
         };
         let keys = &self.0.partitions[self.partition_of(id.as_str())];
         let request = Request::asking_script(&keys.tag, &HISTORY, &[&keys.threds, &keys.history]);
-        let steps: Vec<String> = self.one(OPERATION, request.arg(id.as_str()).arg(limit)).await?;
-        let steps = steps.iter().rev().map(|text| record::parse(text));
-        steps.collect::<Result<_, _>>().map_err(|error| error.of(OPERATION))
+        let steps: Vec<(String, String)> =
+            self.one(OPERATION, request.arg(id.as_str()).arg(limit)).await?;
+        let steps = steps.iter().map(|(step, outbox)| record::history(step, outbox));
+        let steps: Result<Vec<History>, _> = steps.collect();
+        let mut steps = steps.map_err(|error| error.of(OPERATION))?;
+        // What is before its start is of a thred of the same id that was forgotten.
+        if let Some(start) = steps.iter().position(|step| step.version == 1) {
+            steps.truncate(start + 1);
+        }
+        steps.reverse();
+        Ok(steps)
     }
 
     async fn log(&self, limit: usize) -> Result<Vec<LogRecord>, PortError> {
         const OPERATION: &str = "read the log";
-        let mut texts = self.steps(OPERATION, limit).await?;
-        texts.extend(self.unmoved(OPERATION, limit).await?);
-        let entries = in_order(OPERATION, texts)?;
-        let mut records: Vec<_> = entries.into_iter().flat_map(|entry| entry.log).collect();
+        let mut entries = self.steps(OPERATION, limit).await?;
+        entries.extend(self.unmoved(OPERATION, limit).await?);
+        let mut records: Vec<_> =
+            in_order(entries).into_iter().flat_map(|entry| entry.log).collect();
         Ok(records.split_off(records.len().saturating_sub(limit)))
     }
 }

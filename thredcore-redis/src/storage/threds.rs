@@ -1,9 +1,9 @@
 //! Threds, each with its outbox and its timer.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
-use redis::Value;
+use futures::future::join_all;
 use thredcore::{
     port::{
         Commit, Committed, Due, Loaded, PendingOutbox, PortError, ThredPage, ThredQuery,
@@ -17,87 +17,33 @@ use super::{
     RedisStorage, query,
     record::{self, Written},
     script,
+    writes::PER_CALL,
 };
 use crate::{connection::Request, error::Error, keys::PartitionKeys};
 
-script!(COMMIT, "commit.lua");
 script!(LOAD, "load.lua");
-script!(CLEAR, "clear.lua");
 script!(PENDING, "pending.lua");
 script!(DUE, "due.lua");
 
-/// The most threds that one script call is about: the server does nothing else meanwhile.
-const PER_CALL: usize = 128;
-
 impl RedisStorage {
-    /// Sorts places by partition, and gives the calls to make for each.
-    fn calls<'t>(
-        &self,
-        ids: impl Iterator<Item = &'t ThredId>,
-    ) -> Vec<(&PartitionKeys, Vec<usize>)> {
-        let mut by_partition: Vec<Vec<usize>> = vec![vec![]; self.0.partitions.len()];
+    /// Sorts places by partition, and gives the calls to make, each with its partition. No call is
+    /// about a thred twice.
+    fn calls<'t>(&self, ids: impl Iterator<Item = &'t ThredId>) -> Vec<(usize, Vec<usize>)> {
+        let mut calls: Vec<(usize, Vec<usize>)> = vec![];
+        let mut last: Vec<Option<usize>> = vec![None; self.0.partitions.len()];
+        let mut seen = HashSet::new();
         for (place, id) in ids.enumerate() {
-            by_partition[self.partition_of(id.as_str())].push(place);
-        }
-        let parts = self.0.partitions.iter().zip(by_partition);
-        let mut calls = vec![];
-        for (keys, places) in parts {
-            calls.extend(places.chunks(PER_CALL).map(|call| (keys, call.to_vec())));
+            let partition = self.partition_of(id.as_str());
+            let is_first = seen.insert(id);
+            match last[partition].map(|call| &mut calls[call].1) {
+                Some(places) if is_first && places.len() < PER_CALL => places.push(place),
+                _ => {
+                    last[partition] = Some(calls.len());
+                    calls.push((partition, vec![place]));
+                }
+            }
         }
         calls
-    }
-
-    /// The call for commits of one partition. Those that cannot be written are answered.
-    fn commit_call(
-        &self,
-        keys: &PartitionKeys,
-        commits: &[Arc<Commit>],
-        places: Vec<usize>,
-        answers: &mut [Option<Result<Committed, PortError>>],
-    ) -> (Request, Vec<usize>) {
-        let steps = self.0.steps_per_partition;
-        let names = [
-            &*keys.threds,
-            &keys.outboxes,
-            &keys.unpublished,
-            &keys.timers,
-            &keys.listeners,
-            &keys.started,
-            &keys.ended,
-            &keys.history,
-            &keys.mark,
-        ];
-        let mut call = Request::script(&keys.tag, &COMMIT, &names);
-        call.push(self.0.ended_per_partition);
-        call.push(steps);
-        call.push(i32::from(self.0.connection.config().wait.is_some()));
-        let mut sent = Vec::with_capacity(places.len());
-        for place in places {
-            let commit = &*commits[place];
-            let written = match Written::new(commit, steps > 0) {
-                Ok(written) => written,
-                Err(error) => {
-                    answers[place] = Some(Err(error.of("commit")));
-                    continue;
-                }
-            };
-            call.push(commit.state.id.as_str());
-            call.push(commit.expected);
-            call.push(written.consumed);
-            call.push(written.head);
-            call.push(written.status.to_string());
-            call.push(written.timer);
-            call.push(written.due);
-            call.push(written.place);
-            call.push(written.tail);
-            call.push(commit.state.started_at);
-            call.push(written.outbox);
-            call.push(written.made);
-            call.push(written.outbox_ids);
-            call.push(written.step);
-            sent.push(place);
-        }
-        (call, sent)
     }
 }
 
@@ -109,7 +55,8 @@ impl ThredStore for RedisStorage {
 
     async fn load(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, PortError> {
         let calls = self.calls(ids.iter());
-        let request = |(keys, places): &(&PartitionKeys, Vec<usize>)| {
+        let request = |(partition, places): &(usize, Vec<usize>)| {
+            let keys = &self.0.partitions[*partition];
             let names = [&*keys.threds, &keys.outboxes, &keys.unpublished];
             let mut request = Request::asking_script(&keys.tag, &LOAD, &names);
             places.iter().for_each(|place| request.push(ids[*place].as_str()));
@@ -140,31 +87,28 @@ impl ThredStore for RedisStorage {
     async fn commit(&self, commits: &[Arc<Commit>]) -> Vec<Result<Committed, PortError>> {
         let mut answers: Vec<Option<Result<Committed, PortError>>> = Vec::new();
         answers.resize_with(commits.len(), || None);
-        let (mut requests, mut sent) = (vec![], vec![]);
-        for (keys, places) in self.calls(commits.iter().map(|commit| &commit.state.id)) {
-            let (request, places) = self.commit_call(keys, commits, places, &mut answers);
-            if !places.is_empty() {
-                requests.push(request);
-                sent.push(places);
+        let with_step = self.0.steps_per_partition > 0;
+        let mut sent = vec![];
+        for (partition, places) in self.calls(commits.iter().map(|commit| &commit.state.id)) {
+            let (mut written, mut of) = (vec![], vec![]);
+            for place in places {
+                match Written::new(&commits[place], with_step) {
+                    Ok(commit) => {
+                        written.push(commit);
+                        of.push(place);
+                    }
+                    Err(error) => answers[place] = Some(Err(error.of("commit"))),
+                }
             }
+            sent.push((of, self.write(partition, written, vec![])));
         }
-        let found = self.0.connection.send(&requests).await;
-        for (places, answer) in sent.into_iter().zip(found) {
-            let codes = answer.and_then(|value| match value {
-                Value::BulkString(codes) if codes.len() == places.len() => Ok(codes),
-                other => Err(Error::Malformed(format!("commit.lua answered {other:?}"))),
-            });
-            match codes {
-                Ok(codes) => {
-                    for (place, code) in places.into_iter().zip(codes) {
-                        answers[place] = Some(committed(code));
-                    }
-                }
-                Err(error) => {
-                    for place in places {
-                        answers[place] = Some(Err(error.clone().of("commit")));
-                    }
-                }
+        let (places, sent): (Vec<_>, Vec<_>) = sent.into_iter().unzip();
+        for (places, done) in places.into_iter().zip(join_all(sent).await) {
+            for (number, place) in places.into_iter().enumerate() {
+                answers[place] = Some(match &done {
+                    Ok(codes) => committed(codes.get(number).copied()),
+                    Err(error) => Err(error.clone().of("commit")),
+                });
             }
         }
         let none = || Err(Error::Malformed("a commit has no answer".into()).of("commit"));
@@ -172,19 +116,17 @@ impl ThredStore for RedisStorage {
     }
 
     async fn clear_outbox(&self, published: &[(ThredId, Vec<MessageId>)]) -> Result<(), PortError> {
-        let request = |(keys, places): (&PartitionKeys, Vec<usize>)| {
-            let mut request =
-                Request::script(&keys.tag, &CLEAR, &[&keys.outboxes, &keys.unpublished]);
-            for place in places {
-                let (id, entries) = &published[place];
-                request.push(id.as_str());
-                request.push(record::published(entries));
-            }
-            request
+        let clear = |(partition, places): (usize, Vec<usize>)| {
+            let clears = places.into_iter().map(|place| {
+                let (thred, entries) = &published[place];
+                (thred.clone(), record::published(entries))
+            });
+            self.write(partition, vec![], clears.collect())
         };
         let calls = self.calls(published.iter().map(|(id, _)| id)).into_iter();
-        let requests: Vec<_> = calls.map(request).collect();
-        self.all::<i64>("clear outboxes", &requests).await.map(drop)
+        let done = join_all(calls.map(clear)).await.into_iter();
+        let done = done.collect::<Result<Vec<_>, _>>();
+        done.map(drop).map_err(|error| error.of("clear outboxes"))
     }
 
     async fn pending_outboxes(
@@ -247,11 +189,11 @@ impl ThredStore for RedisStorage {
     }
 }
 
-fn committed(code: u8) -> Result<Committed, PortError> {
+fn committed(code: Option<u8>) -> Result<Committed, PortError> {
     match code {
-        b'A' => Ok(Committed::Applied),
-        b'D' => Ok(Committed::Duplicate),
-        b'C' => Ok(Committed::Conflict),
+        Some(b'A') => Ok(Committed::Applied),
+        Some(b'D') => Ok(Committed::Duplicate),
+        Some(b'C') => Ok(Committed::Conflict),
         _ => Err(Error::Malformed("the stored thred is not what this version writes".into())
             .of("commit")),
     }

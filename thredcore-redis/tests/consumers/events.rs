@@ -210,14 +210,20 @@ fn a_queue_with_other_partitions_is_refused() {
     assert!(text.contains("has 8 partitions and is opened with 9"), "{text}");
 }
 
+/// Puts an item into a queue, with a number of the past.
+fn put(process: &Process, tag: &str, payload: &str) {
+    process.ask(tag, "HSET", "i", &["5", payload]);
+    process.ask(tag, "RPUSH", "o", &["5 1"]);
+}
+
 #[test]
 fn an_unreadable_entry_is_put_away() {
     let process = Process::new(&servers::own_namespace(servers::one()));
     let (events_q, messages_q) = (process.event_q(LONG), process.message_q());
     for partition in 0..8 {
-        process.ask(&format!("e{partition}"), "XADD", "s", &["*", "p", "{"]);
+        put(&process, &format!("e{partition}"), "{");
     }
-    process.ask("m:a", "XADD", "s", &["*", "x", "y"]);
+    put(&process, "m:a", "[]");
     process.run(async {
         events_q.publish(events("erp", 0..1)).await.expect("publish");
         assert_eq!(ids(&take(&events_q, 1).await), names("erp", 0..1));
@@ -239,13 +245,12 @@ fn entries_with_ids_of_the_past_are_found() {
         format!("e{}", batch[0].tag.0)
     });
     // A replica whose clock is behind has become the master, and has lost the last entries.
-    process.ask(&home, "XSETID", "s", &["0-1"]);
     process.run(async {
         let waiting = tokio::time::timeout(Duration::from_millis(50), receive(&queue, 1)).await;
         assert!(waiting.is_err());
     });
     let text = serde_json::to_string(&event("erp", 1)).expect("JSON");
-    process.ask(&home, "XADD", "s", &["1-1", "p", &text]);
+    put(&process, &home, &text);
     process.run(async { assert_eq!(ids(&take(&queue, 1).await), names("erp", 1..2)) });
 }
 
@@ -268,5 +273,22 @@ fn room_counts_what_all_processes_publish() {
             second.ack(&tags(&batch)).await.expect("ack");
         });
         room.expect("room");
+    });
+}
+
+#[test]
+fn any_number_of_events_may_be_asked_for() {
+    const COUNT: usize = 9_000;
+    let process = Process::new(&servers::own_namespace(servers::one()));
+    let queue = process.event_q(LONG);
+    process.run(async {
+        queue.publish(events("erp", 0..COUNT)).await.expect("publish");
+        let batch = take(&queue, COUNT).await;
+        queue.nack(&tags(&batch)).await.expect("nack");
+        let again = take(&queue, COUNT).await;
+        assert_eq!(ids(&again), names("erp", 0..COUNT));
+        assert_eq!(attempts(&again), vec![2; COUNT]);
+        queue.ack(&tags(&again)).await.expect("ack");
+        assert_eq!(queue.depth().await.expect("depth"), 0);
     });
 }

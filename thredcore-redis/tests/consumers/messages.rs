@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use thredcore::port::{DeadLetterFilter, MessageQ};
-use thredcore_redis::{Request, Tag};
 
 use crate::{process::*, servers};
 
@@ -85,14 +84,54 @@ fn messages_of_a_lost_answer_come_again() {
         assert!(idle.is_err());
     });
     let text = serde_json::to_string(&routed("a", 0)).expect("JSON");
-    process.ask("m:a", "XADD", "s", &["*", "p", &text]);
+    process.ask("m:a", "HSET", "i", &["5", &text]);
     // The server handed it out, and nobody heard of it.
     let consumers = process.ask("m:a", "ZRANGE", "c", &["0", "-1"]);
     let name: Vec<String> = redis::from_redis_value(consumers).expect("consumers");
-    let tag = Tag::new(&process.connection.config().namespace, "m:a");
-    let mut read = redis::cmd("XREADGROUP");
-    read.arg(("GROUP", "agents", &name[0], "STREAMS", tag.key("s"), ">"));
-    process.run(process.connection.ask::<redis::Value>(Request::read(&tag, read))).expect("read");
+    process.ask("m:a", "HSET", "h", &[&name[0], "5 1\n"]);
     let batch = process.run(draw(&queue, "a", 1));
     assert_eq!((batch[0].payload.clone(), batch[0].attempt), (routed("a", 0), 2));
+}
+
+#[test]
+fn what_a_dead_consumer_had_comes_while_there_is_always_more() {
+    let process = Process::new(&servers::own_namespace(servers::one()));
+    let queue = process.message_q();
+    let text = serde_json::to_string(&routed("a", 0)).expect("JSON");
+    process.ask("m:a", "HSET", "i", &["5", &text]);
+    process.ask("m:a", "HSET", "h", &["dead", "5 1\n"]);
+    process.run(async {
+        send(&queue, "a", 1..3).await;
+        let mut number = 3;
+        loop {
+            send(&queue, "a", number..number + 1).await;
+            number += 1;
+            let batch = draw(&queue, "a", 1).await;
+            queue.ack(&tags(&batch)).await.expect("ack");
+            if batch.iter().any(|it| it.payload == routed("a", 0) && it.attempt == 2) {
+                break;
+            }
+        }
+        let left = queue.depth(&"a".into()).await.expect("depth");
+        queue.ack(&tags(&draw(&queue, "a", left).await)).await.expect("ack");
+        assert_eq!(queue.depth(&"a".into()).await.expect("depth"), 0);
+    });
+}
+
+#[test]
+fn any_number_of_messages_may_be_asked_for() {
+    const COUNT: usize = 9_000;
+    let process = Process::new(&servers::own_namespace(servers::one()));
+    let queue = process.message_q();
+    process.run(async {
+        send(&queue, "a", 0..COUNT).await;
+        let batch = draw(&queue, "a", COUNT).await;
+        for delivery in &batch {
+            queue.nack(delivery.tag, 0).await.expect("nack");
+        }
+        let again = draw(&queue, "a", COUNT).await;
+        assert_eq!((batch.len(), attempts(&again)), (COUNT, vec![2; COUNT]));
+        queue.ack(&tags(&again)).await.expect("ack");
+        assert_eq!(queue.depth(&"a".into()).await.expect("depth"), 0);
+    });
 }

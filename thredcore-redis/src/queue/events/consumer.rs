@@ -11,15 +11,11 @@ use std::{
 use futures::future::join_all;
 use redis::Value;
 
-use super::{
-    Shared,
-    partition::{GROUP, Partition},
-};
+use super::{Shared, partition::Partition};
 use crate::{
     Error,
     queue::{
         lightly, lock,
-        reply::{EntryId, malformed, text},
         scripts::{ACQUIRE, JOIN, RELEASE, RENEW},
     },
 };
@@ -74,7 +70,7 @@ impl Shared {
             Some(async move {
                 // Counted from before the server does, so that it ends here first.
                 let until = Instant::now() + self.config.lease;
-                let request = lightly(&partition.tag, &RENEW, &[&*partition.lease])
+                let request = lightly(&partition.items.tag, &RENEW, &[&*partition.lease])
                     .arg((&token, self.lease_ms()));
                 match self.connection.ask::<Value>(request).await {
                     Ok(Value::Nil) => partition.end(&token),
@@ -121,8 +117,8 @@ impl Shared {
 
     pub(super) async fn release(&self, partition: &Partition, token: String) {
         partition.end(&token);
-        let request =
-            lightly(&partition.tag, &RELEASE, &[&*partition.lease]).arg((&token, &self.channel));
+        let request = lightly(&partition.items.tag, &RELEASE, &[&*partition.lease])
+            .arg((&token, &self.channel));
         if let Err(error) = self.connection.ask::<Value>(request).await {
             tracing::debug!(%error, partition = partition.number, "will be free after a lease");
         }
@@ -163,19 +159,14 @@ impl Shared {
     async fn acquire(&self, partition: &Partition) -> Result<Option<Duration>, Error> {
         let token = format!("{}:{}", self.name, self.tenures());
         let until = Instant::now() + self.config.lease;
-        let request = lightly(&partition.tag, &ACQUIRE, &[&partition.lease, &partition.stream])
-            .arg((&token, self.lease_ms(), GROUP));
-        match self.connection.ask(request).await? {
-            Value::Int(left) => Ok(Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)))),
-            cursor => {
-                let cursor = text(cursor)?;
-                let cursor =
-                    EntryId::parse(&cursor).ok_or_else(|| malformed("a cursor is no id"))?;
-                tracing::debug!(partition = partition.number, "took a partition");
-                partition.begin(token, until, cursor);
-                Ok(None)
-            }
+        let request = lightly(&partition.items.tag, &ACQUIRE, &[&*partition.lease])
+            .arg((&token, self.lease_ms()));
+        if let Ok(left) = u64::try_from(self.connection.ask::<i64>(request).await?) {
+            return Ok(Some(Duration::from_millis(left)));
         }
+        tracing::debug!(partition = partition.number, "took a partition");
+        partition.begin(token, until);
+        Ok(None)
     }
 
     fn lease_ms(&self) -> u64 {

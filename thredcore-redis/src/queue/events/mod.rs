@@ -23,27 +23,23 @@ use thredcore::{
     },
     state::partition_of,
 };
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::sync::Notify;
 
 pub use self::config::RedisEventQConfig;
-use self::{
-    partition::{GROUP, Partition},
-    room::Room,
-};
+use self::{partition::Partition, room::Room};
 use super::{
-    IDS, agree_on, by_lane,
+    agree_on, by_lane, ending,
     lane::Lane,
     letters::{self, Letters},
-    lock, portion,
-    reply::EntryId,
-    scripts::{BURY_EVENT, PUBLISH},
+    lock,
+    publish::portion,
 };
 use crate::{
     Connection, Error, Request, Tag,
-    listener::{Heard, Listener},
+    listener::{Heard, Listener, Listening},
 };
 
-/// An [`EventQ`] on Redis Streams: a stream for each partition, each under a hash tag of its own.
+/// An [`EventQ`] on Redis; each partition is under a hash tag of its own.
 ///
 /// A process becomes a consumer with its first [`receive`](EventQ::receive); until then it only
 /// publishes. The consumers share the partitions out evenly. A partition is its owner's by a lease,
@@ -60,20 +56,7 @@ use crate::{
 #[derive(Debug)]
 pub struct RedisEventQ {
     shared: Arc<Shared>,
-    consuming: Mutex<Option<Consuming>>,
-}
-
-/// What a consumer runs.
-#[derive(Debug)]
-struct Consuming {
-    hold: JoinHandle<()>,
-    _listener: Listener,
-}
-
-impl Drop for Consuming {
-    fn drop(&mut self) {
-        self.hold.abort();
-    }
+    consuming: Mutex<Option<Listening>>,
 }
 
 #[derive(Debug)]
@@ -108,7 +91,7 @@ impl RedisEventQ {
         let name = super::unique_name();
         let shared = Shared {
             partitions: (0..config.partitions)
-                .map(|number| Partition::new(&namespace, number))
+                .map(|number| Partition::new(&namespace, number, config.dead_letters))
                 .collect(),
             consumers: tag.key("consumers"),
             channel: format!("{namespace}:events"),
@@ -167,8 +150,7 @@ impl RedisEventQ {
         let listener = Listener::start(shared.connection.clone(), channels, move |heard| {
             told.hear(&heard);
         });
-        let hold = tokio::spawn(shared.clone().hold_partitions());
-        *consuming = Some(Consuming { hold, _listener: listener });
+        *consuming = Some(Listening::new(listener, shared.clone().hold_partitions()));
     }
 }
 
@@ -195,82 +177,27 @@ impl Shared {
     }
 
     async fn publish_to(&self, partition: &Partition, texts: Vec<Vec<u8>>) -> Result<(), Error> {
-        let mut rest = &*texts;
-        while !rest.is_empty() {
-            let (some, others) = rest.split_at(portion(rest));
-            rest = others;
-            let keys = [&*partition.stream, &partition.waiting];
-            let mut request = Request::script(&partition.tag, &PUBLISH, &keys);
-            request.push((&partition.label, -1));
-            some.iter().for_each(|text| request.push(&**text));
-            self.connection.ask::<usize>(request).await?;
+        let texts = Arc::new(texts);
+        let mut done = 0;
+        while done < texts.len() {
+            let some = portion(&texts, done);
+            done += partition.items.publish(&self.connection, None, &texts, some).await?;
         }
         Ok(())
     }
 
     async fn ack(&self, partition: &Partition, tags: &[DeliveryTag]) -> Result<(), Error> {
-        let mut requests = vec![];
-        for tags in tags.chunks(IDS) {
-            let (mut done, mut counts) = (redis::cmd("XDEL"), redis::cmd("HDEL"));
-            done.arg(&partition.stream);
-            counts.arg(&partition.attempts);
-            let (mut any, mut counted) = (false, false);
-            let state = lock(&partition.state);
-            for (id, item) in tags.iter().filter_map(|tag| state.lane.get(tag)) {
-                any = true;
-                done.arg(id.to_string());
-                if item.attempts > 1 {
-                    counted = true;
-                    counts.arg(id.to_string());
-                }
-            }
-            drop(state);
-            if any {
-                // Not for replicas to confirm: what comes again does no harm.
-                requests.push(Request::read(&partition.tag, done));
-            }
-            if counted {
-                requests.push(Request::read(&partition.tag, counts));
-            }
-        }
+        let requests = ending(&partition.items, &lock(&partition.state).lane, tags);
         self.connection.send(&requests).await.into_iter().collect::<Result<Vec<_>, _>>()?;
         let mut state = lock(&partition.state);
         tags.iter().for_each(|tag| state.lane.end(tag));
         Ok(())
     }
 
-    async fn bury(
-        &self,
-        partition: &Partition,
-        token: &str,
-        id: EntryId,
-        reason: &str,
-        attempts: u32,
-    ) -> Result<(), Error> {
-        let keys = [&*partition.lease, &partition.stream, &partition.dead, &partition.attempts];
-        let request = Request::script(&partition.tag, &BURY_EVENT, &keys).arg((
-            token,
-            GROUP,
-            id.to_string(),
-            reason,
-            attempts,
-            self.config.dead_letters,
-        ));
-        if let Value::Int(dropped @ 1..) = self.connection.ask(request).await? {
-            let limit = self.config.dead_letters;
-            tracing::warn!(dropped, limit, partition = partition.number, "too many dead letters");
-        }
-        Ok(())
-    }
-
     async fn depth(&self) -> Result<usize, Error> {
-        let lengths = self.partitions.iter().map(|partition| {
-            let mut command = redis::cmd("XLEN");
-            command.arg(&partition.stream);
-            Request::read(&partition.tag, command)
-        });
+        let depths = self.partitions.iter().map(|partition| partition.items.depth());
         let mut depth = 0;
-        for length in self.connection.send(&lengths.collect::<Vec<_>>()).await {
+        for length in self.connection.send(&depths.collect::<Vec<_>>()).await {
             if let Value::Int(length) = length? {
                 depth += usize::try_from(length).unwrap_or(0);
             }
@@ -279,7 +206,7 @@ impl Shared {
     }
 
     fn letters(&self) -> Vec<Letters<'_>> {
-        self.partitions.iter().map(Partition::letters).collect()
+        self.partitions.iter().map(|partition| partition.items.letters()).collect()
     }
 
     async fn remove(&self, filter: &DeadLetterFilter, redrive: bool) -> Result<usize, Error> {
@@ -386,7 +313,8 @@ impl EventQ for RedisEventQ {
                 _ => return Ok(()),
             }
         };
-        let buried = self.shared.bury(partition, &token, id, reason, attempts).await;
+        let (connection, holder) = (&self.shared.connection, partition.holder(&token));
+        let buried = partition.items.bury(connection, holder, id, reason, attempts).await;
         buried.map_err(|error| error.of("dead-letter an event"))?;
         lock(&partition.state).lane.end(&tag);
         Ok(())

@@ -1,8 +1,10 @@
 //! One partition: what this process holds of it, and how that is fetched.
 
-use std::{sync::Mutex, time::Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
-use redis::Value;
 use thredcore::port::{Delivery, Inbound};
 use tokio::sync::Notify;
 
@@ -10,33 +12,23 @@ use super::Shared;
 use crate::{
     Error, Tag,
     queue::{
+        IDS,
+        items::{Drawn, Holder, ItemId, Items, Run},
         lane::{Item, Lane},
-        letters::Letters,
-        lightly, lock,
-        reply::{Entry, EntryId, array, entries, malformed, text},
-        scripts::{AGAIN, PENDING, TAKE},
+        lock,
+        scripts::OWNER,
     },
 };
 
-/// The consumer group of a partition. Its last id is how far items were handed out, to whomever;
-/// who has them follows from the lease.
-pub(super) const GROUP: &str = "engines";
-
-/// How many handed-out items of a former owner are read at once.
-const PAGE: usize = 256;
+/// Under which name the owner of a partition holds items, whoever that is: who has them follows from
+/// the lease.
+const HOLDER: &str = "owner";
 
 #[derive(Debug)]
 pub(super) struct Partition {
     pub(super) number: u16,
-    pub(super) label: String,
-    pub(super) tag: Tag,
-    pub(super) stream: String,
-    /// Set: channels of those who wait for an item.
-    pub(super) waiting: String,
-    pub(super) dead: String,
+    pub(super) items: Arc<Items>,
     pub(super) lease: String,
-    /// Hash: id → how often it was handed out, if more than once.
-    pub(super) attempts: String,
     pub(super) state: Mutex<State>,
     /// Told when `receive` may have something to do or to give.
     pub(super) changed: Notify,
@@ -71,44 +63,37 @@ pub(super) struct Tenure {
     pub(super) token: String,
     /// When it ends, unless it is renewed.
     pub(super) until: Instant,
-    /// Up to where items were fetched.
-    cursor: EntryId,
-    /// Whether items up to the cursor may have been handed out that are not in the lane: a former
-    /// owner's, or those of an answer that was lost.
+    /// Whether items may have been handed out that are not in the lane: a former owner's, or those
+    /// of an answer that was lost.
     unsure: bool,
 }
 
 /// What a fetch is to do.
 enum Step {
     /// Read what was handed out before.
-    Pending,
+    Held,
     /// Write down what is handed out again.
-    Again(Vec<(EntryId, u32)>),
-    /// Read what is new.
-    Take(EntryId),
+    Again(Vec<(ItemId, u32)>),
+    /// Take what is new, and tell which runs have ended.
+    Draw(Vec<ItemId>),
 }
 
 /// What a fetch has found.
 enum Found {
     NotOwner,
-    Pending(Vec<(EntryId, Item<Inbound>)>),
-    Again(Vec<(EntryId, u32)>),
-    New(Vec<(EntryId, Inbound)>, EntryId),
+    Held(Vec<Run>, Vec<(ItemId, Item<Inbound>)>),
+    Again(Vec<(ItemId, u32)>),
+    New(Vec<Run>, Vec<(ItemId, Inbound)>),
     Nothing { unacknowledged: usize },
 }
 
 impl Partition {
-    pub(super) fn new(namespace: &str, number: u16) -> Self {
+    pub(super) fn new(namespace: &str, number: u16, dead_letters: usize) -> Self {
         let tag = Tag::new(namespace, &format!("e{number}"));
         Self {
             number,
-            label: number.to_string(),
-            stream: tag.key("s"),
-            waiting: tag.key("w"),
-            dead: tag.key("d"),
             lease: tag.key("l"),
-            attempts: tag.key("a"),
-            tag,
+            items: Arc::new(Items::new(tag, number.to_string(), dead_letters)),
             state: Mutex::new(State {
                 tenure: None,
                 lane: Lane::new(usize::from(number)),
@@ -122,14 +107,9 @@ impl Partition {
         }
     }
 
-    pub(super) fn letters(&self) -> Letters<'_> {
-        Letters {
-            label: &self.label,
-            tag: &self.tag,
-            stream: &self.stream,
-            waiting: &self.waiting,
-            dead: &self.dead,
-        }
+    /// The owner in the tenure of a token.
+    pub(super) fn holder<'a>(&'a self, token: &'a str) -> Holder<'a> {
+        Holder { scripts: &OWNER, fence: &self.lease, token, name: HOLDER }
     }
 
     /// What is there for a consumer; with nothing there, says whether it has to be fetched.
@@ -164,10 +144,10 @@ impl Partition {
     }
 
     /// Begins a tenure.
-    pub(super) fn begin(&self, token: String, until: Instant, cursor: EntryId) {
+    pub(super) fn begin(&self, token: String, until: Instant) {
         let mut state = lock(&self.state);
         state.lane.clear();
-        state.tenure = Some(Tenure { token, until, cursor, unsure: true });
+        state.tenure = Some(Tenure { token, until, unsure: true });
         state.quiet = false;
         state.leaving = None;
         state.failure = None;
@@ -194,8 +174,8 @@ impl Shared {
     /// Fetches items of a partition into its lane. Runs as a task of its own: whoever asked for
     /// them may be gone when they come.
     pub(super) async fn fetch(&self, partition: &Partition, max: usize) {
-        let Some((token, rings, step)) = partition.next_step(max) else { return };
-        let found = self.step(partition, &token, step, max).await;
+        let Some((token, rings, step)) = partition.next_step(max.min(IDS)) else { return };
+        let found = self.step(partition, &token, step, max.min(IDS)).await;
         let mut state = lock(&partition.state);
         state.fetching = false;
         let mut lost = false;
@@ -203,22 +183,26 @@ impl Shared {
         if let Some(tenure) = tenure.as_mut().filter(|tenure| tenure.token == token) {
             match found {
                 Ok(Found::NotOwner) => lost = true,
-                Ok(Found::Pending(items)) => {
+                Ok(Found::Held(runs, items)) => {
                     tenure.unsure = false;
                     lane.add_again(items);
+                    lane.add_runs(runs);
                 }
                 Ok(Found::Again(counts)) => lane.written(&counts),
-                Ok(Found::New(items, last)) => {
-                    tenure.cursor = last;
+                Ok(Found::New(runs, items)) => {
                     lane.add(items);
+                    lane.add_runs(runs);
                 }
-                // More than is known here: an answer was lost, or the server lost its memory of a
-                // newer entry and with it the order of ids.
+                // More than is known here: it was handed out late, to a call that was given up.
                 Ok(Found::Nothing { unacknowledged }) if unacknowledged > lane.len() => {
                     tenure.unsure = true;
                 }
                 Ok(Found::Nothing { .. }) => *quiet = rings == *now_rings && !lane.has_again(),
-                Err(error) => *failure = Some(error),
+                Err(error) => {
+                    // What a lost answer handed out is this owner's.
+                    tenure.unsure = true;
+                    *failure = Some(error);
+                }
             }
         }
         drop(state);
@@ -236,99 +220,25 @@ impl Shared {
         step: Step,
         max: usize,
     ) -> Result<Found, Error> {
-        match step {
-            Step::Pending => self.pending(partition, token).await,
-            Step::Again(counts) => {
-                let keys = [&*partition.lease, &partition.attempts];
-                let mut request = lightly(&partition.tag, &AGAIN, &keys).arg(token);
-                for (id, attempts) in &counts {
-                    request.push((id.to_string(), attempts));
-                }
-                Ok(match self.connection.ask(request).await? {
-                    Value::Nil => Found::NotOwner,
-                    _ => Found::Again(counts),
-                })
-            }
-            Step::Take(cursor) => {
-                let keys = [&*partition.lease, &partition.stream, &partition.waiting];
-                let request = lightly(&partition.tag, &TAKE, &keys).arg((
-                    token,
-                    cursor.to_string(),
-                    max,
-                    GROUP,
-                    &self.bell,
-                ));
-                match self.connection.ask(request).await? {
-                    Value::Nil => Ok(Found::NotOwner),
-                    Value::Int(count) => {
-                        Ok(Found::Nothing { unacknowledged: usize::try_from(count).unwrap_or(0) })
-                    }
-                    value => {
-                        let entries = entries(value)?;
-                        let last = entries.last().map_or(cursor, |entry| entry.id);
-                        let items = self.readable(partition, token, entries).await;
-                        Ok(Found::New(items, last))
-                    }
+        let (items, holder) = (&partition.items, partition.holder(token));
+        Ok(match step {
+            Step::Held => match items.held(&self.connection, holder).await? {
+                Some((runs, items)) => Found::Held(runs, items),
+                None => Found::NotOwner,
+            },
+            Step::Again(counts) => match items.again(&self.connection, holder, &counts).await? {
+                true => Found::Again(counts),
+                false => Found::NotOwner,
+            },
+            Step::Draw(ended) => {
+                let drawn = items.draw(&self.connection, holder, max, &self.bell, &ended);
+                match drawn.await? {
+                    Drawn::Refused => Found::NotOwner,
+                    Drawn::Nothing { unacknowledged } => Found::Nothing { unacknowledged },
+                    Drawn::Some(runs, items) => Found::New(runs, items),
                 }
             }
-        }
-    }
-
-    /// All that has been handed out and not acknowledged, in order.
-    async fn pending(&self, partition: &Partition, token: &str) -> Result<Found, Error> {
-        let Some(Tenure { cursor, .. }) = partition.tenure() else { return Ok(Found::NotOwner) };
-        let mut all = vec![];
-        let mut from = "-".to_owned();
-        loop {
-            let keys = [&*partition.lease, &partition.stream, &partition.attempts];
-            let request = lightly(&partition.tag, &PENDING, &keys).arg((
-                token,
-                &from,
-                cursor.to_string(),
-                PAGE,
-            ));
-            let value: Value = self.connection.ask(request).await?;
-            if value == Value::Nil {
-                return Ok(Found::NotOwner);
-            }
-            let mut parts = array(value)?.into_iter();
-            let mut part = || parts.next().ok_or_else(|| malformed("half an answer"));
-            let page = entries(part()?)?;
-            let attempts = array(part()?)?;
-            let Some(last) = page.last() else { break };
-            from = format!("({}", last.id);
-            let mut counts = std::collections::HashMap::with_capacity(page.len());
-            for (entry, attempts) in page.iter().zip(attempts) {
-                counts.insert(entry.id, text(attempts)?.parse().unwrap_or(1));
-            }
-            let items = self.readable(partition, token, page).await.into_iter();
-            all.extend(items.map(|(id, payload)| {
-                (id, Item { payload, attempts: counts.get(&id).copied().unwrap_or(1) })
-            }));
-        }
-        Ok(Found::Pending(all))
-    }
-
-    /// Reads items. One that cannot be read would be in the way for ever, so it is put away.
-    async fn readable(
-        &self,
-        partition: &Partition,
-        token: &str,
-        entries: Vec<Entry>,
-    ) -> Vec<(EntryId, Inbound)> {
-        let mut items = Vec::with_capacity(entries.len());
-        for entry in entries {
-            match entry.item() {
-                Ok(item) => items.push((entry.id, item)),
-                Err(error) => {
-                    tracing::error!(%error, partition = partition.number, "an item is unreadable");
-                    let reason = error.to_string();
-                    // If that fails, the next owner of the partition tries.
-                    let _ = self.bury(partition, token, entry.id, &reason, 0).await;
-                }
-            }
-        }
-        items
+        })
     }
 }
 
@@ -340,11 +250,11 @@ impl Partition {
             return None;
         };
         let step = if tenure.unsure {
-            Step::Pending
+            Step::Held
         } else if state.lane.has_again() {
             Step::Again(state.lane.next_again(max))
         } else {
-            Step::Take(tenure.cursor)
+            Step::Draw(state.lane.ended())
         };
         Some((tenure.token, state.rings, step))
     }

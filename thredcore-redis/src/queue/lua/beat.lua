@@ -1,35 +1,25 @@
 -- Notes that a consumer is alive, and gives it what dead ones have left, as it was counted for them.
--- KEYS: alive, stream. ARGV: token, group, visibility (ms), how many to take over.
+-- KEYS: alive, items, held. ARGV: token, visibility (ms), how many to take over.
 -- Answers how many messages the consumer has.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. string.format('%.0f', now - ARGV[3]))
-local left = tonumber(ARGV[4])
-local mine = 0
-for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[2], ARGV[2])) do
-    local name, pending
-    for place = 1, #consumer, 2 do
-        if consumer[place] == 'name' then
-            name = consumer[place + 1]
-        elseif consumer[place] == 'pending' then
-            pending = consumer[place + 1]
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. string.format('%.0f', now - ARGV[2]))
+local mine, count = left_of(KEYS[2], KEYS[3], ARGV[1])
+local most = tonumber(ARGV[3])
+for _, holder in ipairs(redis.call('HKEYS', KEYS[3])) do
+    if most > 0 and holder ~= ARGV[1] and not redis.call('ZSCORE', KEYS[1], holder) then
+        local runs, left = left_of(KEYS[2], KEYS[3], holder)
+        for _, run in ipairs(runs) do
+            mine[#mine + 1] = run
         end
-    end
-    if name == ARGV[1] then
-        mine = mine + pending
-    elseif not redis.call('ZSCORE', KEYS[1], name) then
-        local count = math.min(pending, left)
-        if count > 0 then
-            for _, entry in ipairs(redis.call('XPENDING', KEYS[2], ARGV[2], '-', '+', count, name)) do
-                redis.call('XCLAIM', KEYS[2], ARGV[2], ARGV[1], 0, entry[1], 'JUSTID')
-            end
-            left = left - count
-            mine = mine + count
-        end
-        if count == pending then
-            redis.call('XGROUP', 'DELCONSUMER', KEYS[2], ARGV[2], name)
-        end
+        redis.call('HDEL', KEYS[3], holder)
+        count, most = count + left, most - left
     end
 end
-return mine
+if #mine > 0 then
+    redis.call('HSET', KEYS[3], ARGV[1], table.concat(mine))
+else
+    redis.call('HDEL', KEYS[3], ARGV[1])
+end
+return count

@@ -1,17 +1,15 @@
--- Puts dead letters at the end of the stream again.
--- KEYS: stream, waiting, dead. ARGV: label, id…
+-- Puts dead letters behind all other items again.
+-- KEYS: items, order, waiting, last, dead. ARGV: label, id…
 -- Answers how many there were.
-local count = 0
+local payloads = {}
 for place = 2, #ARGV do
-    local letter = redis.call('XRANGE', KEYS[3], ARGV[place], ARGV[place])[1]
+    local letter = redis.call('XRANGE', KEYS[5], ARGV[place], ARGV[place])[1]
     if letter then
-        redis.call('XADD', KEYS[1], '*', 'p', letter[2][2])
-        redis.call('XDEL', KEYS[3], ARGV[place])
-        count = count + 1
+        payloads[#payloads + 1] = letter[2][2]
+        redis.call('XDEL', KEYS[5], ARGV[place])
     end
 end
-for _, channel in ipairs(redis.call('SMEMBERS', KEYS[2])) do
-    redis.call('PUBLISH', channel, ARGV[1])
+if #payloads > 0 then
+    add(KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1], payloads)
 end
-redis.call('DEL', KEYS[2])
-return count
+return #payloads

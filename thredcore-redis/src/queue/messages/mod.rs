@@ -16,30 +16,25 @@ use std::{
 
 use async_trait::async_trait;
 use futures::future::{join_all, select_all};
-use redis::Value;
 use thredcore::port::{
     DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, Routed,
 };
 use thredlib::Topic;
-use tokio::task::JoinHandle;
 
 pub use self::config::RedisMessageQConfig;
-use self::topic::{GROUP, TopicLane};
+use self::topic::TopicLane;
 use super::{
-    IDS, by_lane,
+    by_lane, ending,
     lane::Lane,
     letters::{self, Letters},
     lock,
-    reply::EntryId,
-    scripts::{BURY_MESSAGE, DONE},
 };
 use crate::{
     Connection, Error, Request, Tag,
-    listener::{Heard, Listener},
+    listener::{Heard, Listener, Listening},
 };
 
-/// A [`MessageQ`] on Redis Streams: a stream for each topic, each under a hash tag of its own, with
-/// one consumer group that all its consumers share.
+/// A [`MessageQ`] on Redis; each topic is under a hash tag of its own.
 ///
 /// A process is a consumer of a topic while it asks for its messages. What a consumer had at hand
 /// that died, or was not heard of for some time
@@ -51,20 +46,7 @@ use crate::{
 #[derive(Debug)]
 pub struct RedisMessageQ {
     shared: Arc<Shared>,
-    consuming: Mutex<Option<Consuming>>,
-}
-
-/// What a consumer runs.
-#[derive(Debug)]
-struct Consuming {
-    beat: JoinHandle<()>,
-    _listener: Listener,
-}
-
-impl Drop for Consuming {
-    fn drop(&mut self) {
-        self.beat.abort();
-    }
+    consuming: Mutex<Option<Listening>>,
 }
 
 #[derive(Debug)]
@@ -146,14 +128,14 @@ impl RedisMessageQ {
             told.hear(&heard);
         });
         let beating = shared.clone();
-        let beat = tokio::spawn(async move {
+        let beat = async move {
             loop {
                 tokio::time::sleep(beating.config.visibility / 3).await;
                 let lanes = beating.lanes();
                 join_all(lanes.iter().map(|topic| beating.look_after(topic))).await;
             }
-        });
-        *consuming = Some(Consuming { beat, _listener: listener });
+        };
+        *consuming = Some(Listening::new(listener, beat));
     }
 }
 
@@ -183,7 +165,7 @@ impl Shared {
         }
         let number = topics.lanes.len();
         let namespace = &self.connection.config().namespace;
-        let lane = Arc::new(TopicLane::new(namespace, number, name));
+        let lane = Arc::new(TopicLane::new(namespace, number, name, self.config.dead_letters));
         topics.numbers.insert(name.clone(), number);
         topics.lanes.push(lane.clone());
         lane
@@ -211,45 +193,10 @@ impl Shared {
     }
 
     async fn ack(&self, topic: &TopicLane, tags: &[DeliveryTag]) -> Result<(), Error> {
-        let mut requests = vec![];
-        for tags in tags.chunks(IDS) {
-            let state = lock(&topic.state);
-            let ids: Vec<_> = tags.iter().filter_map(|tag| Some(state.lane.get(tag)?.0)).collect();
-            drop(state);
-            if !ids.is_empty() {
-                // Not for replicas to confirm: what comes again does no harm.
-                let mut request = super::lightly(&topic.tag, &DONE, &[&*topic.stream]).arg(GROUP);
-                ids.iter().for_each(|id| request.push(id.to_string()));
-                requests.push(request);
-            }
-        }
+        let requests = ending(&topic.items, &lock(&topic.state).lane, tags);
         self.connection.send(&requests).await.into_iter().collect::<Result<Vec<_>, _>>()?;
         let mut state = lock(&topic.state);
         tags.iter().for_each(|tag| state.lane.end(tag));
-        Ok(())
-    }
-
-    async fn bury(
-        &self,
-        topic: &TopicLane,
-        token: &str,
-        id: EntryId,
-        reason: &str,
-        attempts: u32,
-    ) -> Result<(), Error> {
-        let keys = [&*topic.alive, &topic.stream, &topic.dead, &topic.attempts];
-        let request = Request::script(&topic.tag, &BURY_MESSAGE, &keys).arg((
-            token,
-            GROUP,
-            id.to_string(),
-            reason,
-            attempts,
-            self.config.dead_letters,
-        ));
-        if let Value::Int(dropped @ 1..) = self.connection.ask(request).await? {
-            let limit = self.config.dead_letters;
-            tracing::warn!(dropped, limit, topic = %topic.name, "too many dead letters");
-        }
         Ok(())
     }
 
@@ -260,13 +207,15 @@ impl Shared {
         let mut names: Vec<String> = self.connection.ask(Request::read(&self.tag, command)).await?;
         names.sort();
         let namespace = &self.connection.config().namespace;
-        let lane = |name: String| TopicLane::new(namespace, 0, &Topic::from(name.as_str()));
+        let dead_letters = self.config.dead_letters;
+        let lane =
+            |name: String| TopicLane::new(namespace, 0, &Topic::from(name.as_str()), dead_letters);
         Ok(names.into_iter().map(lane).collect())
     }
 
     async fn remove(&self, filter: &DeadLetterFilter, redrive: bool) -> Result<usize, Error> {
         let topics = self.all_topics().await?;
-        let letters: Vec<Letters<'_>> = topics.iter().map(TopicLane::letters).collect();
+        let letters: Vec<Letters<'_>> = topics.iter().map(|topic| topic.items.letters()).collect();
         let found = letters::list::<Routed>(&self.connection, &letters, filter).await?;
         letters::remove(&self.connection, &letters, &found, redrive).await
     }
@@ -378,7 +327,8 @@ impl MessageQ for RedisMessageQ {
         let Some(token) = topic.token() else { return Ok(()) };
         let found = lock(&topic.state).lane.get(&tag).map(|(id, item)| (id, item.attempts));
         let Some((id, attempts)) = found else { return Ok(()) };
-        let buried = self.shared.bury(&topic, &token, id, reason, attempts).await;
+        let (connection, holder) = (&self.shared.connection, topic.holder(&token));
+        let buried = topic.items.bury(connection, holder, id, reason, attempts).await;
         buried.map_err(|error| error.of("dead-letter a message"))?;
         lock(&topic.state).lane.end(&tag);
         Ok(())
@@ -390,7 +340,8 @@ impl MessageQ for RedisMessageQ {
     ) -> Result<Vec<DeadLetter<Routed>>, PortError> {
         let found = async {
             let topics = self.shared.all_topics().await?;
-            let letters: Vec<Letters<'_>> = topics.iter().map(TopicLane::letters).collect();
+            let letters: Vec<Letters<'_>> =
+                topics.iter().map(|topic| topic.items.letters()).collect();
             letters::list(&self.shared.connection, &letters, filter).await
         };
         let found = found.await.map_err(|error| error.of("list dead letters of messages"))?;
@@ -407,9 +358,7 @@ impl MessageQ for RedisMessageQ {
 
     async fn depth(&self, topic: &Topic) -> Result<usize, PortError> {
         let lane = self.shared.lane(topic);
-        let mut command = redis::cmd("XLEN");
-        command.arg(&lane.stream);
-        let length = self.shared.connection.ask(Request::read(&lane.tag, command)).await;
+        let length = self.shared.connection.ask(lane.items.depth()).await;
         length.map_err(|error| error.of("count messages"))
     }
 }

@@ -1,6 +1,6 @@
 //! Publishing: each topic by itself, in order, as far as there is room.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use thredcore::port::{PortError, PortErrorKind, Routed};
@@ -9,7 +9,7 @@ use thredlib::Topic;
 use super::{Shared, topic::TopicLane};
 use crate::{
     Error, Request,
-    queue::{by_lane, lock, portion, scripts::PUBLISH},
+    queue::{by_lane, lock, publish::portion},
 };
 
 const OPERATION: &str = "publish messages";
@@ -29,7 +29,7 @@ impl Shared {
             async move {
                 let texts = places.iter().map(|place| serde_json::to_vec(&messages[*place]));
                 let (done, error) = match texts.collect::<Result<Vec<_>, _>>() {
-                    Ok(texts) => self.publish_to(&topic, &texts).await,
+                    Ok(texts) => self.publish_to(&topic, texts.into()).await,
                     Err(error) => (0, Some((Error::Malformed(error.to_string()), places.len()))),
                 };
                 (places, done, error)
@@ -52,7 +52,7 @@ impl Shared {
     async fn publish_to(
         &self,
         topic: &TopicLane,
-        texts: &[Vec<u8>],
+        texts: Arc<Vec<Vec<u8>>>,
     ) -> (usize, Option<(Error, usize)>) {
         if let Err(error) = self.list(&topic.name).await {
             return (0, Some((error, texts.len())));
@@ -60,12 +60,9 @@ impl Shared {
         let mut done = 0;
         let mut pause = FIRST_PAUSE;
         while done < texts.len() {
-            let some = &texts[done..][..portion(&texts[done..])];
-            let keys = [&*topic.stream, &topic.waiting];
-            let mut request = Request::script(&topic.tag, &PUBLISH, &keys);
-            request.push((topic.name.as_str(), self.config.capacity));
-            some.iter().for_each(|text| request.push(&**text));
-            match self.connection.ask::<usize>(request).await {
+            let some = portion(&texts, done);
+            let (count, capacity) = (some.len(), Some(self.config.capacity));
+            match topic.items.publish(&self.connection, capacity, &texts, some).await {
                 Ok(0) if self.is_closed() => {
                     let error = Error::NotNow("the topic is full and the queue is closed".into());
                     return (done, Some((error, texts.len())));
@@ -78,7 +75,7 @@ impl Shared {
                     done += count;
                     pause = FIRST_PAUSE;
                 }
-                Err(error) => return (done, Some((error, some.len()))),
+                Err(error) => return (done, Some((error, count))),
             }
         }
         (done, None)

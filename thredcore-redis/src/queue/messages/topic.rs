@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
@@ -17,33 +17,24 @@ use super::Shared;
 use crate::{
     Error, Tag,
     queue::{
+        IDS,
+        items::{Drawn, Holder, ItemId, Items, Run},
         lane::{Item, Lane},
-        letters::Letters,
         lightly, lock,
-        reply::{Entry, EntryId, array, entries, malformed, text},
-        scripts::{BEAT, DRAW, ENTER, LEAVE, MINE, REDRAW},
+        scripts::{BEAT, ENTER, LEAVE, MEMBER},
     },
 };
 
-/// The consumer group of a topic, of all its consumers.
-pub(super) const GROUP: &str = "agents";
-
-/// How many messages at hand are read at once, and how many of the dead are taken over at once.
+/// How many messages of the dead are taken over at once.
 const PAGE: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct TopicLane {
     pub(super) number: usize,
     pub(super) name: Topic,
-    pub(super) tag: Tag,
-    pub(super) stream: String,
-    /// Set: channels of those who wait for a message.
-    pub(super) waiting: String,
-    pub(super) dead: String,
+    pub(super) items: Arc<Items>,
     /// Sorted set: the consumers by when they were heard last.
     pub(super) alive: String,
-    /// A key that is never there, in the place of the events' counts: a group counts by itself.
-    pub(super) attempts: String,
     pub(super) state: Mutex<State>,
     /// Told when `receive` may have something to do or to give.
     pub(super) changed: Notify,
@@ -77,31 +68,31 @@ struct Membership {
 
 enum Step {
     Enter,
-    Mine,
-    Again(Vec<(EntryId, u32)>),
-    Draw,
+    /// Read what was handed out before.
+    Held,
+    /// Write down what is handed out again.
+    Again(Vec<(ItemId, u32)>),
+    /// Take what is new, and tell which runs have ended.
+    Draw(Vec<ItemId>),
 }
 
 enum Found {
     Entered(String),
     NotAlive,
-    Mine(Vec<(EntryId, Item<Routed>)>),
-    Again(Vec<(EntryId, u32)>),
-    New(Vec<(EntryId, Routed)>),
+    Held(Vec<Run>, Vec<(ItemId, Item<Routed>)>),
+    Again(Vec<(ItemId, u32)>),
+    New(Vec<Run>, Vec<(ItemId, Routed)>),
+    Nothing,
 }
 
 impl TopicLane {
-    pub(super) fn new(namespace: &str, number: usize, name: &Topic) -> Self {
+    pub(super) fn new(namespace: &str, number: usize, name: &Topic, dead_letters: usize) -> Self {
         let tag = Tag::new(namespace, &format!("m:{name}"));
         Self {
             number,
             name: name.clone(),
-            stream: tag.key("s"),
-            waiting: tag.key("w"),
-            dead: tag.key("d"),
             alive: tag.key("c"),
-            attempts: tag.key("a"),
-            tag,
+            items: Arc::new(Items::new(tag, name.to_string(), dead_letters)),
             state: Mutex::new(State {
                 membership: None,
                 lane: Lane::new(number),
@@ -116,14 +107,9 @@ impl TopicLane {
         }
     }
 
-    pub(super) fn letters(&self) -> Letters<'_> {
-        Letters {
-            label: self.name.as_str(),
-            tag: &self.tag,
-            stream: &self.stream,
-            waiting: &self.waiting,
-            dead: &self.dead,
-        }
+    /// The consumer that has a token.
+    pub(super) fn holder<'a>(&'a self, token: &'a str) -> Holder<'a> {
+        Holder { scripts: &MEMBER, fence: &self.alive, token, name: token }
     }
 
     /// What is there for a consumer.
@@ -185,16 +171,16 @@ impl TopicLane {
     }
 
     fn next_step(&self, max: usize) -> (Option<String>, u64, Step) {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
         let Some(membership) = state.membership.clone() else {
             return (None, state.rings, Step::Enter);
         };
         let step = if membership.unsure {
-            Step::Mine
+            Step::Held
         } else if state.lane.has_again() {
             Step::Again(state.lane.next_again(max))
         } else {
-            Step::Draw
+            Step::Draw(state.lane.ended())
         };
         (Some(membership.token), state.rings, step)
     }
@@ -213,8 +199,9 @@ impl Shared {
     /// Fetches messages of a topic into its lane. Runs as a task of its own: whoever asked for
     /// them may be gone when they come.
     pub(super) async fn fetch(&self, topic: &TopicLane, max: usize) {
-        let (token, rings, step) = topic.next_step(max);
-        let found = self.step(topic, token.as_deref().unwrap_or_default(), step, max).await;
+        let (token, rings, step) = topic.next_step(max.min(IDS));
+        let found =
+            self.step(topic, token.as_deref().unwrap_or_default(), step, max.min(IDS)).await;
         let mut state = lock(&topic.state);
         state.fetching = false;
         let State { membership, lane, quiet, rings: now_rings, failure, .. } = &mut *state;
@@ -228,15 +215,19 @@ impl Shared {
                     *membership = None;
                     lane.clear();
                 }
-                Ok(Found::Mine(messages)) => {
+                Ok(Found::Held(runs, messages)) => {
                     lane.add_again(messages);
+                    lane.add_runs(runs);
                     if let Some(membership) = membership {
                         membership.unsure = false;
                     }
                 }
                 Ok(Found::Again(counts)) => lane.written(&counts),
-                Ok(Found::New(messages)) if messages.is_empty() => *quiet = rings == *now_rings,
-                Ok(Found::New(messages)) => lane.add(messages),
+                Ok(Found::New(runs, messages)) => {
+                    lane.add(messages);
+                    lane.add_runs(runs);
+                }
+                Ok(Found::Nothing) => *quiet = rings == *now_rings,
                 Err(error) => {
                     // The messages of a lost answer are this consumer's.
                     if let Some(membership) = membership {
@@ -257,46 +248,41 @@ impl Shared {
         step: Step,
         max: usize,
     ) -> Result<Found, Error> {
-        match step {
+        let (items, holder) = (&topic.items, topic.holder(token));
+        Ok(match step {
             Step::Enter => {
                 let token = self.new_token();
-                let keys = [&*topic.alive, &topic.stream];
-                let request = lightly(&topic.tag, &ENTER, &keys).arg((&token, GROUP));
+                let request = lightly(&items.tag, &ENTER, &[&*topic.alive]).arg(&token);
                 self.connection.ask::<Value>(request).await?;
                 // What is left of the dead comes before what is new.
                 self.beat(topic, &token).await?;
-                Ok(Found::Entered(token))
+                Found::Entered(token)
             }
-            Step::Mine => self.mine(topic, token).await,
-            Step::Again(counts) => {
-                let keys = [&*topic.alive, &topic.stream];
-                let mut request = lightly(&topic.tag, &REDRAW, &keys).arg((token, GROUP));
-                for (id, attempts) in &counts {
-                    request.push((id.to_string(), attempts));
-                }
-                Ok(match self.connection.ask(request).await? {
-                    Value::Nil => Found::NotAlive,
-                    _ => Found::Again(counts),
-                })
-            }
-            Step::Draw => {
-                let keys = [&*topic.alive, &topic.stream, &topic.waiting];
-                let request =
-                    lightly(&topic.tag, &DRAW, &keys).arg((token, GROUP, max, &self.bell));
-                match self.connection.ask(request).await? {
-                    Value::Nil => Ok(Found::NotAlive),
-                    value => Ok(Found::New(self.readable(topic, token, entries(value)?).await)),
+            Step::Held => match items.held(&self.connection, holder).await? {
+                Some((runs, messages)) => Found::Held(runs, messages),
+                None => Found::NotAlive,
+            },
+            Step::Again(counts) => match items.again(&self.connection, holder, &counts).await? {
+                true => Found::Again(counts),
+                false => Found::NotAlive,
+            },
+            Step::Draw(ended) => {
+                let drawn = items.draw(&self.connection, holder, max, &self.bell, &ended);
+                match drawn.await? {
+                    Drawn::Refused => Found::NotAlive,
+                    Drawn::Nothing { .. } => Found::Nothing,
+                    Drawn::Some(runs, messages) => Found::New(runs, messages),
                 }
             }
-        }
+        })
     }
 
     /// Says that this consumer of a topic is alive; the answer is how many messages it has on the
     /// server, `None` when it counts as dead.
     async fn beat(&self, topic: &TopicLane, token: &str) -> Result<Option<usize>, Error> {
         let visibility = u64::try_from(self.config.visibility.as_millis()).unwrap_or(u64::MAX);
-        let request = lightly(&topic.tag, &BEAT, &[&*topic.alive, &topic.stream])
-            .arg((token, GROUP, visibility, PAGE));
+        let keys = [&*topic.alive, &topic.items.items, &topic.items.held];
+        let request = lightly(&topic.items.tag, &BEAT, &keys).arg((token, visibility, PAGE));
         self.connection.ask(request).await
     }
 
@@ -328,7 +314,7 @@ impl Shared {
 
     pub(super) async fn leave(&self, topic: &TopicLane, token: &str) {
         topic.end(token);
-        let request = lightly(&topic.tag, &LEAVE, &[&*topic.alive]).arg((
+        let request = lightly(&topic.items.tag, &LEAVE, &[&*topic.alive]).arg((
             token,
             &self.channel,
             topic.name.as_str(),
@@ -336,56 +322,5 @@ impl Shared {
         if let Err(error) = self.connection.ask::<Value>(request).await {
             tracing::debug!(%error, topic = %topic.name, "will count as alive for some time");
         }
-    }
-
-    /// All messages that this consumer has on the server.
-    async fn mine(&self, topic: &TopicLane, token: &str) -> Result<Found, Error> {
-        let mut all = vec![];
-        let mut from = "-".to_owned();
-        loop {
-            let request = lightly(&topic.tag, &MINE, &[&*topic.alive, &topic.stream])
-                .arg((token, GROUP, &from, PAGE));
-            let value: Value = self.connection.ask(request).await?;
-            if value == Value::Nil {
-                return Ok(Found::NotAlive);
-            }
-            let mut parts = array(value)?.into_iter();
-            let mut part = || parts.next().ok_or_else(|| malformed("half an answer"));
-            let (page, attempts, last) = (entries(part()?)?, array(part()?)?, text(part()?)?);
-            if last.is_empty() {
-                return Ok(Found::Mine(all));
-            }
-            from = format!("({last}");
-            let mut counts = std::collections::HashMap::with_capacity(page.len());
-            for (entry, attempts) in page.iter().zip(attempts) {
-                counts.insert(entry.id, text(attempts)?.parse().unwrap_or(1));
-            }
-            let messages = self.readable(topic, token, page).await.into_iter();
-            all.extend(messages.map(|(id, payload)| {
-                (id, Item { payload, attempts: counts.get(&id).copied().unwrap_or(1) })
-            }));
-        }
-    }
-
-    /// Reads messages. One that cannot be read would come again for ever, so it is put away.
-    async fn readable(
-        &self,
-        topic: &TopicLane,
-        token: &str,
-        entries: Vec<Entry>,
-    ) -> Vec<(EntryId, Routed)> {
-        let mut messages = Vec::with_capacity(entries.len());
-        for entry in entries {
-            match entry.item() {
-                Ok(message) => messages.push((entry.id, message)),
-                Err(error) => {
-                    tracing::error!(%error, topic = %topic.name, "a message is unreadable");
-                    let reason = error.to_string();
-                    // If that fails, whoever gets it next tries.
-                    let _ = self.bury(topic, token, entry.id, &reason, 0).await;
-                }
-            }
-        }
-        messages
     }
 }

@@ -1,3 +1,0 @@
--- KEYS: stream. ARGV: group, id…
-redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 2))
-return redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
