@@ -65,10 +65,13 @@ async fn the_history_is_bounded_and_can_be_done_without() {
     for version in 1..=3_000 {
         commit(&storage, state("a", version, Status::Active), &[]).await;
     }
-    let history = storage.history(Some(&"a".into()), 9_999).await.expect("history");
+    let history = storage.history(Some(&"a".into()), usize::MAX).await.expect("history");
     // The server gives memory free in whole blocks.
     assert!((1_000..1_200).contains(&history.len()), "{} steps", history.len());
     assert_eq!(history.last().map(|step| step.version), Some(3_000));
+    let some = storage.history(Some(&"a".into()), 300).await.expect("history");
+    assert_eq!(some, history[history.len() - 300..]);
+    assert_eq!(storage.log(usize::MAX).await.expect("a log").len(), 0);
     let versions = history.iter().map(|step: &History| step.version);
     assert!(versions.eq(3_001 - history.len() as u64..=3_000), "without gaps");
 
@@ -147,4 +150,43 @@ async fn changes_of_patterns_are_told_at_once() {
         let more = tokio::time::timeout(Duration::from_millis(100), changes.next()).await;
         assert!(more.is_err(), "the same pattern again is no change");
     }
+}
+
+#[tokio::test]
+async fn a_thred_that_was_forgotten_leaves_no_history_to_the_next_of_its_id() {
+    let config = own_namespace(servers::one()).partitions(1).ended_threds(1);
+    let storage = open(config).await;
+    let versions = async |id: &str| {
+        let history = storage.history(Some(&id.into()), usize::MAX).await.expect("history");
+        history.iter().map(|step| step.version).collect::<Vec<_>>()
+    };
+    commit(&storage, state("a", 1, Status::Active), &["m"]).await;
+    storage.clear_outbox(&[("a".into(), vec!["m".into()])]).await.expect("cleared");
+    commit(&storage, state("a", 2, Status::Terminated), &[]).await;
+    assert_eq!(versions("a").await, [1, 2]);
+    commit(&storage, state("b", 1, Status::Terminated), &[]).await;
+    assert_eq!(versions("a").await, [0; 0], "it is forgotten");
+    commit(&storage, state("a", 1, Status::Active), &[]).await;
+    assert_eq!(versions("a").await, [1]);
+}
+
+#[tokio::test]
+async fn commits_and_clearings_that_meet_are_done_in_order() {
+    let storage = open(own_namespace(servers::one()).partitions(1)).await;
+    let ids: Vec<String> = (0..400).map(|number| number.to_string()).collect();
+    for version in 1..=3 {
+        let work =
+            ids.iter().map(|id| commit(&storage, state(id, version, Status::Active), &["m"]));
+        futures::future::join_all(work).await;
+        // The same one twice, and one that is not there.
+        let published: Vec<_> =
+            ids.iter().map(|id| (id.as_str().into(), vec!["m".into()])).collect();
+        let twice = [published.clone(), published, vec![("none".into(), vec![])]].concat();
+        storage.clear_outbox(&twice).await.expect("cleared");
+    }
+    let loaded = storage.load(&ids.iter().map(|id| id.as_str().into()).collect::<Vec<_>>()).await;
+    for thred in loaded.expect("load").into_iter().map(|thred| thred.expect("a thred")) {
+        assert_eq!((thred.state.version, thred.outbox.len()), (3, 0));
+    }
+    assert_eq!(storage.pending_outboxes(0, i64::MAX, 9).await.expect("outboxes"), []);
 }

@@ -46,7 +46,7 @@ pub(super) async fn list<T: DeserializeOwned>(
     Ok(all)
 }
 
-/// Puts letters into their streams again, or just removes them; says how many there were.
+/// Puts letters into their queues again, or just removes them; says how many there were.
 pub(super) async fn remove<T>(
     connection: &Connection,
     places: &[Letters<'_>],

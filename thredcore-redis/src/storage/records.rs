@@ -13,6 +13,9 @@ script!(APPEND, "append.lua");
 script!(HISTORY, "history.lua");
 script!(LATEST, "latest.lua");
 
+/// How many steps of a thred are looked for at once: the server does nothing else meanwhile.
+const STEPS: usize = 256;
+
 impl RedisStorage {
     /// The latest records about events that moved no thred, by partition, each latest first.
     async fn unmoved(&self, operation: &'static str, limit: usize) -> Result<Entries, PortError> {
@@ -28,7 +31,7 @@ impl RedisStorage {
     /// The latest steps of threds, by partition, each latest first.
     async fn steps(&self, operation: &'static str, limit: usize) -> Result<Entries, PortError> {
         // A list of threds, each followed by a step and its outbox.
-        let first = i64::try_from(limit).unwrap_or(i64::MAX).saturating_mul(-3);
+        let first = i64::from(u32::try_from(limit).unwrap_or(u32::MAX)) * -3;
         let requests = self.0.partitions.iter().map(|keys| {
             let mut command = redis::cmd("LRANGE");
             command.arg(&keys.history).arg(first).arg(-1);
@@ -88,13 +91,27 @@ impl RecordStore for RedisStorage {
             return Ok(entries.split_off(entries.len().saturating_sub(limit)));
         };
         let keys = &self.0.partitions[self.partition_of(id.as_str())];
-        let request = Request::asking_script(&keys.tag, &HISTORY, &[&keys.threds, &keys.history]);
-        let steps: Vec<(String, String)> =
-            self.one(OPERATION, request.arg(id.as_str()).arg(limit)).await?;
-        let steps = steps.iter().map(|(step, outbox)| record::history(step, outbox));
-        let steps: Result<Vec<History>, _> = steps.collect();
-        let mut steps = steps.map_err(|error| error.of(OPERATION))?;
+        let names = [&*keys.threds, &keys.history];
+        let mut steps: Vec<History> = vec![];
+        let mut seen = 0;
         // What is before its start is of a thred of the same id that was forgotten.
+        while steps.len() < limit && steps.last().is_none_or(|step| step.version > 1) {
+            let count = (limit - steps.len()).min(STEPS);
+            let request = Request::asking_script(&keys.tag, &HISTORY, &names);
+            let request = request.arg(id.as_str()).arg(seen).arg(count);
+            let page: Vec<(String, String)> = self.one(OPERATION, request).await?;
+            if page.is_empty() {
+                break;
+            }
+            seen += page.len();
+            for (step, outbox) in page {
+                let step = record::history(&step, &outbox).map_err(|error| error.of(OPERATION))?;
+                // Those that came meanwhile have moved the others: some are seen again.
+                if steps.last().is_none_or(|last| step.version < last.version) {
+                    steps.push(step);
+                }
+            }
+        }
         if let Some(start) = steps.iter().position(|step| step.version == 1) {
             steps.truncate(start + 1);
         }
