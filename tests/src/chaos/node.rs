@@ -3,7 +3,7 @@
 use std::{io::Write, sync::Arc, time::Duration};
 
 use thredcore::{
-    Engine, EngineConfig, Ports,
+    Engine, EngineConfig, EngineError, Ports,
     agent::RunningAgent,
     port::{EventQ, MessageQ, Storage},
     testing::fault::{Fault, FaultKind, Faulty},
@@ -30,15 +30,18 @@ pub async fn run() -> Result<(), Failure> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let spec = lines.next_line().await?.ok_or("no specification on the input")?;
     let spec: NodeSpec = serde_json::from_str(&spec)?;
-    let sound = spec.backend.open().await?;
+    let sound = patiently(|| spec.backend.open()).await?;
     let ports = with_fail_point(sound, spec.fail.as_ref());
     let engine = patiently(|| async {
         let builder = Engine::builder().ports(ports.clone()).config(config());
         let engine = builder.build().await?;
-        engine.put_patterns(spec.patterns.clone()).await.map(|()| engine)
+        if spec.engine_works {
+            engine.put_patterns(spec.patterns.clone()).await?;
+        }
+        Ok::<_, EngineError>(engine)
     })
     .await?;
-    let running = engine.start();
+    let running = spec.engine_works.then(|| engine.start());
     let node = Arc::new(Node { engine, agent: spec.agent, agents: Mutex::default() });
     node.set_agent(spec.agent_works).await;
     say(&Reply::Ready);
@@ -48,7 +51,9 @@ pub async fn run() -> Result<(), Failure> {
         tokio::spawn(async move { say(&node.answer(request).await) });
     }
     node.set_agent(false).await;
-    running.shutdown().await;
+    if let Some(running) = running {
+        running.shutdown().await;
+    }
     Ok(())
 }
 
