@@ -155,6 +155,18 @@ impl Fleet {
         self.slots()[slot] = new;
     }
 
+    /// Starts another process in the place of each that has ended by itself, for ever.
+    pub async fn revive(&self) {
+        loop {
+            for (slot, process) in self.processes().iter().enumerate() {
+                if !process.is_alive() {
+                    self.kill(slot).await;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Accepts events: asks again until there is an answer, as a caller should.
     ///
     /// # Panics

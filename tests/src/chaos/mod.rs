@@ -10,6 +10,7 @@ pub mod backend;
 pub mod backlog;
 pub mod broker;
 pub mod cluster;
+pub mod deadly;
 pub mod distributed;
 pub mod fleet;
 pub mod ledger;

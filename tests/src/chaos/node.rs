@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     backend::patiently,
     backlog::Backlog,
+    deadly::Deadly,
     protocol::{AgentSpec, FailPoint, FailPort, NodeSpec, Reply, Request},
     recorder::Recorder,
 };
@@ -31,7 +32,8 @@ pub async fn run() -> Result<(), Failure> {
     let spec = lines.next_line().await?.ok_or("no specification on the input")?;
     let spec: NodeSpec = serde_json::from_str(&spec)?;
     let sound = patiently(|| spec.backend.open()).await?;
-    let ports = with_fail_point(sound, spec.fail.as_ref());
+    let mut ports = with_fail_point(sound, spec.fail.as_ref());
+    ports.event_q = Arc::new(Deadly::new(ports.event_q));
     let engine = patiently(|| async {
         let builder = Engine::builder().ports(ports.clone()).config(config());
         let engine = builder.build().await?;

@@ -160,7 +160,7 @@ pub(crate) async fn judged(fleet: &Arc<Fleet>) -> (Evidence, Vec<DeadLetter<Rout
     let evidence = safe.unwrap_or_else(|wrong| panic!("not safe:\n{wrong}"));
     let archived = check_archive(&fleet.spec.backend, &ports, &evidence).await;
     archived.unwrap_or_else(|wrong| panic!("the archive is not whole:\n{wrong}"));
-    let poison = |id: &str| id.starts_with("broken ");
+    let poison = |id: &str| id.starts_with("broken ") || id.starts_with("deadly ");
     let innocent = evidence.dead.iter().find(|dead| !poison(dead.payload.id().as_str()));
     assert!(innocent.is_none(), "an innocent event was dead-lettered: {innocent:?}");
     let dead = ports.message_q.dead_letters(&DeadLetterFilter::all()).await;

@@ -38,9 +38,9 @@ fn mongodb_with_the_threds_is_killed() {
     run(limit(), is_killed(Threds::Mongo));
 }
 
-async fn steps_down(threds: Threds) {
+async fn steps_down(threds: Threds, mongod: impl Future<Output = Mongod>) {
     let mut dice = dice("primary");
-    let deployment = Deployment::new(threds, Broker::usual(), Mongod::start()).await;
+    let deployment = Deployment::new(threds, Broker::usual(), mongod).await;
     let fleet = start(deployment.backend()).await;
     let mut of_steps = dice.clone();
     let faults = async {
@@ -56,11 +56,23 @@ async fn steps_down(threds: Threds) {
 
 #[test]
 fn the_primary_with_the_threds_steps_down() {
-    run(limit(), steps_down(Threds::Mongo));
+    run(limit(), steps_down(Threds::Mongo, Mongod::start()));
 }
 
 #[test]
 #[ignore = "long: THRED_CHAOS=long cargo nextest run --profile long --run-ignored all …"]
 fn the_primary_with_the_archive_steps_down() {
-    run(limit(), steps_down(Threds::Redis));
+    run(limit(), steps_down(Threds::Redis, Mongod::start()));
+}
+
+#[test]
+#[ignore = "long: THRED_CHAOS=long cargo nextest run --profile long --run-ignored all …"]
+fn the_primary_of_three_with_the_threds_steps_down() {
+    run(limit(), steps_down(Threds::Mongo, Mongod::three()));
+}
+
+#[test]
+#[ignore = "long: THRED_CHAOS=long cargo nextest run --profile long --run-ignored all …"]
+fn the_primary_of_three_with_the_archive_steps_down() {
+    run(limit(), steps_down(Threds::Redis, Mongod::three()));
 }
