@@ -48,13 +48,13 @@ fn rabbitmq_is_restarted() {
 }
 
 #[test]
-#[ignore = "long: THRED_CHAOS=long cargo nextest run --profile long --run-ignored all …"]
+#[ignore = "has no short version; see docs/testing.md"]
 fn rabbitmq_is_restarted_and_all_else_is_in_mongodb() {
     run(limit(), restarts(Threds::Mongo, Broker::start(), scale(2, 20)));
 }
 
 #[test]
-#[ignore = "long: THRED_CHAOS=long cargo nextest run --profile long --run-ignored all …"]
+#[ignore = "has no short version; see docs/testing.md"]
 fn nodes_of_a_rabbitmq_cluster_are_restarted() {
     run(limit(), restarts(Threds::Redis, Broker::cluster(), scale(3, 20)));
 }

@@ -60,19 +60,19 @@ fn the_primary_with_the_threds_steps_down() {
 }
 
 #[test]
-#[ignore = "long: THRED_CHAOS=long cargo nextest run --profile long --run-ignored all …"]
+#[ignore = "has no short version; see docs/testing.md"]
 fn the_primary_with_the_archive_steps_down() {
     run(limit(), steps_down(Threds::Redis, Mongod::start()));
 }
 
 #[test]
-#[ignore = "long: THRED_CHAOS=long cargo nextest run --profile long --run-ignored all …"]
+#[ignore = "has no short version; see docs/testing.md"]
 fn the_primary_of_three_with_the_threds_steps_down() {
     run(limit(), steps_down(Threds::Mongo, Mongod::three()));
 }
 
 #[test]
-#[ignore = "long: THRED_CHAOS=long cargo nextest run --profile long --run-ignored all …"]
+#[ignore = "has no short version; see docs/testing.md"]
 fn the_primary_of_three_with_the_archive_steps_down() {
     run(limit(), steps_down(Threds::Redis, Mongod::three()));
 }
