@@ -203,9 +203,14 @@ impl Mongod {
 /// Starts a server, as its configuration says.
 async fn run(program: &Path, node: &Node) {
     let mut start = Command::new(program);
-    start.arg("--config").arg(node.dir.join("mongod.conf"));
-    start.stdin(Stdio::null()).stdout(Stdio::null());
-    assert!(start.status().await.expect("mongod").success(), "mongod does not start");
+    start.arg("--config").arg(node.dir.join("mongod.conf")).stdin(Stdio::null());
+    let output = start.output().await.expect("mongod");
+    if !output.status.success() {
+        let log = std::fs::read_to_string(node.dir.join("log")).unwrap_or_default();
+        let mut last: Vec<_> = log.lines().rev().take(10).collect();
+        last.reverse();
+        panic!("mongod on port {} does not start; its log:\n{}", node.port, last.join("\n"));
+    }
 }
 
 async fn is_primary(port: u16) -> bool {

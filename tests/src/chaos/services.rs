@@ -52,6 +52,7 @@ impl Services {
         let output = Command::new(script())
             .args([command, self.name])
             .env("THRED_SERVICES_DIR", self.dir.path())
+            .env("THRED_SERVICES_OFFSET", offset().to_string())
             .env_remove(variable)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
@@ -123,6 +124,12 @@ const END: Duration = Duration::from_secs(60);
 
 /// How long a server may take to start again, with all its data, on a busy machine.
 pub const START: Duration = Duration::from_secs(90);
+
+/// Where the ports begin: while a server is dead, nobody else's is to take its port. Tests are
+/// processes of their own and start at different places.
+fn offset() -> u32 {
+    2_000 + 10 * (std::process::id() % 200)
+}
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/services")
