@@ -22,6 +22,8 @@ impl Broker {
         let output = Command::new(script)
             .args([command, "rabbitmq"])
             .env("THRED_SERVICES_DIR", self.dir.path())
+            // While it is dead nobody else's is to take its port.
+            .env("THRED_SERVICES_OFFSET", (2_000 + 10 * (std::process::id() % 200)).to_string())
             .env_remove("AMQP_URL")
             .stderr(Stdio::inherit())
             .output()
