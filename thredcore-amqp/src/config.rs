@@ -177,7 +177,8 @@ impl AmqpConfig {
     }
 
     /// The queues in which engines note what they are just about to try once more. Default
-    /// `{namespace}.tries.{partition}`.
+    /// `{namespace}.tries.{partition}`. With [`Declare::No`] they may be missing: then an item's
+    /// attempts count the broker's returns up to two, and what this process has handed out.
     #[must_use]
     pub fn tries_queue(mut self, name: impl Into<String>) -> Self {
         self.names.tries_queue = name.into();

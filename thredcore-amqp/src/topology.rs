@@ -184,14 +184,18 @@ impl Topology {
         Ok(())
     }
 
-    /// Makes the queue in which tries of a partition's items are noted.
-    pub(crate) async fn tries(&self, channel: &Channel, partition: u16) -> Result<(), AmqpError> {
+    /// Makes the queue in which tries of a partition's items are noted; says whether there is one.
+    pub(crate) async fn tries(&self, channel: &Channel, partition: u16) -> Result<bool, AmqpError> {
         let queue = self.tries_queue(partition)?;
-        match self.config.declare {
+        let found = match self.config.declare {
             Declare::No => self.find_queue(channel, queue).await,
             Declare::Yes => {
                 self.make_queue(channel, queue, self.arguments(Use::Tries, None)?).await
             }
+        };
+        match found {
+            Err(AmqpError::Topology { .. }) if self.config.declare == Declare::No => Ok(false),
+            found => found.map(|()| true),
         }
     }
 

@@ -1,6 +1,9 @@
 //! Who has had which suspect in hand.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use lapin::{
     Channel,
@@ -31,6 +34,8 @@ pub(crate) struct Tries {
     link: Arc<Link>,
     publisher: Arc<Publisher>,
     partitions: Box<[Mutex<Option<Channel>>]>,
+    /// Who has made the queues has made none for this.
+    absent: AtomicBool,
 }
 
 /// What was tried last, oldest first.
@@ -57,18 +62,28 @@ impl Tries {
         partitions: u16,
     ) -> Self {
         let partitions = (0..partitions).map(|_| Mutex::new(None)).collect();
-        Self { me: Uuid::now_v7().to_string(), topology, link, publisher, partitions }
+        let (me, absent) = (Uuid::now_v7().to_string(), AtomicBool::new(false));
+        Self { me, topology, link, publisher, partitions, absent }
     }
 
-    /// Notes that this process is going to hand out an item; says how many others had it.
+    /// Notes that this process is going to hand out an item; says how many others had it. Where
+    /// there is nothing to note it in, that is not known, and the item goes out all the same.
     pub(crate) async fn note(&self, partition: u16, item: &str) -> Result<u32, AmqpError> {
+        if self.absent.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
         let mut place = self.partitions[usize::from(partition)].lock().await;
         // Left there only when all went well.
         let channel = match place.take() {
             Some(channel) if channel.status().connected() => channel,
             _ => {
                 let channel = self.link.channel().await?;
-                self.topology.tries(&channel, partition).await?;
+                if !self.topology.tries(&channel, partition).await? {
+                    let queue = self.topology.tries_queue(partition)?;
+                    tracing::warn!(%queue, "there is no such queue: tries are not noted");
+                    self.absent.store(true, Ordering::Relaxed);
+                    return Ok(0);
+                }
                 channel
             }
         };

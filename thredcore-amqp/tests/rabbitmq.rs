@@ -366,6 +366,22 @@ async fn an_existing_topology_is_adopted_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_came_back_twice_is_delivered_though_nobody_made_a_queue_for_tries() {
+    let namespace = Namespace::new();
+    let made = namespace.connect().await;
+    made.event_q.publish(vec![event(1)]).await.unwrap();
+    let adopting = || namespace.config().declare(Declare::No);
+    for attempt in 1..=4 {
+        let adopted = AmqpQueues::connect(adopting()).await.unwrap();
+        let batch = take(&*adopted.event_q, 1).await;
+        assert_eq!(batch[0].attempt, u32::min(attempt, 3));
+        // As a process that ends: it comes back.
+        adopted.close().await;
+    }
+    made.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nodes_are_tried_in_turn_and_failures_say_where() {
     let nowhere = "amqp://guest:secret@127.0.0.1:1/%2f";
     let error = AmqpQueues::connect(AmqpConfig::new(nowhere).unwrap()).await.unwrap_err();

@@ -3,85 +3,13 @@
 
 mod support;
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::select_all;
-use support::Namespace;
+use support::{Namespace, broker::Broker};
 use thredcore::port::{DeliveryTag, EventQ, Inbound};
 use thredlib::Event;
 use tokio::time::{sleep, timeout};
-
-/// A broker of one node in a directory that is deleted in the end.
-struct Broker {
-    dir: tempfile::TempDir,
-}
-
-impl Broker {
-    fn start() -> Self {
-        let broker = Self { dir: tempfile::tempdir().expect("a directory") };
-        broker.services("up");
-        broker
-    }
-
-    fn services(&self, command: &str) -> String {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/services");
-        let output = Command::new(script)
-            .args([command, "rabbitmq"])
-            .env("THRED_SERVICES_DIR", self.dir.path())
-            .env_remove("AMQP_URL")
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("scripts/services");
-        assert!(output.status.success(), "scripts/services {command} rabbitmq failed");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn url(&self) -> String {
-        let environment = self.services("env");
-        let url = environment.lines().find_map(|line| line.strip_prefix("export AMQP_URL="));
-        url.expect("AMQP_URL").trim_matches('\'').to_owned()
-    }
-
-    fn node(&self) -> PathBuf {
-        let service = self.dir.path().join("rabbitmq");
-        let mut nodes = std::fs::read_dir(service).expect("a service").filter_map(Result::ok);
-        let is_node = |path: &PathBuf| path.join("rabbitmq.conf").exists();
-        nodes.find_map(|entry| Some(entry.path()).filter(is_node)).expect("a node")
-    }
-
-    fn control(&self, arguments: &[&str]) {
-        let done = Command::new(self.node().join("ctl")).args(arguments).output().expect("ctl");
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    }
-
-    /// Kills the node without a warning, and starts it again.
-    fn kill_and_start(&self) {
-        let pid = std::fs::read_to_string(self.node().join("pid")).expect("a process id");
-        let killed = Command::new("kill").args(["-KILL", pid.trim()]).status().expect("kill");
-        assert!(killed.success());
-        let log = std::fs::File::create(self.node().join("out")).expect("a log");
-        let started = Command::new("setsid")
-            .arg("--fork")
-            .arg(self.node().join("start"))
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(Stdio::null())
-            .status();
-        assert!(started.expect("setsid").success());
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        self.services("down");
-    }
-}
 
 fn events(numbers: std::ops::Range<usize>) -> Vec<Inbound> {
     let event = |number| Event::builder("a", "erp").id(format!("erp/{number}")).build();

@@ -22,7 +22,7 @@ use thredcore_redis::{
     RedisStorage,
 };
 
-use super::patterns::directory;
+use super::{distributed::Distributed, patterns::directory};
 
 /// What an adapter says.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -58,6 +58,8 @@ pub enum BackendKind {
         /// How many replicas must have a write before it counts; 0 asks none.
         wait: usize,
     },
+    /// RabbitMQ, Redis and MongoDB.
+    Distributed(Distributed),
 }
 
 impl BackendSpec {
@@ -68,7 +70,13 @@ impl BackendSpec {
 
     /// Whether the engine's process alone can reach the data.
     pub fn is_private(&self) -> bool {
-        !matches!(self.kind, BackendKind::Redis { .. })
+        matches!(self.kind, BackendKind::Memory | BackendKind::Embedded(_))
+    }
+
+    /// Whether each process sees of a queue what waits and what it holds itself, and not what
+    /// others hold.
+    pub fn is_distributed(&self) -> bool {
+        matches!(self.kind, BackendKind::Distributed(_))
     }
 
     /// Opens them.
@@ -82,6 +90,7 @@ impl BackendSpec {
             BackendKind::Redis { url, prefix, wait } => {
                 Box::pin(self.redis(url, prefix, *wait)).await
             }
+            BackendKind::Distributed(distributed) => Box::pin(distributed.open(self)).await,
         }
     }
 
@@ -154,7 +163,7 @@ impl BackendSpec {
 /// to do it at first. Whoever runs an engine starts it again; this is that.
 ///
 /// # Errors
-/// The last failure, when ten seconds did not help.
+/// The last failure, when a minute did not help.
 pub async fn patiently<T, E, F>(mut attempt: impl FnMut() -> F) -> Result<T, E>
 where
     F: Future<Output = Result<T, E>>,
@@ -162,7 +171,7 @@ where
     let begin = Instant::now();
     loop {
         match attempt().await {
-            Err(_) if begin.elapsed() < Duration::from_secs(10) => {
+            Err(_) if begin.elapsed() < Duration::from_secs(60) => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             result => return result,

@@ -38,6 +38,17 @@ impl Backlog {
         Ok(backlog)
     }
 
+    /// Of each the more, of two looks at the same.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            events: self.events.max(other.events),
+            messages: self.messages.max(other.messages),
+            outboxes: self.outboxes.max(other.outboxes),
+            due: self.due.max(other.due),
+        }
+    }
+
     /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

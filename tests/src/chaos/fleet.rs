@@ -29,7 +29,9 @@ pub struct Fleet {
     program: PathBuf,
     /// What the processes are started as.
     pub spec: NodeSpec,
+    /// The engines, then the agents.
     slots: Mutex<Vec<Arc<Process>>>,
+    engines: usize,
     /// What was accepted and received.
     pub ledger: Arc<Ledger>,
     outside: Option<Outside>,
@@ -54,6 +56,8 @@ pub struct FleetSpec {
     pub patterns: Vec<PatternModel>,
     /// How many processes.
     pub engines: usize,
+    /// How many processes with agents alone; without one the agent is in the test.
+    pub agents: usize,
     /// The agent.
     pub agent: AgentSpec,
     /// Whether the agent works in the one process, even where it need not, and events go through
@@ -70,17 +74,18 @@ impl Fleet {
     pub async fn start(spec: FleetSpec) -> Self {
         let inside = spec.backend.is_private() || spec.inside;
         assert!(!inside || spec.engines == 1, "one process owns the data");
-        let FleetSpec { program, backend, patterns, engines, agent, .. } = spec;
-        let agent_works = inside;
-        let spec = NodeSpec { backend, patterns, agent, agent_works, fail: None };
+        assert!(!inside || spec.agents == 0, "the agent is in the one process");
+        let FleetSpec { program, backend, patterns, engines, agents, agent, .. } = spec;
+        let (engine_works, agent_works) = (true, inside);
+        let spec = NodeSpec { backend, patterns, engine_works, agent, agent_works, fail: None };
         let ledger = Arc::new(Ledger::default());
         let outside = match inside {
             true => None,
-            false => Some(Outside::open(&spec, ledger.clone()).await),
+            false => Some(Outside::open(&spec, ledger.clone(), agents == 0).await),
         };
-        let fleet = Self { program, spec, slots: Mutex::default(), ledger, outside };
-        for _ in 0..engines {
-            let process = Arc::new(fleet.spawn(&fleet.spec).await);
+        let fleet = Self { program, spec, slots: Mutex::default(), engines, ledger, outside };
+        for slot in 0..engines + agents {
+            let process = Arc::new(fleet.spawn(&fleet.spec_of(slot)).await);
             fleet.slots().push(process);
         }
         for process in fleet.processes() {
@@ -98,18 +103,38 @@ impl Fleet {
         patterns: Vec<PatternModel>,
         agent: AgentSpec,
     ) -> Self {
-        let spec = NodeSpec { backend, patterns, agent, agent_works: false, fail: None };
+        let spec = NodeSpec {
+            backend,
+            patterns,
+            engine_works: true,
+            agent,
+            agent_works: false,
+            fail: None,
+        };
         let ledger = Arc::new(Ledger::default());
-        let mut outside = Outside::open(&spec, ledger.clone()).await;
+        let mut outside = Outside::open(&spec, ledger.clone(), true).await;
         outside.engine.put_patterns(spec.patterns.clone()).await.expect("the patterns run");
         outside.running = Some(outside.engine.start());
         let (program, slots) = (PathBuf::new(), Mutex::default());
-        Self { program, spec, slots, ledger, outside: Some(outside) }
+        Self { program, spec, slots, engines: 0, ledger, outside: Some(outside) }
     }
 
     /// A process that is not one of the fleet yet.
     async fn spawn(&self, spec: &NodeSpec) -> Process {
         Process::spawn(&self.program, spec, self.ledger.clone()).await
+    }
+
+    /// What is started in a slot.
+    fn spec_of(&self, slot: usize) -> NodeSpec {
+        match slot < self.engines {
+            true => self.spec.clone(),
+            false => NodeSpec { engine_works: false, agent_works: true, ..self.spec.clone() },
+        }
+    }
+
+    /// How many of the processes are engines: the first ones.
+    pub fn engines(&self) -> usize {
+        self.engines
     }
 
     /// The processes.
@@ -119,7 +144,7 @@ impl Fleet {
 
     /// Kills a process and starts another in its place; does not wait until it works.
     pub async fn kill(&self, slot: usize) {
-        self.kill_and_replace(slot, &self.spec).await;
+        self.kill_and_replace(slot, &self.spec_of(slot)).await;
     }
 
     /// Kills a process, if it still lives, and starts one of another kind in its place.
@@ -130,11 +155,24 @@ impl Fleet {
         self.slots()[slot] = new;
     }
 
+    /// Starts another process in the place of each that has ended by itself, for ever.
+    pub async fn revive(&self) {
+        loop {
+            for (slot, process) in self.processes().iter().enumerate() {
+                if !process.is_alive() {
+                    self.kill(slot).await;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Accepts events: asks again until there is an answer, as a caller should.
     ///
     /// # Panics
     /// When there is none for two minutes.
     pub async fn accept(&self, events: Vec<Event>) {
+        self.ledger.offer(&events);
         let asking = async {
             while let Err(error) = self.try_accept(&events).await {
                 if std::env::var_os("THRED_CHAOS_VERBOSE").is_some() {
@@ -163,10 +201,21 @@ impl Fleet {
 
     /// What is left to do; `None` while that cannot be found out.
     pub async fn backlog(&self) -> Option<Backlog> {
-        if let Some(outside) = &self.outside {
-            return Backlog::of(outside.engine.ports()).await.ok();
+        let Some(outside) = &self.outside else {
+            let process = self.slots()[0].clone();
+            return Self::backlog_in(&process).await;
+        };
+        let mut backlog = Backlog::of(outside.engine.ports()).await.ok()?;
+        if self.spec.backend.is_distributed() {
+            for process in self.processes() {
+                backlog = backlog.max(Self::backlog_in(&process).await?);
+            }
         }
-        let process = self.slots()[0].clone();
+        Some(backlog)
+    }
+
+    /// What is left as a process sees it.
+    async fn backlog_in(process: &Process) -> Option<Backlog> {
         process.ready().await.ok()?;
         match process.ask(|ticket| Request::Backlog { ticket }).await {
             Ok(Reply::Backlog { backlog, .. }) => Some(backlog),
@@ -234,12 +283,14 @@ impl Fleet {
 }
 
 impl Outside {
-    async fn open(spec: &NodeSpec, ledger: Arc<Ledger>) -> Self {
-        let ports = spec.backend.open().await.expect("the backend can be opened");
+    async fn open(spec: &NodeSpec, ledger: Arc<Ledger>, agent_works: bool) -> Self {
+        let ports = patiently(|| spec.backend.open()).await.expect("the backend can be opened");
         let build = || Engine::builder().ports(ports.clone()).config(config()).build();
         let engine = patiently(build).await.expect("the backend works");
         let outside = Self { engine, agents: AsyncMutex::default(), running: None };
-        outside.set_agent(true, spec.agent, ledger).await;
+        if agent_works {
+            outside.set_agent(true, spec.agent, ledger).await;
+        }
         outside
     }
 

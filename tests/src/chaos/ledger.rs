@@ -1,9 +1,10 @@
 //! What a run has accepted and received so far.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::RangeBounds,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use thredcore::port::Routed;
@@ -29,6 +30,9 @@ struct Books {
     received: Vec<Routed>,
     marked: usize,
     answered: HashSet<Mark>,
+    /// When the marks were given to the engine first, and how long their answers took.
+    offered: HashMap<Mark, Instant>,
+    latencies: HashMap<Mark, Duration>,
     timers: HashSet<String>,
 }
 
@@ -39,6 +43,15 @@ impl Default for Ledger {
 }
 
 impl Ledger {
+    /// Notes events that are going to be accepted.
+    pub fn offer(&self, events: &[Event]) {
+        let now = Instant::now();
+        let mut books = self.books();
+        for mark in events.iter().filter_map(mark_of) {
+            books.offered.entry(mark).or_insert(now);
+        }
+    }
+
     /// Notes events that were accepted.
     pub fn accept(&self, events: &[Event]) {
         let mut books = self.books();
@@ -52,7 +65,14 @@ impl Ledger {
         let event = message.message.event.clone();
         books.received.push(message);
         let new = match (mark_of(&event), timer_of(&event)) {
-            (Some(mark), _) => books.answered.insert(mark),
+            (Some(mark), _) => {
+                let new = books.answered.insert(mark);
+                if let Some(offered) = books.offered.get(&mark).filter(|_| new) {
+                    let latency = offered.elapsed();
+                    books.latencies.insert(mark, latency);
+                }
+                new
+            }
             (None, Some((timer, _))) => books.timers.insert(timer.into()),
             (None, None) => false,
         };
@@ -120,6 +140,15 @@ impl Ledger {
                 self.open()
             );
         }
+    }
+
+    /// From the offer to the answer: how long it took for the marks of some threds, sorted.
+    pub fn latencies(&self, threds: impl RangeBounds<u32>) -> Vec<Duration> {
+        let books = self.books();
+        let of_threds = books.latencies.iter().filter(|(mark, _)| threds.contains(&mark.thred));
+        let mut latencies: Vec<_> = of_threds.map(|(_, latency)| *latency).collect();
+        latencies.sort_unstable();
+        latencies
     }
 
     /// The accepted events, in their order.

@@ -5,12 +5,17 @@
 //! records the mark and answers with it. A run keeps account of what was accepted and what was
 //! received; in the end that is held against what is stored.
 
+pub mod archive;
 pub mod backend;
 pub mod backlog;
+pub mod broker;
 pub mod cluster;
+pub mod deadly;
+pub mod distributed;
 pub mod fleet;
 pub mod ledger;
 pub mod load;
+pub mod mongod;
 pub mod node;
 pub mod oracle;
 pub mod patterns;
@@ -19,6 +24,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod recorder;
 pub mod redis_server;
+pub mod services;
 pub mod verdict;
 
 /// Whether the long versions were asked for: `THRED_CHAOS=long`.

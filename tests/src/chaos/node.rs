@@ -3,7 +3,7 @@
 use std::{io::Write, sync::Arc, time::Duration};
 
 use thredcore::{
-    Engine, EngineConfig, Ports,
+    Engine, EngineConfig, EngineError, Ports,
     agent::RunningAgent,
     port::{EventQ, MessageQ, Storage},
     testing::fault::{Fault, FaultKind, Faulty},
@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     backend::patiently,
     backlog::Backlog,
+    deadly::Deadly,
     protocol::{AgentSpec, FailPoint, FailPort, NodeSpec, Reply, Request},
     recorder::Recorder,
 };
@@ -30,15 +31,19 @@ pub async fn run() -> Result<(), Failure> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let spec = lines.next_line().await?.ok_or("no specification on the input")?;
     let spec: NodeSpec = serde_json::from_str(&spec)?;
-    let sound = spec.backend.open().await?;
-    let ports = with_fail_point(sound, spec.fail.as_ref());
+    let sound = patiently(|| spec.backend.open()).await?;
+    let mut ports = with_fail_point(sound, spec.fail.as_ref());
+    ports.event_q = Arc::new(Deadly::new(ports.event_q));
     let engine = patiently(|| async {
         let builder = Engine::builder().ports(ports.clone()).config(config());
         let engine = builder.build().await?;
-        engine.put_patterns(spec.patterns.clone()).await.map(|()| engine)
+        if spec.engine_works {
+            engine.put_patterns(spec.patterns.clone()).await?;
+        }
+        Ok::<_, EngineError>(engine)
     })
     .await?;
-    let running = engine.start();
+    let running = spec.engine_works.then(|| engine.start());
     let node = Arc::new(Node { engine, agent: spec.agent, agents: Mutex::default() });
     node.set_agent(spec.agent_works).await;
     say(&Reply::Ready);
@@ -48,7 +53,9 @@ pub async fn run() -> Result<(), Failure> {
         tokio::spawn(async move { say(&node.answer(request).await) });
     }
     node.set_agent(false).await;
-    running.shutdown().await;
+    if let Some(running) = running {
+        running.shutdown().await;
+    }
     Ok(())
 }
 

@@ -20,6 +20,9 @@ pub fn directory() -> Directory {
     directory
 }
 
+/// What an agent tries again and again, in vain.
+pub const TRIED: &str = "tried";
+
 /// Records every mark and answers with it.
 pub fn recorder() -> PatternModel {
     let record =
@@ -105,6 +108,35 @@ pub fn byways() -> Vec<PatternModel> {
         ]
     });
     [listener, broken, poison].map(model).into()
+}
+
+/// What is poison: a message that the agent fails at whenever it tries, and an event whose step
+/// fails.
+pub fn poisons() -> Vec<PatternModel> {
+    let poison = |name: &str, template: Value| {
+        model(json!({
+            "name": name,
+            "reactions": [
+                { "name": "give", "condition": {
+                    "type": "filter", "xpr": format!("$event.type = 'chaos.{name}'"),
+                    "transform": { "eventDataTemplate": { "content": { "values": template } } },
+                    "publish": { "to": AGENT }
+                } },
+                { "name": "wait", "condition": { "type": "filter", "xpr": "$event.type = 'chaos.never'" } }
+            ]
+        }))
+    };
+    vec![
+        poison("torment", json!({ "poison": TRIED })),
+        poison("broken", json!("$xpr($error('no'))")),
+    ]
+}
+
+/// A poison: in turn one for the agent and one for the engine.
+pub fn poison_event(number: u32) -> Event {
+    let kind = if number.is_multiple_of(2) { "torment" } else { "broken" };
+    let id = format!("{kind} {number}");
+    Event::builder(format!("chaos.{kind}"), "bob").id(id).values(json!({})).build()
 }
 
 /// The events that go by them, each time under another name.

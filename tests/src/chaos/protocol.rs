@@ -13,6 +13,8 @@ pub struct NodeSpec {
     pub backend: BackendSpec,
     /// What it runs.
     pub patterns: Vec<PatternModel>,
+    /// Whether the engine works, or the agent alone.
+    pub engine_works: bool,
     /// The agent in the process.
     pub agent: AgentSpec,
     /// Whether that agent works from the start.
@@ -28,6 +30,8 @@ pub struct AgentSpec {
     pub answers: bool,
     /// Whether it fails on every third message when it meets it first.
     pub stumbles: bool,
+    /// How often it tries a message at most; many times if nothing is said.
+    pub attempts: Option<u32>,
 }
 
 /// The process aborts right after the n-th call of an operation of a port.

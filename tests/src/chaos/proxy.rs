@@ -14,7 +14,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 
 /// Stands before a server, passes on what is said, and loses answers when it is told to.
@@ -46,6 +46,7 @@ pub enum Then {
 #[derive(Debug)]
 struct Shared {
     upstream: u16,
+    open: Mutex<JoinSet<()>>,
     next: Mutex<Option<Loss>>,
     lost: AtomicU64,
 }
@@ -58,7 +59,12 @@ impl Proxy {
     pub async fn before(upstream: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port to listen on");
         let port = listener.local_addr().expect("it is bound").port();
-        let shared = Arc::new(Shared { upstream, next: Mutex::default(), lost: AtomicU64::new(0) });
+        let shared = Arc::new(Shared {
+            upstream,
+            open: Mutex::default(),
+            next: Mutex::default(),
+            lost: AtomicU64::new(0),
+        });
         let task = tokio::spawn(listen(listener, shared.clone()));
         Self { port, shared, task }
     }
@@ -71,6 +77,15 @@ impl Proxy {
     /// Loses the answer to the next request that fits.
     pub fn lose(&self, loss: Loss) {
         *self.shared.next() = Some(loss);
+    }
+
+    /// Breaks all connections; says how many there were.
+    pub fn cut(&self) -> usize {
+        let mut open = self.shared.open();
+        while open.try_join_next().is_some() {}
+        let count = open.len();
+        open.abort_all();
+        count
     }
 
     /// How many answers were lost.
@@ -90,6 +105,10 @@ impl Shared {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn open(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes the loss that is due, if it is that of this request.
     fn strike(&self, request: &[u8]) -> Option<Then> {
         let mut next = self.next();
@@ -101,8 +120,9 @@ impl Shared {
 
 async fn listen(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
-        let shared = shared.clone();
-        tokio::spawn(async move {
+        let upstream = shared.clone();
+        let passing = async move {
+            let shared = upstream;
             let Ok(server) = TcpStream::connect(("127.0.0.1", shared.upstream)).await else {
                 return;
             };
@@ -115,7 +135,8 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>) {
                 () = requests(from_client, to_server, shared, deaf.clone()) => {}
                 () = answers(from_server, to_client, deaf) => {}
             }
-        });
+        };
+        shared.open().spawn(passing);
     }
 }
 
@@ -197,5 +218,17 @@ mod tests {
         assert!(ask(proxy.port(), b"xyz").await.is_err());
         assert_eq!((proxy.lost(), count.load(Ordering::SeqCst)), (1, 9));
         assert_eq!(ask(proxy.port(), b"xyz").await.unwrap(), b"xyz");
+    }
+
+    #[tokio::test]
+    async fn what_is_cut_is_all_that_is_open() {
+        let (port, _) = echo().await;
+        let proxy = Proxy::before(port).await;
+        let mut stream = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
+        stream.write_u8(7).await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), 7);
+        assert_eq!(proxy.cut(), 1);
+        assert!(stream.read_u8().await.is_err());
+        assert_eq!(ask(proxy.port(), b"abc").await.unwrap(), b"abc");
     }
 }

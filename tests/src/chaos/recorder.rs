@@ -13,7 +13,7 @@ use thredcore::{
 use thredlib::{Event, Message, MessageId};
 
 use super::{
-    patterns::{AGENT, SESSIONS},
+    patterns::{AGENT, SESSIONS, TRIED},
     protocol::AgentSpec,
 };
 
@@ -42,7 +42,7 @@ impl Recorder {
             config.concurrency = 256;
             config.first_pause = std::time::Duration::from_millis(10);
             config.longest_pause = std::time::Duration::from_millis(200);
-            config.max_attempts = 1_000;
+            config.max_attempts = spec.attempts.unwrap_or(1_000);
             let (message_q, event_q) = (ports.message_q.clone(), ports.event_q.clone());
             let agent = AgentRunner::new(topic, handler.clone(), message_q, event_q).config(config);
             agents.push(agent.start().await.expect("a recorder starts"));
@@ -70,8 +70,11 @@ impl MessageHandler for Recorder {
             topic: agent.node_type.clone(),
             message: Arc::new(message.clone()),
         });
-        if message.event.value_named("poison").is_some() {
-            return Err(HandlerError::terminal("the agent cannot bear this"));
+        if let Some(poison) = message.event.value_named("poison") {
+            return Err(match poison == TRIED {
+                true => HandlerError::retryable("the agent cannot bear this, whenever"),
+                false => HandlerError::terminal("the agent cannot bear this"),
+            });
         }
         let marked = message.event.value_named("mark").filter(|_| self.spec.answers);
         Ok(marked

@@ -87,7 +87,7 @@ async fn dies_after(
     port: FailPort,
     operation: &'static str,
 ) -> Result<(), String> {
-    let agent = AgentSpec { answers: true, stumbles: true };
+    let agent = AgentSpec { answers: true, stumbles: true, attempts: None };
     let patterns = [vec![recorder(), timer(INTERVAL)], byways()].concat();
     let spec = FleetSpec { agent, inside: true, ..spec(backend, patterns) };
     let fleet = Arc::new(Fleet::start(spec).await);

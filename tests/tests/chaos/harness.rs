@@ -28,7 +28,7 @@ async fn work(fleet: Fleet) -> Arc<Fleet> {
 fn a_run_without_faults_is_safe() {
     run(LIMIT, async {
         let backend = BackendSpec::new(BackendKind::Memory);
-        let agent = AgentSpec { answers: true, stumbles: false };
+        let agent = AgentSpec { answers: true, ..AgentSpec::default() };
         let fleet = work(Fleet::within(backend, vec![recorder()], agent).await).await;
         let evidence = judge(&fleet, Circumstances { answered: true, redelivered: false }).await;
         assert_eq!((evidence.accepted.len(), evidence.threds.len()), (48, 8));

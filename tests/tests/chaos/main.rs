@@ -2,10 +2,14 @@
 //! `THRED_SEED` for another run than that of seed 1.
 
 mod agents;
+mod brokers;
 mod clusters;
+mod deployment;
 mod failpoints;
 mod harness;
 mod kills;
+mod mongods;
+mod poison;
 mod servers;
 mod stops;
 mod support;

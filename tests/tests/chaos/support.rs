@@ -33,6 +33,7 @@ pub(crate) fn spec(backend: BackendSpec, patterns: Vec<PatternModel>) -> FleetSp
         backend,
         patterns,
         engines: 1,
+        agents: 0,
         agent: AgentSpec::default(),
         inside: false,
     }
