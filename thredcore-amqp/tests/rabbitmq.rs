@@ -191,7 +191,9 @@ async fn a_message_without_a_queue_is_an_error_and_then_has_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_queue_is_made_again() {
     let namespace = Namespace::new();
-    let queues = namespace.connect().await;
+    // What is on its way to a queue while that is deleted is never confirmed.
+    let config = namespace.config().confirm_timeout(Duration::from_secs(2));
+    let queues = AmqpQueues::connect(config).await.expect("RabbitMQ at AMQP_URL");
     queues.event_q.publish(vec![event(0)]).await.unwrap();
     assert_eq!(ids(&take(&*queues.event_q, 1).await), names(0..1));
     let (connection, channel) = namespace.admin().await;

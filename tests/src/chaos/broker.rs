@@ -120,7 +120,7 @@ impl Broker {
         assert!(start.status().await.expect("setsid").success());
         let begin = Instant::now();
         let port = node.port;
-        while connect(&self.url_by(port)).await.is_err() {
+        while connect(&self.url_by(port)).await.is_none() {
             assert!(begin.elapsed() < START, "RabbitMQ on port {port} does not come back");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -171,8 +171,11 @@ impl Broker {
     }
 }
 
-async fn connect(url: &str) -> lapin::Result<Connection> {
-    Connection::connect(url, ConnectionProperties::default()).await
+/// Connects, if the broker lets us. One that is starting may accept and then fall silent, and the
+/// client library would wait for ever.
+async fn connect(url: &str) -> Option<Connection> {
+    let connecting = Connection::connect(url, ConnectionProperties::default());
+    tokio::time::timeout(Duration::from_secs(5), connecting).await.ok()?.ok()
 }
 
 /// A queue of a direct exchange.
