@@ -42,22 +42,21 @@ fn url(variable: &str) -> Result<String, String> {
     env::var(variable).map_err(|_| format!("{variable} is not set: which server?"))
 }
 
-async fn mongo() -> Result<Mongo, Box<dyn Error>> {
-    Ok(Mongo::connect(MongoConfig::new(url("MONGODB_URL")?).database(NAMESPACE)).await?)
-}
-
 /// An engine, with its connections.
 struct Node {
     engine: Engine,
     queues: AmqpQueues,
     storage: Arc<Archived>,
+    mongo: Mongo,
 }
 
 impl Node {
     async fn connect(directory: &Directory) -> Result<Self, Box<dyn Error>> {
         let redis = RedisConfig::new(url("REDIS_URL")?).namespace(NAMESPACE);
         let threds = RedisStorage::on(Connection::open(redis).await?).await?;
-        let archive = MongoArchive::open(&mongo().await?).await?;
+        let mongo = MongoConfig::new(url("MONGODB_URL")?).database(NAMESPACE);
+        let mongo = Mongo::connect(mongo).await?;
+        let archive = MongoArchive::open(&mongo).await?;
         let storage = Arc::new(Archived::new(Arc::new(threds), archive));
         let rabbitmq = AmqpConfig::new(url("AMQP_URL")?)?.namespace(NAMESPACE);
         let queues = AmqpQueues::connect(rabbitmq).await?;
@@ -69,7 +68,7 @@ impl Node {
             .pattern(serde_json::from_str(include_str!("patterns/uav.pattern.json"))?)
             .build()
             .await?;
-        Ok(Self { engine, queues, storage })
+        Ok(Self { engine, queues, storage, mongo })
     }
 }
 
@@ -81,7 +80,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let nodes = [Node::connect(&directory).await?, Node::connect(&directory).await?];
 
     // What the lookup is to find.
-    let store = Arc::new(MongoPersistence::open(&mongo().await?).await?);
+    let store = Arc::new(MongoPersistence::open(&nodes[0].mongo).await?);
     let contact = json!({ "id": "north", "contactId": "carol", "phone": "+1 555 0100" });
     let put = json!([{ "op": "put", "params": { "type": "Contact", "values": contact } }]);
     let detection = Event::builder("org.wt.sensor.detectionEvent", "sensor-7")
@@ -116,7 +115,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         node.storage.flush().await;
         node.queues.close().await;
     }
-    let past = MongoArchive::open(&mongo().await?).await?.history(Some(&thred), 100).await?;
+    let past = MongoArchive::open(&nodes[0].mongo).await?.history(Some(&thred), 100).await?;
+    for node in &nodes {
+        node.mongo.close().await;
+    }
     let reactions = past.iter().flat_map(|step| &step.log).filter_map(|record| {
         (record.log_type == LogType::Match).then(|| record.from.clone()).flatten()
     });

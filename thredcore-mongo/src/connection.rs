@@ -57,6 +57,13 @@ impl Mongo {
         Ok(Self { database, config: Arc::new(config) })
     }
 
+    /// Closes the connections of all that was opened on this; later calls fail. To be called before
+    /// the runtime ends, or a task of the driver may panic as it is dropped. Takes as long as the
+    /// servers take to be found, if they are away.
+    pub async fn close(&self) {
+        self.database.client().clone().shutdown().immediate(true).await;
+    }
+
     /// Deletes the database in use, whoever else uses it. For tests.
     ///
     /// # Errors

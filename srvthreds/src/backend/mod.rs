@@ -199,6 +199,7 @@ impl Backends {
             Kind::Shared(it) => {
                 it.queues.close().await;
                 it.threds.close().await;
+                it.servers.close().await;
             }
         }
     }

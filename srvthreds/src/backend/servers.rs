@@ -28,6 +28,8 @@ pub(crate) struct ServersPlace {
     pub(crate) namespace: String,
     /// How many replicas of Redis must have a write before it counts; 0 for none.
     pub(crate) replicas: usize,
+    /// How many parts the work is spread over; `None`: as many as the adapters take.
+    pub(crate) partitions: Option<u16>,
     /// Whether all of it is removed in the end: then a Redis that may lose what it has will do, and
     /// the database in MongoDB is called by the namespace whatever the URL says.
     pub(crate) throwaway: bool,
@@ -75,7 +77,11 @@ impl Servers {
         let mut this = Self { redis: None, mongo: None, amqp: None, throwaway };
         if let Some(url) = &place.amqp {
             let config = AmqpConfig::new(url).map_err(OpenError::of)?;
-            this.amqp = Some(config.namespace(&*place.namespace));
+            let config = config.namespace(&*place.namespace);
+            this.amqp = Some(match place.partitions {
+                Some(partitions) => config.partitions(partitions),
+                None => config,
+            });
         }
         if let Some(url) = &place.redis {
             this.redis = Some(redis(url, place).await.map_err(OpenError::of)?);
@@ -160,6 +166,14 @@ impl Servers {
         Ok(Some(Arc::new(records)))
     }
 
+    /// Says goodbye, to whoever hears it.
+    pub(crate) async fn close(&self) {
+        const MOMENT: Duration = Duration::from_millis(100);
+        if let Some(mongo) = &self.mongo {
+            let _ = tokio::time::timeout(MOMENT, mongo.close()).await;
+        }
+    }
+
     /// Processor time that Redis has taken until now, seconds; `None` without one.
     pub(crate) async fn redis_cpu_seconds(&self) -> Result<Option<f64>, OpenError> {
         let Some(redis) = &self.redis else { return Ok(None) };
@@ -182,6 +196,7 @@ impl Servers {
         if let Some(mongo) = &self.mongo {
             mongo.drop_database().await.map_err(OpenError::of)?;
         }
+        self.close().await;
         Ok(())
     }
 }
@@ -189,6 +204,13 @@ impl Servers {
 async fn redis(url: &str, place: &ServersPlace) -> Result<Connection, thredcore_redis::Error> {
     const REPLICAS_LIMIT: Duration = Duration::from_secs(1);
     let mut config = RedisConfig::new(url).namespace(&*place.namespace).durable(!place.throwaway);
+    if let Some(partitions) = place.partitions {
+        config = config.partitions(partitions);
+    }
+    if place.mongo.is_some() {
+        // The archive has it all.
+        config = config.history_steps(0);
+    }
     if place.replicas > 0 {
         config = config.wait(place.replicas, REPLICAS_LIMIT);
     }

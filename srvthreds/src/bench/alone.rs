@@ -37,12 +37,11 @@ impl Alone {
     /// When a server fails.
     pub(super) async fn measure(
         backend: &Backend,
-        ports: &Ports,
         samples: &[Arc<Commit>],
     ) -> Result<Self, Failure> {
         let samples: Vec<_> = samples.iter().filter(|it| it.expected == 0).collect();
         let queued = match backend.is_remote() {
-            true => Some(queued(ports).await?),
+            true => Some(queued(&backend.ports).await?),
             false => None,
         };
         if samples.len() < AT_ONCE {
@@ -99,12 +98,14 @@ async fn commits(storage: &Arc<dyn Storage>, samples: &[&Arc<Commit>]) -> Result
     Ok(TASKS * ROUNDS * AT_ONCE)
 }
 
-/// Sends events and messages through the queues; says how many of each in a second.
-async fn queued(ports: &Ports) -> Result<f64, Failure> {
+/// Sends events and messages through the queues; says how many of each in a second. Each engine's
+/// queue is a consumer that has partitions of its own.
+async fn queued(engines: &[Ports]) -> Result<f64, Failure> {
     const TASKS: usize = 8;
     const ROUNDS: usize = 8;
     const BATCH: usize = 256;
     const ALL: usize = TASKS * ROUNDS * BATCH;
+    let ports = engines.first().ok_or("no engine")?;
     let topic = Topic::from(Directory::DEFAULT_NODE);
     let mut tasks = JoinSet::<Result<(), Failure>>::new();
     let since = Instant::now();
@@ -127,8 +128,10 @@ async fn queued(ports: &Ports) -> Result<f64, Failure> {
     }
     let events = Arc::new(AtomicUsize::new(0));
     let mut takers = JoinSet::<Result<(), Failure>>::new();
-    for partition in 0..ports.event_q.partitions() {
-        let (event_q, events) = (ports.event_q.clone(), events.clone());
+    let partitions = 0..ports.event_q.partitions();
+    let consumers = engines.iter().flat_map(|it| partitions.clone().map(move |n| (it, n)));
+    for (engine, partition) in consumers {
+        let (event_q, events) = (engine.event_q.clone(), events.clone());
         takers.spawn(async move {
             loop {
                 let taken = event_q.receive(partition, BATCH).await?;

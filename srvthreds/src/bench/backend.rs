@@ -75,6 +75,8 @@ pub(crate) struct Sites {
     pub(crate) redis: Option<String>,
     pub(crate) amqp: Option<String>,
     pub(crate) mongo: Option<String>,
+    /// Parts that servers spread the work over.
+    pub(crate) partitions: Option<u16>,
 }
 
 impl Sites {
@@ -107,6 +109,7 @@ impl Sites {
             mongo,
             namespace: format!("bench-{}", thredlib::new_event_id()),
             replicas: 0,
+            partitions: self.partitions,
             throwaway: true,
         }))
     }

@@ -130,7 +130,7 @@ pub(crate) async fn measure(
     for running in running {
         running.shutdown().await;
     }
-    report.alone = Alone::measure(&backend, &backend.ports[0], &storage.samples()).await?;
+    report.alone = Alone::measure(&backend, &storage.samples()).await?;
     drop((client, engines, storage));
     backend.close().await?;
     Ok(report)

@@ -88,6 +88,7 @@ impl Report {
             "patterns": self.plan.patterns,
             "openThreds": self.plan.open,
             "engines": self.plan.engines,
+            "partitions": self.plan.sites.partitions,
             "seconds": round(self.seconds, 3),
             "eventsPerSecond": self.events_per_second.round(),
             "messages": self.messages,

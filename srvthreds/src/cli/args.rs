@@ -346,6 +346,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "E", default_value_t = 1, value_parser = at_least_one)]
     pub(crate) engines: usize,
 
+    /// With servers: how many parts the work is spread over. 16 unless given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) partitions: Option<u16>,
+
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,

@@ -37,6 +37,7 @@ pub(crate) fn run(args: &BenchArgs) -> io::Result<Outcome> {
             redis: args.redis.clone(),
             amqp: args.amqp.clone(),
             mongo: args.mongo.clone(),
+            partitions: args.partitions,
         },
     };
     let bar = match io::stderr().is_terminal() {

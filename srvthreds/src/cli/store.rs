@@ -54,6 +54,12 @@ pub(crate) struct ServerArgs {
     /// MongoDB is called unless the URL says; several deployments can share servers.
     #[arg(long, value_name = "NAME", default_value = "thredcore")]
     namespace: String,
+
+    /// How many parts the work is spread over, the same for all processes, for good; more than
+    /// engines. 16 unless given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(requires = Self::ANY)]
+    partitions: Option<u16>,
 }
 
 impl ServerArgs {
@@ -62,7 +68,7 @@ impl ServerArgs {
 
     /// The place, if one is meant.
     pub(crate) fn place(&self, replicas: usize) -> Option<Place> {
-        let Self { redis, amqp, mongo, namespace } = self;
+        let Self { redis, amqp, mongo, namespace, partitions } = self;
         if redis.is_none() && amqp.is_none() && mongo.is_none() {
             return None;
         }
@@ -72,6 +78,7 @@ impl ServerArgs {
             mongo: mongo.clone(),
             namespace: namespace.clone(),
             replicas,
+            partitions: *partitions,
             throwaway: false,
         }))
     }
