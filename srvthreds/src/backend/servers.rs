@@ -45,13 +45,17 @@ impl std::fmt::Display for ServersPlace {
     }
 }
 
+/// How long steps are gathered for the archive behind Redis: a larger portion keeps the machine busy
+/// for longer at a time, which events that come meanwhile notice.
+const LINGER: Duration = Duration::from_millis(50);
+
 /// Connections to the servers of a place.
 #[derive(Clone)]
 pub(crate) struct Servers {
     redis: Option<Connection>,
     mongo: Option<Mongo>,
     amqp: Option<AmqpConfig>,
-    throwaway: bool,
+    place: ServersPlace,
 }
 
 /// The threds on the servers, opened.
@@ -73,8 +77,7 @@ pub(crate) enum Queues {
 impl Servers {
     /// Connects to Redis and MongoDB.
     pub(crate) async fn connect(place: &ServersPlace) -> Result<Self, OpenError> {
-        let throwaway = place.throwaway;
-        let mut this = Self { redis: None, mongo: None, amqp: None, throwaway };
+        let mut this = Self { redis: None, mongo: None, amqp: None, place: place.clone() };
         if let Some(url) = &place.amqp {
             let config = AmqpConfig::new(url).map_err(OpenError::of)?;
             let config = config.namespace(&*place.namespace);
@@ -87,10 +90,13 @@ impl Servers {
             this.redis = Some(redis(url, place).await.map_err(OpenError::of)?);
         }
         if let Some(url) = &place.mongo {
-            let config = match place.throwaway {
+            let mut config = match place.throwaway {
                 true => MongoConfig::new(url).database(&*place.namespace),
                 false => MongoConfig::new(url).default_database(&*place.namespace),
             };
+            if place.redis.is_some() {
+                config = config.linger(LINGER);
+            }
             this.mongo = Some(Mongo::connect(config).await.map_err(OpenError::of)?);
         }
         Ok(this)
@@ -100,6 +106,7 @@ impl Servers {
     pub(crate) async fn threds(&self) -> Result<Threds, OpenError> {
         match (&self.redis, &self.mongo) {
             (Some(redis), _) => {
+                self.agree_on_archive(redis).await?;
                 let storage = RedisStorage::on(redis.clone()).await.map_err(OpenError::of)?;
                 let archived = self.archived(Arc::new(storage.clone())).await?;
                 Ok(match archived {
@@ -115,6 +122,25 @@ impl Servers {
                 "RabbitMQ carries events and messages, and keeps no threds; \
                  add --redis URL or --mongo URL",
             )),
+        }
+    }
+
+    /// Where one process archives, all must: another one would take the steps in outboxes, on their
+    /// way to the archive, for messages that nobody reads.
+    async fn agree_on_archive(&self, redis: &Connection) -> Result<(), OpenError> {
+        const AGREE: &str = "if ARGV[1] == '1' then redis.call('SET', KEYS[1], 'mongodb') end \
+                             return redis.call('GET', KEYS[1])";
+        let meta = Tag::new(&self.place.namespace, "meta");
+        let script = Script::new(AGREE);
+        let request = Request::script(&meta, &script, &[&meta.key("archive")]);
+        let request = request.arg(u8::from(self.mongo.is_some()));
+        let archive: Option<String> = redis.ask(request).await.map_err(OpenError::of)?;
+        match archive {
+            Some(_) if self.mongo.is_none() => Err(OpenError::because_of(
+                "the past of these threds is archived in MongoDB; add --mongo URL, \
+                 or take another --namespace",
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -139,7 +165,11 @@ impl Servers {
                 "MongoDB keeps threds, and carries no events; add --amqp URL or --redis URL",
             )
         })?;
-        let events = RedisEventQ::open(redis.clone(), RedisEventQConfig::default()).await;
+        let mut config = RedisEventQConfig::default();
+        if let Some(partitions) = self.place.partitions {
+            config = config.partitions(partitions);
+        }
+        let events = RedisEventQ::open(redis.clone(), config).await;
         let messages = RedisMessageQ::new(redis, RedisMessageQConfig::default());
         Ok(Queues::Redis(Arc::new(events.map_err(OpenError::of)?), Arc::new(messages)))
     }
@@ -187,7 +217,7 @@ impl Servers {
 
     /// Deletes all that is stored on Redis and in MongoDB, if it is to be thrown away.
     pub(crate) async fn remove(&self) -> Result<(), OpenError> {
-        if !self.throwaway {
+        if !self.place.throwaway {
             return Ok(());
         }
         if let Some(redis) = &self.redis {

@@ -99,10 +99,9 @@ pub(crate) async fn measure(
         Workload::W6 => client.timers(plan.open).await?,
         workload => client.run(workload, plan.events, plan.rate).await?,
     };
-    if plan.rate.is_some() {
-        report.stages = storage.stages.means();
-    } else {
-        backend.settle().await;
+    report.stages = plan.rate.map(|_| storage.stages.means());
+    backend.settle().await;
+    if plan.rate.is_none() {
         run.seconds = since.elapsed().as_secs_f64();
     }
     let cpu = Usage::now().cpu_seconds - start.cpu_seconds;
@@ -116,10 +115,7 @@ pub(crate) async fn measure(
     if plan.workload != Workload::W6 && plan.rate.is_none() {
         let rate = report.events_per_second / 2.0;
         let events = plan.events.min((rate * 3.0) as usize).max(3);
-        storage.stages.watch();
-        let paced = client.run(plan.workload, events, Some(rate)).await?;
-        report.stages = storage.stages.means();
-        report.latency = paced.latency;
+        report.latency = client.run(plan.workload, events, Some(rate)).await?.latency;
     }
     let live = client.live_threds().await?;
     let expected = plan.workload.left_open() + opened;

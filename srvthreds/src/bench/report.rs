@@ -43,7 +43,8 @@ pub(crate) struct Report {
     pub(super) redis_cpu_seconds: Option<f64>,
     /// The share of commits that met a conflict.
     pub(super) conflicts: f64,
-    pub(super) stages: StageMeans,
+    /// Of a run at a given rate.
+    pub(super) stages: Option<StageMeans>,
     /// What each server does with nothing else to do.
     pub(super) alone: Alone,
 }
@@ -63,7 +64,7 @@ impl Report {
             cpu_seconds: 0.0,
             redis_cpu_seconds: None,
             conflicts: 0.0,
-            stages: StageMeans::default(),
+            stages: None,
             alone: Alone::default(),
         }
     }
@@ -102,8 +103,8 @@ impl Report {
             "conflicts": round(self.conflicts, 4),
             "meanMicros": {
                 "event": self.latency.mean.round(),
-                "transition": self.stages.transition.round(),
-                "routing": self.stages.routing.round(),
+                "transition": self.stages.map(|it| it.transition.round()),
+                "routing": self.stages.map(|it| it.routing.round()),
             },
             "bareCommitsPerSecond": self.alone.commits.map(f64::round),
             "bareQueuedPerSecond": self.alone.queued.map(f64::round),
@@ -121,7 +122,8 @@ impl Report {
             let value = match value {
                 Value::String(text) => text.clone(),
                 Value::Object(ranks) => {
-                    let ranks = ranks.iter().map(|(rank, value)| format!("{rank} {value}"));
+                    let ranks = ranks.iter().filter(|(_, value)| !value.is_null());
+                    let ranks = ranks.map(|(rank, value)| format!("{rank} {value}"));
                     ranks.collect::<Vec<_>>().join(", ")
                 }
                 other => other.to_string(),

@@ -270,6 +270,38 @@ fn mongodb_keeps_records_users_and_the_past() {
 }
 
 #[test]
+fn who_forgets_the_archive_is_told() {
+    let store = Store::full();
+    let directory = patterns(&[("hello.json", HELLO)]);
+    let program = store.live(directory.path(), &["--patterns", "patterns"]);
+    let namespace = &store.args[1];
+    let redis = url("REDIS_URL");
+    let output = srvthreds(
+        directory.path(),
+        &["run", "--redis", &redis, "--namespace", namespace, "--patterns", "patterns"],
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("archived in MongoDB; add --mongo URL"), "{stderr}");
+    program.stop();
+}
+
+#[test]
+fn partitions_are_the_same_for_all() {
+    let store = Store::redis();
+    let directory = patterns(&[("hello.json", HELLO)]);
+    let files = ["--patterns", "patterns", "--partitions", "3"];
+    let mut program = store.live(directory.path(), &files);
+    program.send(&event("1", "hello"));
+    assert_eq!(title(&program.message()), "Hello, erp");
+    let output = srvthreds(directory.path(), &store.args(&["run"], &["--patterns", "patterns"]));
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("has 3 partitions, not 16; ask for 3"), "{stderr}");
+    program.stop();
+}
+
+#[test]
 fn servers_that_do_not_make_a_store_are_told() {
     let directory = patterns(&[("hello.json", HELLO)]);
     let refused = |servers: &[(&str, &str)]| {

@@ -66,7 +66,7 @@ impl RedisStorage {
         if let Some(before) = before.filter(|before| *before != partitions) {
             return Err(Error::Config(format!(
                 "the namespace `{namespace}` has {before} partitions, not {partitions}; \
-                 set RedisConfig::partitions({before}), or take another namespace"
+                 ask for {before}, or take another namespace"
             )));
         }
         let share = |total: usize| total.div_ceil(usize::from(partitions));
