@@ -215,7 +215,7 @@ fn mongodb_keeps_records_users_and_the_past() {
         let text = fs::read(format!("{examples}/patterns/{name}")).unwrap();
         fs::write(directory.join("patterns").join(name), text).unwrap();
     }
-    let sessions = r#"{ "groups": { "uav-operators": ["ann"] },
+    let sessions = r#"{ "groups": { "uav-operators": ["ann"] }, "roles": { "admin": ["root"] },
         "services": ["org.wt.persistence"], "sessions": ["ann", "carol", "dave"] }"#;
     fs::write(directory.join("sessions.json"), sessions).unwrap();
     let events = fs::read_to_string(format!("{examples}/uav.events.jsonl")).unwrap();
@@ -266,6 +266,32 @@ fn mongodb_keeps_records_users_and_the_past() {
     let id = listed.lines().nth(1).unwrap().split_whitespace().next().unwrap();
     let shown = store.ask(directory, &["threds", "show"], &[id]);
     assert!(shown.contains("MATCH confirm"), "{shown}");
+    // The same by control events.
+    let ask = |id: &str, kind: &str, content: &str| {
+        format!(
+            r#"{{"id":"{id}","type":"org.wt.control.{kind}","thredId":"SYSTEM","source":{{"id":"root"}},
+                "data":{{"content":{content}}}}}"#
+        )
+        .replace('\n', "")
+            + "\n"
+    };
+    let mut answer = |id: &str, kind: &str, content: &str| {
+        second.send(&ask(id, kind, content));
+        loop {
+            let message = second.message();
+            if message["event"]["re"] == id {
+                return message["event"]["data"].to_string();
+            }
+        }
+    };
+    let ended =
+        answer("ended", "sysControl", r#"{"values":{"op":"getThreds","status":"terminated"}}"#);
+    assert!(ended.contains(id), "{ended}");
+    let records = format!(
+        r#"{{"tasks":[{{"op":"get","params":{{"type":"EventRecord","matcher":{{"thredId":"{id}"}}}}}}]}}"#
+    );
+    let records = answer("records", "dataControl", &records);
+    assert!(records.contains("contact-1"), "{records}");
     second.stop();
 }
 
