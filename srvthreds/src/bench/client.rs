@@ -410,6 +410,9 @@ impl Pace {
 
     /// How many events may be sent now, of so many; waits until there is one.
     fn next(&mut self, most: usize) -> usize {
+        /// Seconds that a pause takes.
+        const SHORTEST: f64 = 50e-6;
+        const LONGEST: f64 = 10e-3;
         let Some(rate) = self.rate else { return most };
         loop {
             let due = (self.since.elapsed().as_secs_f64() * rate) as usize;
@@ -419,7 +422,8 @@ impl Pace {
                 return now;
             }
             // The runtime's timers have a grain of a millisecond: too coarse to spread events.
-            std::thread::sleep(Duration::from_micros(50));
+            let next = (self.sent + 1) as f64 / rate - self.since.elapsed().as_secs_f64();
+            std::thread::sleep(Duration::from_secs_f64(next.clamp(SHORTEST, LONGEST)));
         }
     }
 }
