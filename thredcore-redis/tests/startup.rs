@@ -93,7 +93,7 @@ async fn the_number_of_partitions_stays() {
     RedisStorage::open(config.clone()).await.expect("the first");
     RedisStorage::open(config.clone()).await.expect("the same again");
     let error = RedisStorage::open(config.partitions(9)).await.expect_err("another number");
-    assert!(error.to_string().contains("RedisConfig::partitions(8)"), "{error}");
+    assert!(error.to_string().contains("has 8 partitions, not 9; ask for 8"), "{error}");
 }
 
 #[tokio::test]
