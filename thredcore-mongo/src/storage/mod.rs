@@ -8,6 +8,7 @@ mod threds;
 
 use async_trait::async_trait;
 use mongodb::{
+    action::Find,
     bson::{Bson, Document, doc},
     options::IndexOptions,
 };
@@ -85,6 +86,16 @@ async fn prepare(mongo: &Mongo) -> Result<(), PortError> {
     mongo.index(LEASES, doc! { "until": 1 }, all()).await
 }
 
+/// The steps that are not archived yet, of each thred that is found.
+async fn waiting(
+    mongo: &Mongo,
+    operation: &'static str,
+    find: Find<'_, StateDocument>,
+) -> Result<Vec<Vec<Step>>, PortError> {
+    let find = find.projection(doc! { "state": 1, "inbox": 1, "past": 1 });
+    mongo.all(operation, find).await?.iter().map(Step::waiting).collect()
+}
+
 /// The documents of the threds as the place where steps wait.
 struct Threds(MongoArchive);
 
@@ -97,11 +108,9 @@ impl Threds {
             let age = i64::try_from(mongo.config.left_behind.as_millis()).unwrap_or(i64::MAX);
             let before = wall_clock().saturating_sub(age);
             let find = threds.find(doc! { "unfiled": { "$lte": before } });
-            let find = find.projection(doc! { "state": 1, "inbox": 1, "past": 1 });
             let find = find.sort(doc! { "unfiled": 1 }).limit(AT_ONCE);
-            let forgotten = mongo.all("look for forgotten steps", find).await?;
-            let steps = forgotten.iter().map(Step::waiting).collect::<Result<Vec<_>, _>>()?;
-            let steps: Vec<_> = steps.into_iter().flatten().collect();
+            let forgotten = waiting(mongo, "look for forgotten steps", find).await?;
+            let steps = forgotten.concat();
             if steps.is_empty() {
                 return Ok(());
             }
