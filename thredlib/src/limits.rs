@@ -6,7 +6,12 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExprLimits {
-    /// Wall-clock time. Default 50 ms.
+    /// Steps: a call of a function that the expression defines and a turn of a loop within a loop
+    /// are one, a value made or a node visited is a part of one. The same event always takes the same ones, so that it ends the same
+    /// way on every machine. Default 50,000.
+    pub steps: usize,
+    /// Wall-clock time: the fence behind the others, for what takes long in one step. Default
+    /// 1 s.
     pub time: Duration,
     /// Nesting of the evaluation and of its result. Default 128.
     pub depth: usize,
@@ -19,7 +24,8 @@ pub struct ExprLimits {
 impl Default for ExprLimits {
     fn default() -> Self {
         Self {
-            time: Duration::from_millis(50),
+            steps: 50_000,
+            time: Duration::from_secs(1),
             depth: 128,
             sequence: 10_000,
             result_bytes: 256 * 1024,

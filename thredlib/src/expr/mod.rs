@@ -98,7 +98,7 @@ pub enum ExprError {
     Limit {
         /// The expression, shortened.
         source_text: String,
-        /// The name of the limit: `time`, `depth`, `sequence` or `size`.
+        /// The name of the limit: `steps`, `time`, `depth`, `sequence` or `size`.
         limit: &'static str,
     },
 }

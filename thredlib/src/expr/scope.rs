@@ -36,6 +36,8 @@ pub struct Scope {
     /// Where `$random()` stands in its sequence; `None` before the first draw.
     pub(super) random: Option<u64>,
     pub(super) logs: Vec<String>,
+    /// The work done by expressions so far.
+    steps: usize,
     pub(super) session: Option<Box<Session>>,
 }
 
@@ -52,6 +54,7 @@ impl Scope {
             seed,
             random: None,
             logs: Vec::new(),
+            steps: 0,
             session: None,
         }
     }
@@ -105,6 +108,15 @@ impl Scope {
     /// 100 lines of 1,000 characters are kept.
     pub fn take_logs(&mut self) -> Vec<String> {
         std::mem::take(&mut self.logs)
+    }
+
+    /// The steps that expressions have taken so far in this scope.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    pub(super) fn spend(&mut self, steps: usize) {
+        self.steps = self.steps.saturating_add(steps);
     }
 
     /// Lets the session go, but not the converted event.

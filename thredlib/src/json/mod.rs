@@ -5,6 +5,7 @@
 
 mod build;
 mod compact;
+pub(crate) mod exact;
 mod read;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 
-use super::compact::Compact;
+use super::{compact::Compact, exact};
 
 /// A JSON value, borrowed from where it is kept.
 ///
@@ -58,6 +58,16 @@ impl<'a> View<'a> {
     /// Whether it is `null`.
     pub fn is_null(self) -> bool {
         matches!(self, Self::Null)
+    }
+
+    /// Whether it is, or holds, an integer that a double cannot hold.
+    pub(crate) fn has_beyond_double(self) -> bool {
+        match self {
+            Self::Number(n) => n.beyond_double().is_some(),
+            Self::Array(items) => items.iter().any(Self::has_beyond_double),
+            Self::Object(members) => members.iter().any(|(_, item)| item.has_beyond_double()),
+            _ => false,
+        }
     }
 
     /// A copy.
@@ -135,6 +145,16 @@ impl Number {
             Kind::Negative(n) => n as f64,
             Kind::Float(n) => n,
         }
+    }
+
+    /// The integer, when it is one that a double cannot hold.
+    pub(crate) fn beyond_double(self) -> Option<i128> {
+        let n = match self.0 {
+            Kind::Unsigned(n) => i128::from(n),
+            Kind::Negative(n) => i128::from(n),
+            Kind::Float(_) => return None,
+        };
+        exact::exceeds_double(n).then_some(n)
     }
 
     pub(super) fn unsigned(n: u64) -> Self {

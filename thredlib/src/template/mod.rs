@@ -70,8 +70,8 @@ impl Template {
 
     /// The JSON with all expressions replaced; `None` when the whole is one undefined expression.
     ///
-    /// Expressions run in the order they are written. The limits hold for each of them, and time,
-    /// size and depth for the whole as well.
+    /// Expressions run in the order they are written. The limits hold for each of them, and
+    /// steps, time, size and depth for the whole as well.
     ///
     /// # Errors
     /// When an expression fails, a `"$xpr"` key gives no object, or the result is over the limit.

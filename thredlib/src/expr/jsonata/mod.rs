@@ -7,23 +7,31 @@
 //! and seed, and the few built-in functions whose calls are rewritten cannot be bound anew.
 
 mod convert;
+mod exact;
 mod guard;
 mod host;
+mod literal;
 mod native;
 mod position;
 mod requirement;
 mod session;
 
 #[cfg(test)]
+mod exact_tests;
+#[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod suite;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use jsonata_core::{ast::AstNode, parser};
+use jsonata_core::{ast::AstNode, parser, value::JValue};
 use serde_json::Value;
 
+use convert::Refused;
+use literal::TooLarge;
 use native::Program;
 pub(super) use session::Session;
 
@@ -50,6 +58,11 @@ struct Jsonata {
     source: Box<str>,
     native: Option<Program>,
     ast: AstNode,
+    /// The tree that knows integers beyond doubles; made when the data first has some.
+    exact: OnceLock<AstNode>,
+    /// Whether the text has such an integer.
+    has_large: bool,
+    reads_locals: bool,
     reads_context: bool,
     binds_items: bool,
     limits: ExprLimits,
@@ -65,17 +78,49 @@ impl Jsonata {
             let message = format!("the expression has more than {MAX_DOTS} dots; split it");
             return Err(CompileError::at(source, 1, message));
         }
+        let at_byte = |at: usize, message: String| {
+            CompileError::at(source, source[..at].chars().count() + 1, message)
+        };
         let ast = parser::parse(source).map_err(|error| position::locate(source, &error))?;
         guard::inspect(&ast).map_err(|refused| {
             let at = refused.near.and_then(|near| source.find(&near)).unwrap_or(0);
-            CompileError::at(source, source[..at].chars().count() + 1, refused.message)
+            at_byte(at, refused.message)
         })?;
+        let large = large_integers(source).map_err(|TooLarge { at }| {
+            at_byte(at, "an integer beyond 64 bits, which would be rounded; write a text".into())
+        })?;
+        let has_large = large.is_some();
+        let ast = large.unwrap_or(ast);
         let native = Program::compile(&ast);
         let binds_items = guard::binds_items(&ast);
-        let ast = guard::rewrite(ast);
         let reads_context = may_read_context(source);
-        Ok(Self { source: source.into(), native, ast, reads_context, binds_items, limits: *limits })
+        Ok(Self {
+            source: source.into(),
+            native,
+            ast: guard::rewrite(ast),
+            exact: OnceLock::new(),
+            has_large,
+            reads_locals: reads_context || source.contains("local"),
+            reads_context,
+            binds_items,
+            limits: *limits,
+        })
     }
+
+    /// The tree for data that has integers beyond doubles.
+    fn exact(&self) -> &AstNode {
+        self.exact.get_or_init(|| {
+            let large = large_integers(&self.source).ok().flatten();
+            let ast = large.or_else(|| parser::parse(&self.source).ok());
+            ast.map_or_else(|| self.ast.clone(), |ast| guard::rewrite(exact::rewrite(ast)))
+        })
+    }
+}
+
+/// The tree of a text that has integers beyond doubles; `None` when it has none.
+fn large_integers(source: &str) -> Result<Option<AstNode>, TooLarge> {
+    let hidden = literal::hide(source)?;
+    Ok(hidden.and_then(|hidden| parser::parse(&hidden).ok()).map(literal::restore))
 }
 
 impl Expression for Jsonata {
@@ -105,7 +150,10 @@ impl Expression for Jsonata {
         {
             return Ok(value);
         }
-        session::run(self, scope, |value, _| Ok(truthy(value)))
+        session::run(self, scope, |value, _| match value {
+            JValue::Number(n) if n.is_infinite() => Err(Refused::OutOfRange.into()),
+            value => Ok(truthy(value)),
+        })
     }
 
     fn requirement(&self) -> Requirement {
@@ -114,15 +162,14 @@ impl Expression for Jsonata {
 }
 
 /// JSONata's boolean cast.
-fn truthy(value: &jsonata_core::value::JValue) -> bool {
-    use jsonata_core::value::JValue;
+fn truthy(value: &JValue) -> bool {
     match value {
         JValue::Bool(b) => *b,
-        JValue::Number(n) => *n != 0.0,
+        JValue::Number(n) => *n != 0.0 && !n.is_nan(),
         JValue::String(s) => !s.is_empty(),
         JValue::Array(items) => items.iter().any(truthy),
         JValue::Object(map) => !map.is_empty(),
-        _ => false,
+        value => exact::unboxed(value).is_some(),
     }
 }
 

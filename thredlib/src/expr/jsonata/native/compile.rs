@@ -4,7 +4,7 @@ use jsonata_core::ast::{AstNode, BinaryOp, PathStep, UnaryOp};
 use serde_json::Value;
 
 use super::{
-    super::{convert, guard::children},
+    super::{convert, exact, guard::children},
     Arithmetic, Node, Order, Program, Root, Statement,
 };
 
@@ -86,7 +86,7 @@ fn literal(ast: &AstNode) -> Option<Value> {
         AstNode::Number(n) if n.is_finite() => Some(convert::number(*n)),
         AstNode::Boolean(b) => Some(Value::Bool(*b)),
         AstNode::Null => Some(Value::Null),
-        _ => None,
+        ast => exact::literal_value(ast).map(convert::integer),
     }
 }
 
