@@ -149,6 +149,14 @@ impl serde::de::Visitor<'_> for ArcStr {
 /// assert_ne!(derive_id("thred", &["event-1", "pattern"]), derive_id("thred", &["event-1p", "attern"]));
 /// ```
 pub fn derive_id(domain: &str, parts: &[&str]) -> Arc<str> {
+    let uuid = uuid::Builder::from_custom_bytes(derive_hash(domain, parts)).into_uuid();
+    let mut text = uuid::Uuid::encode_buffer();
+    Arc::from(&*uuid.as_hyphenated().encode_lower(&mut text))
+}
+
+/// The hash behind [`derive_id`]: BLAKE3 over the parts, each with its length before it; the first
+/// 16 bytes.
+pub fn derive_hash(domain: &str, parts: &[&str]) -> [u8; 16] {
     // One contiguous buffer hashes faster than many small updates.
     let mut input = Buffer::new();
     for part in std::iter::once(&domain).chain(parts) {
@@ -158,9 +166,7 @@ pub fn derive_id(domain: &str, parts: &[&str]) -> Arc<str> {
     let hash = blake3::hash(input.as_slice());
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash.as_bytes()[..16]);
-    let uuid = uuid::Builder::from_custom_bytes(bytes).into_uuid();
-    let mut text = uuid::Uuid::encode_buffer();
-    Arc::from(&*uuid.as_hyphenated().encode_lower(&mut text))
+    bytes
 }
 
 /// An id of parts written one after the other.
