@@ -37,17 +37,21 @@ impl EventKey {
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
-}
 
-impl fmt::Display for EventKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Writes the 32 digits, without an allocation.
+    pub fn encode<'a>(&self, text: &'a mut [u8; 32]) -> &'a str {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = [0; 32];
         for (byte, pair) in self.0.iter().zip(text.chunks_exact_mut(2)) {
             pair[0] = DIGITS[usize::from(byte >> 4)];
             pair[1] = DIGITS[usize::from(byte & 15)];
         }
-        f.write_str(str::from_utf8(&text).unwrap_or_default())
+        str::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for EventKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.encode(&mut [0; 32]))
     }
 }
 

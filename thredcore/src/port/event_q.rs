@@ -14,6 +14,7 @@ use super::{
     queue::{Backlog, DeadLetter, DeadLetterFilter, Death, Delivery, DeliveryTag},
     storage::Quarantine,
 };
+use crate::state::Consumed;
 
 /// Brings events and commands to the engine.
 ///
@@ -188,14 +189,14 @@ pub enum Command {
         /// The name of a reaction, or a reserved name.
         to: String,
         /// The event that ordered it.
-        cause: EventId,
+        cause: EventKey,
     },
     /// End.
     Terminate {
         /// The thred.
         thred_id: ThredId,
         /// What ended it: the event that ended its parent, or an administrator's.
-        cause: EventId,
+        cause: EventKey,
     },
     /// A child has ended or could not start.
     Disown {
@@ -219,6 +220,9 @@ pub struct Start {
     pub parent: Option<ThredId>,
     /// The event that the spawning thred reacted to.
     pub cause: Arc<Event>,
+    /// What the spawning thred's inbox has kept of it: it is not for the new thred, should it come
+    /// again.
+    pub consumed: Consumed,
     /// The event that the new thred is given at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Arc<Event>>,
@@ -254,10 +258,14 @@ impl Command {
             Self::Start(_) => derive_id("start", &[thred]),
             Self::Expire { entry, .. } => derive_id("expire", &[thred, &entry.to_string()]),
             Self::Offer { accepted, .. } => {
-                derive_id("offer", &[thred, &accepted.key().to_string()])
+                derive_id("offer", &[thred, accepted.key().encode(&mut [0; 32])])
             }
-            Self::Transition { cause, .. } => derive_id("transition", &[thred, cause.as_str()]),
-            Self::Terminate { cause, .. } => derive_id("terminate", &[thred, cause.as_str()]),
+            Self::Transition { cause, .. } => {
+                derive_id("transition", &[thred, cause.encode(&mut [0; 32])])
+            }
+            Self::Terminate { cause, .. } => {
+                derive_id("terminate", &[thred, cause.encode(&mut [0; 32])])
+            }
             Self::Disown { child, .. } => derive_id("disown", &[thred, child.as_str()]),
         })
     }
