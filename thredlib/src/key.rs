@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use crate::derive_hash;
+use crate::hash_parts;
 
 /// Under which an event or command has one effect: a hash of its source and its id.
 ///
@@ -25,7 +25,7 @@ pub struct EventKey([u8; 16]);
 impl EventKey {
     /// The key of an id from a source.
     pub fn of(source: &str, id: &str) -> Self {
-        Self(derive_hash("event", &[source, id]))
+        Self(hash_parts("event", [source.as_bytes(), id.as_bytes()]))
     }
 
     /// The key of these bytes, as [`as_bytes`](Self::as_bytes) gave them.
