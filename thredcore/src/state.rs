@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thin_vec::ThinVec;
 use thredlib::{
-    EventId, ParticipantId, PatternId, ThredId,
+    EventKey, ParticipantId, PatternId, ThredId,
     expr::{Locals, no_locals},
 };
 
@@ -19,7 +19,9 @@ pub struct PatternKey {
 }
 
 /// Where a thred is in its life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "camelCase")]
 pub enum Status {
     /// It reacts to events.
@@ -65,9 +67,10 @@ pub struct ThredState {
     pub status: Status,
     /// The name of its reaction; of its last one when it has ended.
     pub reaction: Arc<str>,
-    /// Whether it waits for unbound events too.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub listening: bool,
+    /// What it is found by while it waits for unbound events: sorted, each once. Empty when it
+    /// waits for none.
+    #[serde(default, skip_serializing_if = "ThinVec::is_empty")]
+    pub waits: ThinVec<WaitKey>,
     /// The version at which it entered its reaction.
     pub entry: u64,
     /// When it entered its reaction, milliseconds since the Unix epoch.
@@ -89,8 +92,9 @@ pub struct ThredState {
     /// in its condition tree; sorted.
     #[serde(default, skip_serializing_if = "ThinVec::is_empty")]
     pub matched: ThinVec<u16>,
-    /// The ids of the events and commands that it consumed last, oldest first.
-    pub inbox: Vec<EventId>,
+    /// The events and commands that it has consumed and that may come again, oldest first. One
+    /// leaves when it has a [receipt](crate::port::Receipt), or is older than receipts are kept.
+    pub inbox: Vec<Consumed>,
     /// What it is about, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<Arc<str>>,
@@ -108,18 +112,19 @@ pub struct ThredState {
     pub children: ThinVec<ThredId>,
 }
 
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
 fn locals_is_empty(locals: &Locals) -> bool {
     locals.is_empty()
 }
 
 impl ThredState {
-    /// Whether an event or command has been consumed already, as far as the window reaches back.
-    pub fn has_consumed(&self, id: &EventId) -> bool {
-        self.inbox.contains(id)
+    /// Whether an event or command is in the inbox.
+    pub fn has_consumed(&self, key: &EventKey) -> bool {
+        self.inbox.iter().any(|consumed| consumed.key == *key)
+    }
+
+    /// Whether it waits for unbound events.
+    pub fn is_listening(&self) -> bool {
+        self.status == Status::Active && !self.waits.is_empty()
     }
 
     /// The running timer: when it is due, and the version of the entry that armed it.
@@ -133,6 +138,92 @@ impl ThredState {
     /// The partition that a thred belongs to, of so many.
     pub fn partition(id: &ThredId, partitions: u16) -> u16 {
         partition_of(id.as_str(), partitions)
+    }
+}
+
+/// An event or command that a thred has consumed.
+///
+/// As JSON the text `key/partition/at`; the partition is empty where there will be no receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "std::borrow::Cow<'_, str>", into = "String")]
+pub struct Consumed {
+    /// What it is known by.
+    pub key: EventKey,
+    /// When it was accepted, seconds since the Unix epoch.
+    pub at: u32,
+    /// The partition of the storage that its receipt is filed in;
+    /// [`NO_RECEIPT`](Self::NO_RECEIPT) for a command that has no second effect anyway.
+    pub partition: u16,
+}
+
+impl Consumed {
+    /// In place of a partition: there will be no receipt, and none is needed.
+    pub const NO_RECEIPT: u16 = u16::MAX;
+
+    /// Something accepted at a time, in milliseconds since the Unix epoch.
+    pub fn new(key: EventKey, at_millis: i64, partition: u16) -> Self {
+        let at = u32::try_from(at_millis.max(0) / 1000).unwrap_or(u32::MAX);
+        Self { key, at, partition }
+    }
+
+    /// Whether its receipt says when it is settled.
+    pub fn needs_receipt(&self) -> bool {
+        self.partition != Self::NO_RECEIPT
+    }
+}
+
+impl From<Consumed> for String {
+    fn from(consumed: Consumed) -> Self {
+        let Consumed { key, at, .. } = consumed;
+        match consumed.needs_receipt() {
+            true => format!("{key}/{}/{at}", consumed.partition),
+            false => format!("{key}//{at}"),
+        }
+    }
+}
+
+impl TryFrom<std::borrow::Cow<'_, str>> for Consumed {
+    type Error = &'static str;
+
+    fn try_from(text: std::borrow::Cow<'_, str>) -> Result<Self, Self::Error> {
+        const WRONG: &str = "not of the form `key/partition/seconds`";
+        let mut parts = text.split('/');
+        let mut next = || parts.next().ok_or(WRONG);
+        let (key, partition, at) = (next()?, next()?, next()?);
+        let partition = match partition {
+            "" => Self::NO_RECEIPT,
+            number => number.parse().map_err(|_| WRONG)?,
+        };
+        let key = key.parse().map_err(|_| WRONG)?;
+        Ok(Self { key, at: at.parse().map_err(|_| WRONG)?, partition })
+    }
+}
+
+/// What a waiting thred is found by: a hash of its pattern's revision, its reaction, and the value
+/// that an event must have to concern it. As text 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WaitKey(EventKey);
+
+impl WaitKey {
+    /// The most keys that one thred is filed under; where there would be more, it is the any-key of
+    /// its reaction.
+    pub const MAX_OF_THRED: usize = 64;
+
+    /// The key of a hash.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(EventKey::from_bytes(bytes))
+    }
+
+    /// The hash itself.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+impl std::fmt::Display for WaitKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
     }
 }
 

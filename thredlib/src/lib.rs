@@ -13,6 +13,7 @@
 //! ```
 
 mod id;
+mod key;
 
 mod address;
 mod error;
@@ -35,9 +36,10 @@ pub use error::{ErrorCode, EventError};
 pub use event::{Event, EventBuilder, EventData, Extra, SYSTEM, Source, event_type, value_named};
 pub use expr::{CompileError, ExprError};
 pub use id::{
-    EventId, MessageId, ParticipantId, PatternId, ThredId, Topic, derive_id, join_id, new_event_id,
-    stable_hash,
+    EventId, MessageId, ParticipantId, PatternId, ThredId, Topic, derive_id, hash_parts, join_id,
+    new_event_id, stable_hash,
 };
+pub use key::{EventKey, NotAKey};
 pub use limits::{EventLimits, ExprLimits};
 pub use message::Message;
 pub use pattern::*;

@@ -21,10 +21,24 @@ pub enum PortErrorKind {
     Unavailable,
     /// It may or may not have been done: a time limit ran out, or the connection broke on the way.
     Unknown,
-    /// It was not done, and trying the same again will not help.
+    /// It was not done, and trying the same again will never help: too large, malformed, refused.
     Rejected,
+    /// It was not done, since there is no room; other topics are not concerned.
+    Full,
     /// The port has been closed; the engine stops.
     Closed,
+}
+
+/// An error with what lies below it, in a line.
+pub(crate) fn describe(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(cause) = below {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        below = cause.source();
+    }
+    text
 }
 
 impl PortError {
@@ -49,6 +63,9 @@ impl PortError {
 
     /// Whether trying again may help.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind, PortErrorKind::Unavailable | PortErrorKind::Unknown)
+        matches!(
+            self.kind,
+            PortErrorKind::Unavailable | PortErrorKind::Unknown | PortErrorKind::Full
+        )
     }
 }

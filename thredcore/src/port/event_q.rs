@@ -4,12 +4,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use thredlib::{Event, EventId, ParticipantId, PatternId, ThredId, derive_id, expr::Locals};
+use thredlib::{
+    Event, EventId, EventKey, ParticipantId, PatternId, SYSTEM, ThredId, derive_id, expr::Locals,
+};
 
 use super::{
+    accepted::Accepted,
     error::PortError,
-    queue::{DeadLetter, DeadLetterFilter, Delivery, DeliveryTag},
+    queue::{Backlog, DeadLetter, DeadLetterFilter, Death, Delivery, DeliveryTag},
+    storage::Quarantine,
 };
+use crate::state::Consumed;
 
 /// Brings events and commands to the engine.
 ///
@@ -17,9 +22,12 @@ use super::{
 /// [partition keys](Inbound::partition_key) are delivered in the order of their publishing, and a
 /// partition is delivered to one consumer at a time.
 #[async_trait]
-pub trait EventQ: Send + Sync {
+pub trait EventQ: Quarantine {
     /// How many partitions there are; at least 1, the same for every process.
     fn partitions(&self) -> u16;
+
+    /// How large an item may be as JSON, in bytes. The door refuses what is larger.
+    fn max_item_bytes(&self) -> usize;
 
     /// Waits until the queue has room. The door calls this before it publishes events from outside.
     ///
@@ -62,13 +70,15 @@ pub trait EventQ: Send + Sync {
     /// They are delivered again at the latest when this consumer is gone.
     async fn nack(&self, tags: &[DeliveryTag]) -> Result<(), PortError>;
 
-    /// Moves an item to the dead letters, with the reason.
+    /// Moves an item to the dead letters, with the reason and what it has done before.
     ///
     /// # Errors
     /// The item may be delivered again.
-    async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError>;
+    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError>;
 
-    /// The dead letters that are meant, oldest first.
+    /// The dead letters that are meant, oldest first. They leave by
+    /// [`redrive`](Self::redrive), by [`discard`](Self::discard), or after a retention that the
+    /// queue states.
     ///
     /// # Errors
     /// When the queue cannot be reached.
@@ -77,7 +87,9 @@ pub trait EventQ: Send + Sync {
         filter: &DeadLetterFilter,
     ) -> Result<Vec<DeadLetter<Inbound>>, PortError>;
 
-    /// Publishes dead letters again and removes them from the dead letters; says how many.
+    /// Publishes dead letters again and removes them from the dead letters; says how many. An event
+    /// carries on with [`Accepted::redriven`]: how often it was dead, and the threds that it has
+    /// moved.
     ///
     /// # Errors
     /// Some may be in both places.
@@ -94,6 +106,12 @@ pub trait EventQ: Send + Sync {
     /// # Errors
     /// When the queue cannot be reached.
     async fn depth(&self) -> Result<usize, PortError>;
+
+    /// What waits in each partition, in their order.
+    ///
+    /// # Errors
+    /// When the queue cannot be reached.
+    async fn backlog(&self) -> Result<Vec<Backlog>, PortError>;
 }
 
 /// What comes into the engine.
@@ -103,7 +121,7 @@ pub trait EventQ: Send + Sync {
 #[serde(rename_all = "camelCase")]
 pub enum Inbound {
     /// Something happened.
-    Event(Arc<Event>),
+    Event(Accepted),
     /// The engine tells a thred what to do.
     Command(Arc<Command>),
 }
@@ -113,19 +131,35 @@ impl Inbound {
     /// event.
     pub fn partition_key(&self) -> &str {
         match self {
-            Self::Event(event) => match &event.thred_id {
+            Self::Event(accepted) => match &accepted.event.thred_id {
                 Some(thred) => thred.as_str(),
-                None => event.source.id.as_str(),
+                None => accepted.event.source.id.as_str(),
             },
             Self::Command(command) => command.thred_id().as_str(),
         }
     }
 
-    /// The id under which it has one effect.
+    /// Who it comes from, for people and logs.
+    pub fn source(&self) -> &str {
+        match self {
+            Self::Event(accepted) => accepted.event.source.id.as_str(),
+            Self::Command(_) => SYSTEM,
+        }
+    }
+
+    /// Its id, for people and logs.
     pub fn id(&self) -> EventId {
         match self {
-            Self::Event(event) => event.id.clone(),
+            Self::Event(accepted) => accepted.event.id.clone(),
             Self::Command(command) => command.id(),
+        }
+    }
+
+    /// What it is known by: the key under which it has one effect.
+    pub fn key(&self) -> EventKey {
+        match self {
+            Self::Event(accepted) => accepted.key(),
+            Self::Command(command) => command.key(),
         }
     }
 }
@@ -142,6 +176,21 @@ pub enum Command {
         thred_id: ThredId,
         /// The version at which the reaction was entered; not the current one: nothing happens.
         entry: u64,
+        /// When it was due, milliseconds since the Unix epoch: the thred reacts as at this time, or
+        /// at a later one by the clock of whoever has the command.
+        at: i64,
+    },
+    /// Take an unbound event that has found no place for a thred of its own, if it concerns the
+    /// thred; the thred may still be about to start.
+    Offer {
+        /// The thred that holds the place.
+        thred_id: ThredId,
+        /// Its pattern.
+        pattern_id: PatternId,
+        /// The event.
+        accepted: Accepted,
+        /// What a thred's inbox keeps of the event: it has one effect, however it comes there.
+        consumed: Consumed,
     },
     /// Take a transition, by order of an administrator.
     Transition {
@@ -150,14 +199,14 @@ pub enum Command {
         /// The name of a reaction, or a reserved name.
         to: String,
         /// The event that ordered it.
-        cause: EventId,
+        cause: EventKey,
     },
     /// End.
     Terminate {
         /// The thred.
         thred_id: ThredId,
         /// What ended it: the event that ended its parent, or an administrator's.
-        cause: EventId,
+        cause: EventKey,
     },
     /// A child has ended or could not start.
     Disown {
@@ -181,6 +230,9 @@ pub struct Start {
     pub parent: Option<ThredId>,
     /// The event that the spawning thred reacted to.
     pub cause: Arc<Event>,
+    /// What the spawning thred's inbox has kept of it: it is not for the new thred, should it come
+    /// again.
+    pub consumed: Consumed,
     /// The event that the new thred is given at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Arc<Event>>,
@@ -202,6 +254,7 @@ impl Command {
         match self {
             Self::Start(start) => &start.thred_id,
             Self::Expire { thred_id, .. }
+            | Self::Offer { thred_id, .. }
             | Self::Transition { thred_id, .. }
             | Self::Terminate { thred_id, .. }
             | Self::Disown { thred_id, .. } => thred_id,
@@ -214,9 +267,27 @@ impl Command {
         EventId::new(match self {
             Self::Start(_) => derive_id("start", &[thred]),
             Self::Expire { entry, .. } => derive_id("expire", &[thred, &entry.to_string()]),
-            Self::Transition { cause, .. } => derive_id("transition", &[thred, cause.as_str()]),
-            Self::Terminate { cause, .. } => derive_id("terminate", &[thred, cause.as_str()]),
+            Self::Offer { accepted, .. } => {
+                derive_id("offer", &[thred, accepted.key().encode(&mut [0; 32])])
+            }
+            Self::Transition { cause, .. } => {
+                derive_id("transition", &[thred, cause.encode(&mut [0; 32])])
+            }
+            Self::Terminate { cause, .. } => {
+                derive_id("terminate", &[thred, cause.encode(&mut [0; 32])])
+            }
             Self::Disown { child, .. } => derive_id("disown", &[thred, child.as_str()]),
         })
+    }
+
+    /// What it is known by.
+    pub fn key(&self) -> EventKey {
+        EventKey::of(SYSTEM, self.id().as_str())
+    }
+
+    /// Whether doing it twice would have a second effect, so that a receipt must keep it from that.
+    /// Expiring, ending and disowning find nothing to do the second time.
+    pub fn needs_receipt(&self) -> bool {
+        matches!(self, Self::Start(_) | Self::Offer { .. } | Self::Transition { .. })
     }
 }

@@ -1,6 +1,7 @@
 //! What both queues have in common.
 
 use serde::{Deserialize, Serialize};
+use thredlib::ThredId;
 
 /// An item handed out by a queue, to be acknowledged, given back or dead-lettered.
 #[derive(Clone, Debug)]
@@ -11,6 +12,16 @@ pub struct Delivery<T> {
     pub tag: DeliveryTag,
     /// How often the item has been handed out, this time included; from 1.
     pub attempt: u32,
+    /// How often it was given back because it failed; the rest of the attempts ended with whoever
+    /// had it. Always 0 in an event queue.
+    pub failures: u32,
+}
+
+impl<T> Delivery<T> {
+    /// How often whoever had the item has ended with it in hand.
+    pub fn deaths(&self) -> u32 {
+        self.attempt.saturating_sub(1).saturating_sub(self.failures)
+    }
 }
 
 /// A queue's name for a delivery; opaque to everyone else.
@@ -31,6 +42,42 @@ pub struct DeadLetter<T> {
     pub at: i64,
     /// How often it had been handed out.
     pub attempts: u32,
+    /// Of an event, how often it has come here; from 1.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub times: u32,
+    /// Of an event, the threds that it has moved: redriven, it moves them no second time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<ThredId>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Why an event goes to the dead letters, and what it has done before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Death {
+    /// What failed.
+    pub reason: String,
+    /// How often it has come to this; from 1.
+    pub times: u32,
+    /// The threds that it has moved, in this life and in earlier ones.
+    pub moved: Vec<ThredId>,
+}
+
+/// What waits in one line of a queue: a partition or a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Backlog {
+    /// How many items wait, those handed out included.
+    pub depth: u64,
+    /// When the oldest was published, milliseconds since the Unix epoch; `None` when nothing waits, or
+    /// the queue cannot tell.
+    pub oldest: Option<i64>,
+    /// How many consumers it has at this moment; `None` when the queue cannot tell.
+    pub consumers: Option<u32>,
+    /// How many dead letters there are; 0 for a partition, whose queue keeps them together.
+    pub dead_letters: u64,
 }
 
 /// Which dead letters are meant; all fields that are set must hold.
@@ -41,7 +88,9 @@ pub struct DeadLetterFilter {
     pub ids: Option<Vec<String>>,
     /// Reasons that contain this text.
     pub reason: Option<String>,
-    /// At most so many, oldest first.
+    /// Those after the dead letter of this id, in the order of the list: the next page.
+    pub after: Option<String>,
+    /// Maximum number, oldest first; none given: all of them.
     pub limit: Option<usize>,
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use thredlib::{ParticipantId, PatternId, Topic};
+use thredlib::{EventKey, ParticipantId, PatternId, Topic};
 
 use crate::port::address::Directory;
 
@@ -24,6 +24,9 @@ pub struct Facts {
     /// The patterns that names in a spawn stood for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub patterns: BTreeMap<Arc<str>, PatternId>,
+    /// What had a receipt or was too old to come again, and left the inbox.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settled: Vec<EventKey>,
     /// Who wanted to hear of the change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub watchers: Vec<ParticipantId>,

@@ -5,33 +5,34 @@
 ///
 /// ```
 /// use std::sync::Arc;
-/// use thredcore::port::{History, LogRecord, PortError, RecordStore, Storage};
-/// use thredlib::{Event, ThredId};
+/// use thredcore::port::{Lease, LeaseStore, PortError, Storage};
 ///
-/// /// Forgets the past.
-/// struct Forgetful {
+/// /// Lets nobody have a lease.
+/// struct Grudging {
 ///     storage: Arc<dyn Storage>,
 /// }
 ///
-/// thredcore::forward_store!(ThredStore, LimitStore, LeaseStore, PatternStore for Forgetful => storage);
+/// thredcore::forward_store!(
+///     ThredStore, RecordStore, LimitStore, PatternStore, Quarantine for Grudging => storage
+/// );
 ///
 /// #[async_trait::async_trait]
-/// impl RecordStore for Forgetful {
-///     async fn append_log(&self, _: Vec<(LogRecord, Arc<Event>)>) -> Result<(), PortError> {
+/// impl LeaseStore for Grudging {
+///     async fn acquire(&self, _: &Lease, _: i64) -> Result<bool, PortError> {
+///         Ok(false)
+///     }
+///
+///     async fn give_back(&self, _: &str, _: &str) -> Result<(), PortError> {
 ///         Ok(())
 ///     }
 ///
-///     async fn history(&self, _: Option<&ThredId>, _: usize) -> Result<Vec<History>, PortError> {
-///         Ok(vec![])
-///     }
-///
-///     async fn log(&self, _: usize) -> Result<Vec<LogRecord>, PortError> {
+///     async fn leases(&self, _: &str, _: i64) -> Result<Vec<Lease>, PortError> {
 ///         Ok(vec![])
 ///     }
 /// }
 ///
 /// fn storage(storage: Arc<dyn Storage>) -> Arc<dyn Storage> {
-///     Arc::new(Forgetful { storage })
+///     Arc::new(Grudging { storage })
 /// }
 /// ```
 #[macro_export]
@@ -49,6 +50,10 @@ macro_rules! forward_store {
                     self.$field.partitions()
                 }
 
+                fn max_commit_bytes(&self) -> usize {
+                    self.$field.max_commit_bytes()
+                }
+
                 async fn load(&self, ids: &[ThredId]) -> Answer<Vec<Option<Loaded>>> {
                     self.$field.load(ids).await
                 }
@@ -57,11 +62,8 @@ macro_rules! forward_store {
                     self.$field.commit(commits).await
                 }
 
-                async fn clear_outbox(
-                    &self,
-                    published: &[(ThredId, Vec<MessageId>)],
-                ) -> Answer<()> {
-                    self.$field.clear_outbox(published).await
+                async fn clear_outbox(&self, cleared: &[Cleared]) -> Answer<()> {
+                    self.$field.clear_outbox(cleared).await
                 }
 
                 async fn pending_outboxes(
@@ -73,20 +75,58 @@ macro_rules! forward_store {
                     self.$field.pending_outboxes(partition, made_before, limit).await
                 }
 
-                async fn due(&self, partition: u16, at: i64, limit: usize) -> Answer<Due> {
-                    self.$field.due(partition, at, limit).await
+                async fn parked_topics(&self) -> Answer<Vec<ParkedTopic>> {
+                    self.$field.parked_topics().await
+                }
+
+                async fn parked_outboxes(
+                    &self,
+                    partition: u16,
+                    topic: &Topic,
+                    limit: usize,
+                ) -> Answer<Vec<PendingOutbox>> {
+                    self.$field.parked_outboxes(partition, topic, limit).await
+                }
+
+                async fn due(
+                    &self,
+                    partition: u16,
+                    at: i64,
+                    after: Option<&Timer>,
+                    limit: usize,
+                ) -> Answer<Due> {
+                    self.$field.due(partition, at, after, limit).await
                 }
 
                 async fn threds(&self, query: &ThredQuery) -> Answer<ThredPage> {
                     self.$field.threds(query).await
                 }
 
-                async fn listeners(
+                async fn counts(&self) -> Answer<Vec<ThredCount>> {
+                    self.$field.counts().await
+                }
+
+                async fn waiting(
                     &self,
-                    pattern: &PatternKey,
-                    reaction: &str,
+                    partition: u16,
+                    keys: &[WaitKey],
+                    after: Option<&ThredId>,
+                    limit: usize,
                 ) -> Answer<Vec<ThredId>> {
-                    self.$field.listeners(pattern, reaction).await
+                    self.$field.waiting(partition, keys, after, limit).await
+                }
+
+                async fn surplus(
+                    &self,
+                    partition: u16,
+                    skip: usize,
+                    limit: usize,
+                ) -> Answer<Vec<Ended>> {
+                    self.$field.surplus(partition, skip, limit).await
+                }
+
+                async fn forget(&self, threds: &[ThredId]) -> Answer<()> {
+                    self.$field.forget(threds).await
                 }
             }
         };
@@ -97,16 +137,37 @@ macro_rules! forward_store {
 
             #[async_trait]
             impl RecordStore for $type {
-                async fn append_log(&self, records: Vec<(LogRecord, Arc<Event>)>) -> Answer<()> {
-                    self.$field.append_log(records).await
+                async fn settle(&self, partition: u16, settlement: &Settlement) -> Answer<()> {
+                    self.$field.settle(partition, settlement).await
+                }
+
+                async fn receipts(
+                    &self,
+                    partition: u16,
+                    keys: &[EventKey],
+                ) -> Answer<Vec<Option<Receipt>>> {
+                    self.$field.receipts(partition, keys).await
+                }
+
+                async fn recorded(&self, keys: &[EventKey]) -> Answer<Vec<bool>> {
+                    self.$field.recorded(keys).await
+                }
+
+                fn retention(&self) -> ReceiptRetention {
+                    self.$field.retention()
                 }
 
                 async fn history(
                     &self,
-                    thred: Option<&ThredId>,
+                    thred: &ThredId,
+                    before: Option<u64>,
                     limit: usize,
                 ) -> Answer<Vec<History>> {
-                    self.$field.history(thred, limit).await
+                    self.$field.history(thred, before, limit).await
+                }
+
+                async fn unmoved(&self, before: Option<&str>, limit: usize) -> Answer<UnmovedPage> {
+                    self.$field.unmoved(before, limit).await
                 }
 
                 async fn log(&self, limit: usize) -> Answer<Vec<LogRecord>> {
@@ -129,8 +190,29 @@ macro_rules! forward_store {
                     self.$field.release(places).await
                 }
 
-                async fn reserved(&self, pattern: &PatternId) -> Answer<Vec<ThredId>> {
-                    self.$field.reserved(pattern).await
+                async fn reserved(
+                    &self,
+                    pattern: &PatternId,
+                    after: Option<&ThredId>,
+                    limit: usize,
+                ) -> Answer<Vec<ThredId>> {
+                    self.$field.reserved(pattern, after, limit).await
+                }
+            }
+        };
+    };
+    (@Quarantine $type:ty, $field:ident) => {
+        const _: () = {
+            use $crate::port::forwarded::*;
+
+            #[async_trait]
+            impl Quarantine for $type {
+                async fn unreadable(&self, limit: usize) -> Answer<Vec<Unreadable>> {
+                    self.$field.unreadable(limit).await
+                }
+
+                async fn move_out(&self, limit: usize) -> Answer<Vec<Unreadable>> {
+                    self.$field.move_out(limit).await
                 }
             }
         };
@@ -195,15 +277,16 @@ pub mod names {
     pub use std::sync::Arc;
 
     pub use async_trait::async_trait;
-    pub use thredlib::{Event, MessageId, PatternId, ThredId};
+    pub use thredlib::{EventKey, PatternId, ThredId, Topic};
 
     pub use crate::{
         port::{
-            Commit, Committed, Due, History, Lease, LeaseStore, LimitStore, Loaded, LogRecord,
-            PatternStore, PendingOutbox, PortError, RecordStore, Reservation, Reserved,
-            StoredPattern, ThredPage, ThredQuery, ThredStore,
+            Cleared, Commit, Committed, Due, Ended, History, Lease, LeaseStore, LimitStore, Loaded,
+            LogRecord, ParkedTopic, PatternStore, PendingOutbox, PortError, Quarantine, Receipt,
+            ReceiptRetention, RecordStore, Reservation, Reserved, Settlement, StoredPattern,
+            ThredCount, ThredPage, ThredQuery, ThredStore, Timer, UnmovedPage, Unreadable,
         },
-        state::PatternKey,
+        state::{PatternKey, WaitKey},
     };
 
     pub type Answer<T> = Result<T, PortError>;

@@ -22,11 +22,17 @@ pub trait LimitStore: Send + Sync {
     /// Some may still be taken.
     async fn release(&self, places: &[(PatternId, ThredId)]) -> Result<(), PortError>;
 
-    /// The threds that take up places of a pattern.
+    /// The threds that take up places of a pattern, in the order of their ids: the first `limit`
+    /// after one of them.
     ///
     /// # Errors
     /// When the storage cannot be reached.
-    async fn reserved(&self, pattern: &PatternId) -> Result<Vec<ThredId>, PortError>;
+    async fn reserved(
+        &self,
+        pattern: &PatternId,
+        after: Option<&ThredId>,
+        limit: usize,
+    ) -> Result<Vec<ThredId>, PortError>;
 }
 
 /// A place for a thred among its pattern's instances.

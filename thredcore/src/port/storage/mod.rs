@@ -4,8 +4,11 @@ mod facts;
 mod forward;
 mod limits;
 mod patterns;
+mod quarantine;
 mod query;
+mod receipts;
 mod records;
+mod size;
 mod threds;
 
 pub use facts::Facts;
@@ -13,13 +16,23 @@ pub use facts::Facts;
 pub use forward::names as forwarded;
 pub use limits::{Lease, LeaseStore, LimitStore, Reservation, Reserved};
 pub use patterns::{PatternStore, StoredPattern};
-pub use query::{ThredPage, ThredQuery};
-pub use records::{History, LogRecord, LogType, RecordStore};
+pub use quarantine::{Quarantine, Unreadable};
+pub use query::{ThredCount, ThredPage, ThredQuery};
+pub use receipts::{Receipt, ReceiptRetention, Settlement, Unmoved};
+pub use records::{History, LogRecord, LogType, RecordStore, UnmovedPage};
+pub(crate) use size::json_size;
 pub use threds::{
-    Commit, Committed, Due, Loaded, OutboxEntry, Outgoing, PendingOutbox, ThredStore, Timer,
+    Cleared, Commit, Committed, Due, Ended, Loaded, OutboxEntry, Outgoing, ParkedTopic,
+    PendingOutbox, ThredStore, Timer,
 };
 
 /// All that the engine keeps. Implemented by whatever implements its parts.
-pub trait Storage: ThredStore + RecordStore + LimitStore + LeaseStore + PatternStore {}
+pub trait Storage:
+    ThredStore + RecordStore + LimitStore + LeaseStore + PatternStore + Quarantine
+{
+}
 
-impl<S: ThredStore + RecordStore + LimitStore + LeaseStore + PatternStore + ?Sized> Storage for S {}
+impl<S> Storage for S where
+    S: ThredStore + RecordStore + LimitStore + LeaseStore + PatternStore + Quarantine + ?Sized
+{
+}

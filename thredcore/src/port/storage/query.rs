@@ -7,7 +7,7 @@ use thredlib::{ParticipantId, PatternId};
 
 use crate::{
     port::error::{PortError, PortErrorKind},
-    state::{Status, ThredState},
+    state::{PatternKey, Status, ThredState, WaitKey},
 };
 
 /// Which threds are meant; all fields that are set must hold.
@@ -18,8 +18,20 @@ pub struct ThredQuery {
     pub pattern: Option<PatternId>,
     /// Those that somebody takes part in.
     pub participant: Option<ParticipantId>,
+    /// Those in a reaction of this name.
+    pub reaction: Option<Arc<str>>,
     /// Those in one of these states; none given: active and finished ones.
     pub status: Vec<Status>,
+    /// Those that wait for unbound events under a key.
+    pub key: Option<WaitKey>,
+    /// Those that started at this time or later, milliseconds since the Unix epoch.
+    pub started_from: Option<i64>,
+    /// Those that started before this time.
+    pub started_before: Option<i64>,
+    /// Those that last changed at this time or later.
+    pub modified_from: Option<i64>,
+    /// Those that last changed before this time.
+    pub modified_before: Option<i64>,
     /// Continues after the last page.
     pub after: Option<String>,
     /// At most so many; 0 stands for [`ThredQuery::DEFAULT_LIMIT`].
@@ -39,6 +51,12 @@ impl ThredQuery {
         status
             && self.pattern.as_ref().is_none_or(|id| *id == state.pattern.id)
             && self.participant.as_ref().is_none_or(|id| state.participants.contains(id))
+            && self.reaction.as_ref().is_none_or(|name| *name == state.reaction)
+            && self.key.is_none_or(|key| state.is_listening() && state.waits.contains(&key))
+            && self.started_from.is_none_or(|from| from <= state.started_at)
+            && self.started_before.is_none_or(|before| state.started_at < before)
+            && self.modified_from.is_none_or(|from| from <= state.modified_at)
+            && self.modified_before.is_none_or(|before| state.modified_at < before)
     }
 
     /// How many threds the page holds at most.
@@ -65,6 +83,20 @@ impl ThredQuery {
         });
         place.map(Some)
     }
+}
+
+/// How many threds of one kind there are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ThredCount {
+    /// The revision of the pattern.
+    pub pattern: PatternKey,
+    /// The reaction that they are in.
+    pub reaction: Arc<str>,
+    /// Where they are in their life; ended ones are not counted.
+    pub status: Status,
+    /// How many.
+    pub threds: u64,
 }
 
 /// One page of threds.

@@ -4,31 +4,73 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use thredlib::{Event, EventId, Message, PatternId, ThredId};
+use thredlib::{Event, EventId, EventKey, Message, PatternId, ThredId};
 
-use super::Facts;
-use crate::port::{error::PortError, event_q::Command};
+use super::{Facts, Receipt, ReceiptRetention, Settlement, Unmoved};
+use crate::{
+    port::{error::PortError, event_q::Command},
+    state::Consumed,
+};
 
-/// Keeps records of decisions, beyond those that commits carry.
+/// Keeps records of decisions beyond those that commits carry, and receipts.
 #[async_trait]
 pub trait RecordStore: Send + Sync {
-    /// Adds records about events that moved no thred, with the event. A record is known by its
-    /// event and type: adding it again changes nothing.
+    /// Writes down that events and commands are settled, before their deliveries are acknowledged:
+    /// the records of those that changed nothing, and the receipts, which are filed in a partition
+    /// of the storage ([`partition_of`](crate::state::partition_of) the item's
+    /// [partition key](crate::port::Inbound::partition_key)).
+    ///
+    /// A record is known by its event's key and its type: adding it again changes nothing. A receipt
+    /// only goes up ([`Receipt`] is ordered): writing a lower one changes nothing. The records are
+    /// written before the receipts, or both at once.
     ///
     /// # Errors
-    /// Some may have been added.
-    async fn append_log(&self, records: Vec<(LogRecord, Arc<Event>)>) -> Result<(), PortError>;
+    /// Some may have been written.
+    async fn settle(&self, partition: u16, settlement: &Settlement) -> Result<(), PortError>;
 
-    /// What is kept of one thred's past, in the order of its versions; with `None`, of the events
-    /// that moved no thred, latest last, one entry for each record. Only the latest `limit` entries.
+    /// The receipts of these keys in a partition, in the order of the keys. One that has been
+    /// written is found for as long as [`retention`](Self::retention) says, whatever else is
+    /// written meanwhile.
+    ///
+    /// # Errors
+    /// When the storage cannot be reached.
+    async fn receipts(
+        &self,
+        partition: u16,
+        keys: &[EventKey],
+    ) -> Result<Vec<Option<Receipt>>, PortError>;
+
+    /// Which of these events are on record as having changed nothing, in the order of the keys. Asked
+    /// for those that are handed out again without a receipt: whoever worked on them may have died
+    /// between writing the record and the receipt. Where both are written at once the answer may be
+    /// "none".
+    ///
+    /// # Errors
+    /// When the storage cannot be reached.
+    async fn recorded(&self, keys: &[EventKey]) -> Result<Vec<bool>, PortError>;
+
+    /// How long receipts are kept.
+    fn retention(&self) -> ReceiptRetention;
+
+    /// What is kept of one thred's past, in the order of its versions: the latest `limit` steps that
+    /// led to versions below `before` (`None`: up to the latest). Found by the thred, whatever else is
+    /// on record.
     ///
     /// # Errors
     /// When the storage cannot be reached.
     async fn history(
         &self,
-        thred: Option<&ThredId>,
+        thred: &ThredId,
+        before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<History>, PortError>;
+
+    /// The records about events that changed nothing, oldest first: the latest `limit` of those
+    /// before a cursor that an earlier page gave (`None`: up to the latest).
+    ///
+    /// # Errors
+    /// When the storage cannot be reached, or the cursor is not what an earlier page gave.
+    async fn unmoved(&self, before: Option<&str>, limit: usize) -> Result<UnmovedPage, PortError>;
 
     /// The log records kept, of all threds and of none, oldest first; only the latest `limit`.
     ///
@@ -37,12 +79,25 @@ pub trait RecordStore: Send + Sync {
     async fn log(&self, limit: usize) -> Result<Vec<LogRecord>, PortError>;
 }
 
+/// A page of what changed nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnmovedPage {
+    /// The records, oldest first.
+    pub records: Vec<Unmoved>,
+    /// The cursor for what came before these; `None` when that is all there is.
+    pub before: Option<String>,
+}
+
 /// One step of the past: what came in, what was decided, what went out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct History {
     /// The thred's version after the step; 0 for an event that moved no thred.
     pub version: u64,
+    /// What the thred's inbox has kept of the input; `None` for an event that moved no thred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumed: Option<Consumed>,
     /// The event that came in; of a spawned thred's start, the event that it was given or else the
     /// spawning thred's; `None` for other commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,6 +120,7 @@ impl History {
     pub fn unmoved(record: LogRecord, event: Arc<Event>) -> Self {
         Self {
             version: 0,
+            consumed: None,
             event: Some(event),
             command: None,
             log: vec![record],
@@ -117,6 +173,8 @@ pub enum LogType {
     Unauthorized,
     /// The reaction expired.
     Expired,
+    /// The step that an expiry leads to failed; the timer is put off.
+    ExpiryFailed,
     /// A thred was spawned.
     Spawned,
     /// The thred was started by another one.

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use thredlib::{Event, EventId, Message, MessageId, PatternId, ThredId, Topic};
+use thredlib::{Event, Message, MessageId, PatternId, ThredId, Topic};
 
 use super::{
-    Facts, ThredPage, ThredQuery,
+    Facts, ThredCount, ThredPage, ThredQuery,
     records::{History, LogRecord},
 };
 use crate::{
     port::{error::PortError, event_q::Command},
-    state::{PatternKey, ThredState},
+    state::{Consumed, ThredState, WaitKey},
 };
 
 /// Keeps threds, each with its outbox and its timer.
@@ -22,6 +22,10 @@ pub trait ThredStore: Send + Sync {
     /// process. A thred belongs to the partition of its id
     /// ([`partition_of`](crate::state::partition_of)).
     fn partitions(&self) -> u16;
+
+    /// How large a commit may be: the [size](Commit::size) that is surely taken, in bytes. The engine
+    /// fails a step that is larger, with a reason, and sends nothing.
+    fn max_commit_bytes(&self) -> usize;
 
     /// The threds as last committed, ended ones included as long as they are kept; in the order of
     /// the ids, `None` for what does not exist.
@@ -41,16 +45,19 @@ pub trait ThredStore: Send + Sync {
     /// # Errors
     /// [`PortErrorKind::Unknown`](crate::port::PortErrorKind::Unknown): it may have been applied; sending
     /// the identical commit again is safe and tells.
+    /// [`PortErrorKind::Rejected`](crate::port::PortErrorKind::Rejected): it was not applied, and never
+    /// will be; the other commits of the call are not concerned.
     async fn commit(&self, commits: &[Arc<Commit>]) -> Vec<Result<Committed, PortError>>;
 
-    /// Removes published entries from outboxes. What is not there (any more) is ignored.
+    /// Removes published entries from outboxes, and parks those whose topic is full. What is not
+    /// there (any more) is ignored; an entry that is parked already stays so.
     ///
     /// # Errors
     /// Some entries may still be there; they will be published again.
-    async fn clear_outbox(&self, published: &[(ThredId, Vec<MessageId>)]) -> Result<(), PortError>;
+    async fn clear_outbox(&self, cleared: &[Cleared]) -> Result<(), PortError>;
 
     /// Outboxes of a partition that hold entries made before a time (milliseconds since the Unix
-    /// epoch), at most so many; each whole, in the order of making.
+    /// epoch) that are not parked, at most so many, oldest first; each whole, in the order of making.
     ///
     /// # Errors
     /// When the storage cannot be reached.
@@ -61,12 +68,37 @@ pub trait ThredStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<PendingOutbox>, PortError>;
 
-    /// The timers of a partition that are due at a time, earliest first, at most so many; they
-    /// stay until a commit of their thred removes them.
+    /// The topics that entries are parked for, with how many there are and since when. A look-up by
+    /// topic, whatever the number of outboxes.
     ///
     /// # Errors
     /// When the storage cannot be reached.
-    async fn due(&self, partition: u16, at: i64, limit: usize) -> Result<Due, PortError>;
+    async fn parked_topics(&self) -> Result<Vec<ParkedTopic>, PortError>;
+
+    /// Outboxes of a partition that hold entries parked for a topic, those of the oldest such
+    /// entry first, at most so many; each whole, in the order of making.
+    ///
+    /// # Errors
+    /// When the storage cannot be reached.
+    async fn parked_outboxes(
+        &self,
+        partition: u16,
+        topic: &Topic,
+        limit: usize,
+    ) -> Result<Vec<PendingOutbox>, PortError>;
+
+    /// The timers of a partition that are due at a time, in their order (by time, thred and entry): the
+    /// first `limit` after one of them. They stay until a commit of their thred removes them.
+    ///
+    /// # Errors
+    /// When the storage cannot be reached.
+    async fn due(
+        &self,
+        partition: u16,
+        at: i64,
+        after: Option<&Timer>,
+        limit: usize,
+    ) -> Result<Due, PortError>;
 
     /// The threds that match a query, oldest start first, a page at a time. The last page has no
     /// `next`, even if it is full.
@@ -75,15 +107,78 @@ pub trait ThredStore: Send + Sync {
     /// When the storage cannot be reached, or `after` is not what an earlier page gave.
     async fn threds(&self, query: &ThredQuery) -> Result<ThredPage, PortError>;
 
-    /// The active threds that wait for unbound events in a reaction.
+    /// How many live threds there are of each revision, reaction and status, sorted.
     ///
     /// # Errors
     /// When the storage cannot be reached.
-    async fn listeners(
+    async fn counts(&self) -> Result<Vec<ThredCount>, PortError>;
+
+    /// The active threds of a partition that wait under any of these keys
+    /// ([`ThredState::waits`]), each once, sorted by id: the first `limit` after one of them.
+    /// Found by the keys, however many threds wait under others.
+    ///
+    /// # Errors
+    /// When the storage cannot be reached.
+    async fn waiting(
         &self,
-        pattern: &PatternKey,
-        reaction: &str,
+        partition: u16,
+        keys: &[WaitKey],
+        after: Option<&ThredId>,
+        limit: usize,
     ) -> Result<Vec<ThredId>, PortError>;
+
+    /// Ended threds of a partition beyond the number that the storage is to keep, oldest end first,
+    /// the first `skip` of them passed over; none that has something left to publish. They are kept
+    /// until the engine says that nothing that they have consumed can come again
+    /// ([`forget`](Self::forget)).
+    ///
+    /// # Errors
+    /// When the storage cannot be reached.
+    async fn surplus(
+        &self,
+        partition: u16,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Vec<Ended>, PortError>;
+
+    /// Forgets ended threds. One that is not there, lives, or has something left to publish is
+    /// passed over.
+    ///
+    /// # Errors
+    /// Some may be kept.
+    async fn forget(&self, threds: &[ThredId]) -> Result<(), PortError>;
+}
+
+/// What has become of a thred's outbox entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cleared {
+    /// The thred.
+    pub thred: ThredId,
+    /// Entries that have been published; they go.
+    pub published: Vec<MessageId>,
+    /// Messages whose topic is full; they stay, under the topic.
+    pub parked: Vec<MessageId>,
+}
+
+/// A topic that takes no more messages for the time being, and what waits for it in outboxes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParkedTopic {
+    /// The topic.
+    pub topic: Topic,
+    /// How many messages wait.
+    pub messages: u64,
+    /// When the oldest was made, milliseconds since the Unix epoch.
+    pub oldest: i64,
+}
+
+/// An ended thred that may be forgotten when nothing that it has consumed can come again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The thred.
+    pub thred: ThredId,
+    /// What it has consumed that may come again.
+    pub inbox: Vec<Consumed>,
 }
 
 /// A thred as it was read.
@@ -102,8 +197,8 @@ pub struct Loaded {
 pub struct Commit {
     /// The version that the change was computed from; 0 when the thred is new.
     pub expected: u64,
-    /// The event or command that is consumed.
-    pub consumed: EventId,
+    /// The event or command that is consumed: the last of the new state's inbox.
+    pub consumed: Consumed,
     /// The new state, at version `expected + 1`.
     pub state: Arc<ThredState>,
     /// What is to be published, in order.
@@ -120,6 +215,12 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// How large it is, in bytes of JSON: state, outbox and history. Each message counts once, however
+    /// many nodes get it; so a storage must keep it once.
+    pub fn size(&self) -> usize {
+        super::size::of_commit(self)
+    }
+
     /// What the thred's history keeps of it.
     pub fn history(&self) -> History {
         let messages = self.outbox.iter().filter_map(|entry| match &entry.outgoing {
@@ -128,6 +229,7 @@ impl Commit {
         });
         History {
             version: self.state.version,
+            consumed: Some(self.consumed),
             event: self.event.clone(),
             command: self.command.clone(),
             log: self.log.clone(),

@@ -7,6 +7,7 @@
 //! and seed, and the few built-in functions whose calls are rewritten cannot be bound anew.
 
 mod convert;
+mod correlation;
 mod exact;
 mod guard;
 mod host;
@@ -35,7 +36,7 @@ use literal::TooLarge;
 use native::Program;
 pub(super) use session::Session;
 
-use super::{CompileError, ExprError, Expression, Requirement, Scope};
+use super::{CompileError, Correlations, ExprError, Expression, Requirement, Scope};
 use crate::{ExprLimits, ExpressionLanguage};
 
 /// The longest text that is taken for an expression, in bytes.
@@ -60,6 +61,8 @@ struct Jsonata {
     ast: AstNode,
     /// The tree that knows integers beyond doubles; made when the data first has some.
     exact: OnceLock<AstNode>,
+    /// The tree as it was written, if it is a part of what the text says.
+    part: Option<AstNode>,
     /// Whether the text has such an integer.
     has_large: bool,
     reads_locals: bool,
@@ -90,28 +93,36 @@ impl Jsonata {
             at_byte(at, "an integer beyond 64 bits, which would be rounded; write a text".into())
         })?;
         let has_large = large.is_some();
-        let ast = large.unwrap_or(ast);
-        let native = Program::compile(&ast);
-        let binds_items = guard::binds_items(&ast);
+        Ok(Self::of_tree(source, large.unwrap_or(ast), has_large, limits))
+    }
+
+    fn of_tree(source: &str, ast: AstNode, has_large: bool, limits: &ExprLimits) -> Self {
         let reads_context = may_read_context(source);
-        Ok(Self {
+        Self {
             source: source.into(),
-            native,
+            native: Program::compile(&ast),
+            binds_items: guard::binds_items(&ast),
             ast: guard::rewrite(ast),
             exact: OnceLock::new(),
+            part: None,
             has_large,
             reads_locals: reads_context || source.contains("local"),
             reads_context,
-            binds_items,
             limits: *limits,
-        })
+        }
+    }
+
+    /// A part of the expression as an expression of its own.
+    fn part(&self, ast: AstNode) -> Self {
+        let part = Some(ast.clone());
+        Self { part, ..Self::of_tree(&self.source, ast, self.has_large, &self.limits) }
     }
 
     /// The tree for data that has integers beyond doubles.
     fn exact(&self) -> &AstNode {
         self.exact.get_or_init(|| {
-            let large = large_integers(&self.source).ok().flatten();
-            let ast = large.or_else(|| parser::parse(&self.source).ok());
+            let large = || large_integers(&self.source).ok().flatten();
+            let ast = self.part.clone().or_else(large).or_else(|| parser::parse(&self.source).ok());
             ast.map_or_else(|| self.ast.clone(), |ast| guard::rewrite(exact::rewrite(ast)))
         })
     }
@@ -158,6 +169,14 @@ impl Expression for Jsonata {
 
     fn requirement(&self) -> Requirement {
         self.native.as_ref().map_or(Requirement::Anything, Program::requirement)
+    }
+
+    fn correlations(&self) -> Correlations {
+        Self::correlations(self)
+    }
+
+    fn may_set_locals(&self) -> bool {
+        self.sets_locals()
     }
 }
 
