@@ -2,6 +2,17 @@
 
 use std::time::Duration;
 
+/// Levels of objects and lists in one another that JSON's reader takes.
+pub const READABLE_DEPTH: usize = 127;
+
+/// Levels that are kept for what values are put into: an event, a message, an outbox entry, a
+/// thred's state, a step of its history, the answer that shows one.
+pub const ENVELOPE_DEPTH: usize = 15;
+
+/// Levels that an event, an expression's result, a local, a rendered template or a pattern may
+/// have, so that whatever it is put into can be read again.
+pub const MAX_DEPTH: usize = READABLE_DEPTH - ENVELOPE_DEPTH;
+
 /// What one evaluation of an expression may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -13,12 +24,19 @@ pub struct ExprLimits {
     /// Wall-clock time: the fence behind the others, for what takes long in one step. Default
     /// 1 s.
     pub time: Duration,
-    /// Nesting of the evaluation and of its result. Default 128.
+    /// Nesting of the evaluation. Default 128. A result may have [`MAX_DEPTH`] levels at most.
     pub depth: usize,
     /// Items in a sequence. Default 10,000.
     pub sequence: usize,
     /// Size of a result or of an intermediate text, as JSON, in bytes. Default 256 KiB.
     pub result_bytes: usize,
+}
+
+impl ExprLimits {
+    /// Levels that a result may have.
+    pub fn result_depth(&self) -> usize {
+        self.depth.min(MAX_DEPTH)
+    }
 }
 
 impl Default for ExprLimits {
@@ -41,10 +59,13 @@ pub struct EventLimits {
     pub bytes: usize,
     /// Length of `id`, `type`, `thredId`, `re` and `source.id`, in bytes. Default 256.
     pub id_bytes: usize,
+    /// Levels of objects and lists in one another, the event's own included. Default and at most
+    /// [`MAX_DEPTH`].
+    pub depth: usize,
 }
 
 impl Default for EventLimits {
     fn default() -> Self {
-        Self { bytes: 1024 * 1024, id_bytes: 256 }
+        Self { bytes: 1024 * 1024, id_bytes: 256, depth: MAX_DEPTH }
     }
 }

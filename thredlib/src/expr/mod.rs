@@ -8,6 +8,7 @@
 mod correlation;
 mod jsonata;
 mod jsonpath;
+pub mod published;
 mod requirement;
 mod scope;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::jsonata::Session;
+use super::{jsonata::Session, published};
 use crate::{Event, EventId, ThredId};
 
 /// The locals of a thred; shared until changed.
@@ -97,6 +97,28 @@ impl Scope {
         if let Some(session) = &self.session {
             session.forget_locals();
         }
+    }
+
+    /// Puts the locals back to what they were, after an evaluation that failed.
+    pub fn restore_locals(&mut self, locals: Locals) {
+        if !Arc::ptr_eq(&self.locals, &locals) {
+            self.locals = locals;
+            if let Some(session) = &self.session {
+                session.forget_locals();
+            }
+        }
+    }
+
+    /// Remembers the id of an event that was published under a name; of earlier ones of that name
+    /// the latest, [`MAX_PUBLISHED`](published::MAX_PUBLISHED) in all.
+    pub fn remember_published(&mut self, name: &str, id: &EventId) {
+        let latest = published::latest_local(name);
+        if let Some(before) = self.locals.get(&latest).cloned() {
+            let local = published::earlier_local(name);
+            let earlier = published::add(self.locals.get(&local), before);
+            self.set_local(&local, Some(earlier));
+        }
+        self.set_local(&latest, Some(id.as_str().into()));
     }
 
     /// What the sequence of `$random()` starts from.

@@ -9,6 +9,7 @@ pub(crate) mod exact;
 mod read;
 #[cfg(test)]
 mod tests;
+pub mod text;
 mod view;
 
 pub(crate) use build::{Builder, Built};

@@ -70,6 +70,18 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Whether it has more levels of objects and lists in one another.
+    pub fn nests_deeper(self, levels: usize) -> bool {
+        match self {
+            Self::Array(items) => {
+                let below = levels.checked_sub(1);
+                below.is_none_or(|below| items.iter().any(|item| item.nests_deeper(below)))
+            }
+            Self::Object(members) => members.nests_deeper(levels),
+            _ => false,
+        }
+    }
+
     /// A copy.
     pub fn to_value(self) -> Value {
         match self {
@@ -290,6 +302,17 @@ impl<'a> Members<'a> {
     /// Whether there are none.
     pub fn is_empty(self) -> bool {
         self.len() == 0
+    }
+
+    fn nests_deeper(self, levels: usize) -> bool {
+        let Some(below) = levels.checked_sub(1) else { return true };
+        // In the compact form a level takes a node at least.
+        if let Kept::Compact { of, at, .. } = self.0
+            && of.behind(at) - at <= levels
+        {
+            return false;
+        }
+        self.iter().any(|(_, item)| item.nests_deeper(below))
     }
 
     /// All of them with their names, in order.

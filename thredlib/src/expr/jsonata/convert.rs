@@ -95,7 +95,7 @@ pub(super) fn from_interpreter(
     limits: &ExprLimits,
 ) -> Result<Option<Value>, Refused> {
     let mut export = Export { bytes: limits.result_bytes };
-    export.value(value, limits.depth)
+    export.value(value, limits.result_depth())
 }
 
 /// A number as a result has it: whole ones as integers.

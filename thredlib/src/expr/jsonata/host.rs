@@ -14,6 +14,7 @@ use jsonata_core::{
 use super::{
     super::{
         Locals, Scope,
+        published::Published,
         scope::{Origin, put},
     },
     convert::{self, Refused},
@@ -127,7 +128,7 @@ impl Host {
         let name = name_argument("isResponseFor", args)?;
         let re = self.re.borrow();
         let locals = self.locals.borrow();
-        Ok(JValue::Bool(answers(re.as_ref(), &locals, &format!("out_id_{name}"))))
+        Ok(JValue::Bool(Published::new(name).is_answered(re.as_ref(), &locals)))
     }
 
     fn log(&self, args: &[JValue]) -> HostFnResult {
@@ -257,12 +258,6 @@ fn missing_parts(picture: &str) -> String {
         Some(first) => parts().take(first).map(|(_, picture)| *picture).collect(),
         None => String::new(),
     }
-}
-
-/// Whether an event that answers `re` answers the one whose id a local holds.
-pub(super) fn answers(re: Option<&EventId>, locals: &Locals, local: &str) -> bool {
-    let sent = locals.get(local).and_then(serde_json::Value::as_str);
-    matches!((re, sent), (Some(re), Some(sent)) if re.as_str() == sent)
 }
 
 /// [`crate::value_named`] over the interpreter's values.

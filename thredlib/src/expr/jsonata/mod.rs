@@ -8,6 +8,7 @@
 
 mod convert;
 mod correlation;
+mod error_variable;
 mod exact;
 mod guard;
 mod host;
@@ -93,7 +94,8 @@ impl Jsonata {
             at_byte(at, "an integer beyond 64 bits, which would be rounded; write a text".into())
         })?;
         let has_large = large.is_some();
-        Ok(Self::of_tree(source, large.unwrap_or(ast), has_large, limits))
+        let ast = named(source, large.unwrap_or(ast));
+        Ok(Self::of_tree(source, ast, has_large, limits))
     }
 
     fn of_tree(source: &str, ast: AstNode, has_large: bool, limits: &ExprLimits) -> Self {
@@ -122,10 +124,17 @@ impl Jsonata {
     fn exact(&self) -> &AstNode {
         self.exact.get_or_init(|| {
             let large = || large_integers(&self.source).ok().flatten();
-            let ast = self.part.clone().or_else(large).or_else(|| parser::parse(&self.source).ok());
+            let whole = || large().or_else(|| parser::parse(&self.source).ok());
+            let whole = || whole().map(|ast| named(&self.source, ast));
+            let ast = self.part.clone().or_else(whole);
             ast.map_or_else(|| self.ast.clone(), |ast| guard::rewrite(exact::rewrite(ast)))
         })
     }
+}
+
+/// The tree with its variables under the names that they are bound by.
+fn named(source: &str, ast: AstNode) -> AstNode {
+    if source.contains("$error") { error_variable::rename(ast) } else { ast }
 }
 
 /// The tree of a text that has integers beyond doubles; `None` when it has none.

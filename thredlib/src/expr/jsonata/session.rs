@@ -11,6 +11,7 @@ use super::{
     super::{ExprError, Locals, Scope},
     Jsonata,
     convert::{self, Refused},
+    error_variable,
     host::{self, Host},
 };
 use crate::{Event, EventData, ExprLimits, json::View};
@@ -163,6 +164,8 @@ fn bind(scope: &Scope, event: &JValue, limits: &ExprLimits) -> Bound {
     context.bind("values".into(), part(&content, "values"));
     context.bind("advice".into(), part(&data, "advice"));
     context.bind("event".into(), event.clone());
+    let error = scope.event.error_view().map_or(JValue::Undefined, convert::to_interpreter);
+    context.bind(error_variable::NAME.into(), error);
     context.bind("data".into(), data);
     context.bind("content".into(), content.clone());
     let thred_id = scope.thred_id.as_ref().map(|id| JValue::string(id.as_str()));

@@ -65,14 +65,16 @@ impl Jsonpath {
         let mut bytes = self.limits.result_bytes;
         if self.query.is_singular() {
             let node = walk.single(&self.query, root);
-            return node.map(|node| node.to_value(&mut bytes, self.limits.depth)).transpose();
+            return node
+                .map(|node| node.to_value(&mut bytes, self.limits.result_depth()))
+                .transpose();
         }
         let mut values = Vec::new();
         let _ = walk.select(&self.query, root, &mut |_, node| {
             if values.len() == self.limits.sequence {
                 return Err("sequence");
             }
-            values.push(node.to_value(&mut bytes, self.limits.depth.saturating_sub(1))?);
+            values.push(node.to_value(&mut bytes, self.limits.result_depth().saturating_sub(1))?);
             Ok(Continue(()))
         })?;
         Ok(Some(Value::Array(values)))

@@ -120,7 +120,8 @@ impl<'a> From<&'a Value> for Node<'a> {
     }
 }
 
-const ROOT: &[&str] = &["event", "data", "content", "values", "local", "thredId", "outboundEvent"];
+const ROOT: &[&str] =
+    &["event", "data", "content", "values", "local", "thredId", "outboundEvent", "error"];
 const EVENT: &[&str] =
     &["id", "type", "thredId", "re", "source", "timestamp", "time", "data", "trace"];
 const SOURCE: &[&str] = &["id", "name", "uri"];
@@ -179,6 +180,7 @@ fn root_member<'a>(scope: &'a Scope, name: &str) -> Option<Node<'a>> {
         "local" => Node::Object(Object::Map(&scope.locals)),
         "thredId" => Node::Text(scope.thred_id.as_ref()?.as_str()),
         "outboundEvent" => event(scope.outbound.as_deref()?),
+        "error" => scope.event.error()?.into(),
         _ => return None,
     })
 }

@@ -24,7 +24,7 @@ mod tests;
 mod tree;
 
 pub(super) use budget::{Budget, CHECKS, check_date};
-pub(super) use inspect::{binds_items, children, inspect};
+pub(super) use inspect::{binds_items, bound_names, children, inspect};
 pub(super) use rewrite::rewrite;
 pub(super) use tree::{map_children, map_filters};
 

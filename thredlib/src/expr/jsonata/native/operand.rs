@@ -106,7 +106,7 @@ impl<'a> Operand<'a> {
 
     /// The value as the result of an expression; bails when that goes over a limit.
     pub(in super::super) fn into_value(self, limits: &ExprLimits) -> Result<Option<Value>, Bail> {
-        Copy { bytes: limits.result_bytes }.operand(self, limits.depth)
+        Copy { bytes: limits.result_bytes }.operand(self, limits.result_depth())
     }
 
     /// Appends the text that `&` makes of it.
