@@ -115,9 +115,11 @@ proptest! {
     ) {
         let trial = Trial::new(models);
         let mut tally = Tally::default();
-        for (locals, event) in locals.iter().flat_map(|l| events.iter().map(move |e| (l, e))) {
-            let event = Arc::new(event.clone());
-            trial.offer(locals, &event, &mut tally).map_err(TestCaseError::fail)?;
+        for locals in &locals {
+            let answer = event(renamed(locals, &[("l", "k"), ("m", "m")]));
+            for event in events.iter().cloned().map(Arc::new).chain([answer]) {
+                trial.offer(locals, &event, &mut tally).map_err(TestCaseError::fail)?;
+            }
         }
     }
 
@@ -148,6 +150,13 @@ fn model(name: &str, condition: Value) -> PatternModel {
     serde_json::from_value(json!({ "name": name, "reactions": [reaction] })).unwrap()
 }
 
+/// The values of the locals, under other names.
+fn renamed(locals: &Locals, names: &[(&str, &str)]) -> Value {
+    let there =
+        names.iter().filter_map(|(from, to)| Some(((*to).into(), locals.get(*from)?.clone())));
+    Value::Object(there.collect())
+}
+
 fn locals(of: Value) -> Locals {
     match of {
         Value::Object(map) => Arc::new(map),
@@ -172,6 +181,8 @@ fn hard_values() -> Vec<Value> {
         json!(""),
         json!(true),
         json!("true"),
+        // The id of the thred.
+        json!("t"),
         json!(false),
         Value::Null,
         json!("null"),
@@ -431,6 +442,26 @@ fn what_cannot_be_told_is_filed_where_every_event_looks() {
     let list = |len: usize| both(Value::Null, json!((0..len).collect::<Vec<_>>()));
     assert_eq!(list(64).len(), 64);
     assert_eq!(list(65), [any]);
+}
+
+#[test]
+fn a_thred_is_filed_under_64_keys_at_most() {
+    let [l, m] = ["$values.x in $local('l')", "$values.y in $local('m')"];
+    let list = |len: usize| (0..len).collect::<Vec<_>>();
+    let keys = |xpr: String, lengths: [usize; 2]| {
+        let trial = Trial::new(vec![filter("p", &xpr)]);
+        let pattern = &trial.library.entries()[0];
+        let locals = json!({ "l": list(lengths[0]), "m": list(lengths[1]) });
+        let keys = pattern.wait_keys(0, &locals_of(locals));
+        (keys != [pattern.reactions[0].waits.any_key()]).then_some(keys.len())
+    };
+    let together = |lengths| keys(format!("{l} and {m}"), lengths);
+    assert_eq!(together([8, 8]), Some(64));
+    // Too many combinations: one side alone.
+    assert_eq!(together([8, 9]), Some(8));
+    let either = |lengths| keys(format!("{l} or {m}"), lengths);
+    assert_eq!(either([32, 32]), Some(64));
+    assert_eq!(either([32, 33]), None);
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn correlated_jsonata() -> impl Strategy<Value = String> {
             2 => (jsonata(), inner.clone()).prop_map(|(a, b)| format!("({a}) and ({b})")),
             1 => (inner.clone(), jsonata()).prop_map(|(a, b)| format!("({a}) or ({b})")),
             1 => inner.clone().prop_map(|a| format!("$not({a})")),
-            1 => inner.clone().prop_map(|a| format!("$setLocal('l', $valueNamed('k')) and ({a})")),
+            2 => inner.clone().prop_map(|a| format!("$setLocal('l', $valueNamed('k')) and ({a})")),
         ]
     })
 }
