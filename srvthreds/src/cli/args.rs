@@ -338,7 +338,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "P")]
     pub(crate) patterns: Option<usize>,
 
-    /// W4: further threds left open. W6: timers. 1,000,000 unless given.
+    /// W4: further threds left open. W6: timers. W7: threds that wait. 1,000,000 unless given.
     #[arg(long, value_name = "T")]
     pub(crate) open: Option<usize>,
 
