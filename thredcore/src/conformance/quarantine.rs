@@ -11,7 +11,7 @@ use crate::port::{LogType, Settlement, Storage, StoredPattern};
 pub async fn a_sound_storage_moves_nothing_out(fixture: Fixture<dyn Storage>) {
     let storage = &*fixture.port;
     let model = thredlib::PatternBuilder::new("a").id("a").build();
-    storage.put_pattern(StoredPattern::new(model.expect("a pattern"))).await.unwrap();
+    storage.put_pattern(StoredPattern::new(model)).await.unwrap();
     store(storage, [thred("a")]).await;
     let unmoved = vec![unmoved("e", LogType::NoMatch, 5)];
     let settlement = Settlement { unmoved, ..Settlement::default() };

@@ -154,8 +154,9 @@ pub async fn racing_settlements_lose_none(fixture: Store) {
     for racer in racers {
         racer.await.expect("a racer");
     }
-    let ids: Vec<_> =
-        (0..16).flat_map(|racer| (0..10).map(move |step| key(&format!("{racer}/{step}")))).collect();
+    let ids: Vec<_> = (0..16)
+        .flat_map(|racer| (0..10).map(move |step| key(&format!("{racer}/{step}"))))
+        .collect();
     let storage = &*fixture.port;
     assert!(storage.receipts(0, &ids).await.unwrap().iter().all(|it| *it == Some(SETTLED)));
     assert_eq!(storage.unmoved(None, 999).await.unwrap().records.len(), 160);

@@ -10,9 +10,9 @@ use crate::{
     conformance::{
         LARGEST,
         samples::{
-        FOREIGN, commit, consumed, load, next, outbox, outbox_ids, send, store, thred, wait_keys,
-        with_outbox,
-    },
+            FOREIGN, commit, consumed, load, next, outbox, outbox_ids, send, store, thred,
+            wait_keys, with_outbox,
+        },
     },
     port::{Commit, Committed, PortErrorKind, Storage},
     state::{Consumed, ThredState},
@@ -41,9 +41,8 @@ pub async fn a_state_survives_whole(fixture: Store) {
         "great": u64::MAX, "seven": 7, "seven.0": 7.0, "deep": { "er": { "est": [[], {}] } },
     });
     let serde_json::Value::Object(locals) = locals else { unreachable!("an object") };
-    let inbox = [i64::MIN, 0, i64::MAX].map(|at| {
-        Consumed::new(EventKey::from_bytes([at as u8; 16]), at, Consumed::NO_RECEIPT)
-    });
+    let inbox = [i64::MIN, 0, i64::MAX]
+        .map(|at| Consumed::new(EventKey::from_bytes([at as u8; 16]), at, Consumed::NO_RECEIPT));
     let whole = ThredState {
         waits: wait_keys(&["a", "b", "c"]),
         inbox: [&inbox[..], &[consumed("whole#1")]].concat(),

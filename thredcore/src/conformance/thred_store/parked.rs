@@ -43,8 +43,7 @@ async fn parked_for(storage: &dyn Storage, id: &str, topic: &str) -> Vec<Pending
 pub async fn parked_messages_stay_in_their_outbox(fixture: Store) {
     let storage = &*fixture.port;
     send(storage, with_outbox(commit(thred("a")), &["1", "2", "3", "4"], 0)).await;
-    let cleared =
-        Cleared { parked: vec!["2".into(), "4".into()], ..published("a", &["1"]) };
+    let cleared = Cleared { parked: vec!["2".into(), "4".into()], ..published("a", &["1"]) };
     storage.clear_outbox(&[cleared]).await.unwrap();
     assert_eq!(outbox_ids(&outbox(storage, "a").await), ["2", "3", "4"]);
     send(storage, with_outbox(commit(next(&thred("a"))), &["5"], 1)).await;

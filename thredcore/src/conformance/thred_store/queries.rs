@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{Store, due, expiring, set, waiting};
 use crate::{
     conformance::samples::{
-        FOREIGN, applied, commit, consumed, large, load, next, outbox, outbox_ids,
-        published, send, store, thred, wait_key, wait_keys, with_outbox,
+        FOREIGN, applied, commit, consumed, large, load, next, outbox, outbox_ids, published, send,
+        store, thred, wait_key, wait_keys, with_outbox,
     },
     port::{Committed, PortErrorKind, Storage, ThredCount, ThredQuery},
     state::{PatternKey, Status, ThredState},

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Store, of_one_partition, set, waiting};
 use crate::{
-    conformance::samples::{
-        commit, consumed, next, send, store, thred, wait_key, wait_keys,
-    },
+    conformance::samples::{commit, consumed, next, send, store, thred, wait_key, wait_keys},
     port::Committed,
     state::{Status, ThredState},
 };
@@ -34,7 +32,8 @@ pub async fn waiting_follows_each_commit(fixture: Store) {
     let third = ThredState { modified_at: 9, ..next(&second) };
     let deaf = ThredState { waits: Default::default(), ..next(&third) };
     let found = async || {
-        let [k, l, m] = [waiting(storage, &["k"]), waiting(storage, &["l"]), waiting(storage, &["m"])];
+        let [k, l, m] =
+            [waiting(storage, &["k"]), waiting(storage, &["l"]), waiting(storage, &["m"])];
         [!k.await.is_empty(), !l.await.is_empty(), !m.await.is_empty()]
     };
     for (state, expected) in [
