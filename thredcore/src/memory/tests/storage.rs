@@ -29,6 +29,7 @@ fn ended(id: &str) -> Commit {
         modified_at: 0,
         locals: Arc::default(),
         participants: vec![],
+        errors: 0,
         matched: Default::default(),
         inbox: vec![consumed],
         label: None,
