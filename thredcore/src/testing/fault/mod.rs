@@ -3,6 +3,7 @@
 //! A run with [`Fault::counting`] tells how many calls of ports a test makes. Then the test is run
 //! again for each of them, each time with a fault at that call, and must end the same.
 
+mod commits;
 mod faulty;
 
 use std::{
@@ -19,6 +20,7 @@ use tokio::sync::Notify;
 
 use crate::port::{Delivery, DeliveryTag, PortError, PortErrorKind};
 
+pub use commits::Commits;
 pub use faulty::Faulty;
 
 /// What happens at the chosen call.
