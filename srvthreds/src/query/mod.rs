@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use thredcore::{
     port::{
         Backlog, DeadLetterFilter, History, Loaded, LogRecord, ParkedTopic, StoredPattern,
-        ThredCount, ThredPage, ThredQuery, TopicBacklog, UnmovedPage, Unreadable,
+        ThredCount, ThredPage, ThredQuery, TopicBacklog, Unreadable, UnmovedPage,
     },
     state::PatternKey,
 };
