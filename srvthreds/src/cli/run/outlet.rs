@@ -334,12 +334,7 @@ impl MessageQ for Outlet {
         self.store.ack(tags).await
     }
 
-    async fn nack(
-        &self,
-        tag: DeliveryTag,
-        delay_ms: u64,
-        why: Returned,
-    ) -> Result<(), PortError> {
+    async fn nack(&self, tag: DeliveryTag, delay_ms: u64, why: Returned) -> Result<(), PortError> {
         self.store.nack(tag, delay_ms, why).await
     }
 
