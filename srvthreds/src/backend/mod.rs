@@ -21,7 +21,7 @@ use thredlib::Topic;
 use crate::query::Direct;
 
 pub(crate) use place::{OpenError, Place};
-pub(crate) use servers::{Queues, Servers, ServersPlace, Threds};
+pub(crate) use servers::{Purpose, Queues, Servers, ServersPlace, Threds};
 
 /// A store with its queues, open.
 #[derive(Clone)]
