@@ -41,8 +41,8 @@ async fn found(mongo: &Mongo) -> Result<Option<u64>, PortError> {
     let known = mongo.call(OPERATION, meta.find_one(format.clone())).await?;
     let is_used = async || {
         for name in [THREDS, HISTORY] {
-            let any = mongo.collection::<Document>(name).find_one(doc! {});
-            if mongo.call(OPERATION, any).await?.is_some() {
+            let collection = mongo.collection::<Document>(name);
+            if mongo.call(OPERATION, collection.find_one(doc! {})).await?.is_some() {
                 return Ok::<_, PortError>(true);
             }
         }
