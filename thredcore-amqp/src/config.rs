@@ -327,9 +327,12 @@ impl AmqpConfig {
 }
 
 fn node(url: &str) -> Result<AMQPUri, AmqpError> {
-    let mut node: AMQPUri = url
-        .parse()
-        .map_err(|reason: String| AmqpError::Url { url: without_password(url), reason })?;
+    let mut node: AMQPUri = url.parse().map_err(|reason: String| {
+        let shown = without_password(url);
+        // It may repeat the address.
+        let reason = reason.replace(url, &shown);
+        AmqpError::Url { url: shown, reason }
+    })?;
     node.query.heartbeat.get_or_insert(10);
     Ok(node)
 }

@@ -56,8 +56,9 @@ impl Mongo {
         let database = client.database(named.as_ref().unwrap_or(&config.default_database));
         let hello = timeout(config.time_limit, database.run_command(doc! { "hello": 1 })).await;
         let hello = hello.unwrap_or_else(|_| Err(std::io::Error::from(TimedOut).into()));
-        let hello = hello.map_err(|error| {
-            MongoError::Unreachable { hosts: hosts.clone(), source: Box::new(error) }
+        let hello = hello.map_err(|error| MongoError::Unreachable {
+            hosts: hosts.clone(),
+            source: Box::new(error),
         })?;
         if !hello.contains_key("setName") && hello.get_str("msg").ok() != Some("isdbgrid") {
             return Err(MongoError::NoReplicaSet { hosts });

@@ -28,9 +28,7 @@ pub(crate) async fn agree(mongo: &Mongo) -> Result<u32, MongoError> {
     let database = || mongo.database.name().to_owned();
     let found = found(mongo).await.map_err(|error| mongo.prepare_error(error))?;
     let found = found.ok_or_else(|| MongoError::Nothing { database: database() })?;
-    FORMATS
-        .check(found)
-        .map_err(|problem| MongoError::Format { database: database(), problem })
+    FORMATS.check(found).map_err(|problem| MongoError::Format { database: database(), problem })
 }
 
 /// `None` if there is nothing, and nothing is to be made.

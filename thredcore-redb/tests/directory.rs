@@ -74,7 +74,8 @@ fn a_newer_store_is_refused_and_stays_as_it_is() {
     let set = |format: u64| {
         let database = Database::open(&file).unwrap();
         let txn = database.begin_write().unwrap();
-        let before = txn.open_table(META).unwrap().insert("format", format).unwrap().unwrap().value();
+        let before =
+            txn.open_table(META).unwrap().insert("format", format).unwrap().unwrap().value();
         txn.commit().unwrap();
         before
     };

@@ -195,7 +195,11 @@ mod tests {
         maxmemory_policy:noeviction\r\naof_enabled:1\r\n";
     const DURABLE: Expected = Expected { cluster: false, durable: true };
 
-    fn checked(expected: Expected, info: &str, fsync: Option<&str>) -> Result<(), (String, String)> {
+    fn checked(
+        expected: Expected,
+        info: &str,
+        fsync: Option<&str>,
+    ) -> Result<(), (String, String)> {
         let told = Told::new(info, fsync.map(str::to_owned));
         expected.check(&told).and_then(|()| expected.check_role(&told))
     }
@@ -226,8 +230,7 @@ mod tests {
             (DURABLE, "cluster_enabled:0", "cluster_enabled:1", "a cluster", "redis+cluster://"),
             (Expected { cluster: true, ..DURABLE }, "", "", "no node", "redis://"),
         ] {
-            let (found, mends) =
-                checked(expected, &FIT.replace(from, to), None).expect_err(why);
+            let (found, mends) = checked(expected, &FIT.replace(from, to), None).expect_err(why);
             assert!(found.contains(why), "{found}");
             assert!(mends.contains(remedy), "{mends}");
         }

@@ -51,7 +51,9 @@ pub(crate) async fn agree(connection: &Connection) -> Result<u32, Error> {
     if !connection.config().create && !is_used {
         return Err(nothing(namespace));
     }
-    FORMATS.check(found).map_err(|problem| Error::Format { namespace: namespace.to_owned(), problem })
+    FORMATS
+        .check(found)
+        .map_err(|problem| Error::Format { namespace: namespace.to_owned(), problem })
 }
 
 fn nothing(namespace: &str) -> Error {

@@ -114,7 +114,8 @@ fn passwords_are_shown_nowhere() {
     ] {
         let config = RedisConfig::new(url);
         let connection = Connection::unchecked(config.clone()).expect(url);
-        for shown in [format!("{config:?}"), format!("{connection:?}"), format!("{connection:#?}")] {
+        for shown in [format!("{config:?}"), format!("{connection:?}"), format!("{connection:#?}")]
+        {
             assert!(!shown.contains("secret"), "{shown}");
         }
     }

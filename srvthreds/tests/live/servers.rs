@@ -376,9 +376,8 @@ fn a_server_that_is_not_there_or_not_fit_is_told() {
 fn who_only_looks_changes_nothing() {
     let directory = patterns(&[("hello.json", HELLO)]);
     let directory = directory.path();
-    let list = |store: &Store, more: &[&str]| {
-        srvthreds(directory, &store.args(&["threds", "list"], more))
-    };
+    let list =
+        |store: &Store, more: &[&str]| srvthreds(directory, &store.args(&["threds", "list"], more));
     // A deployment that is not there is not made by looking.
     let store = Store::redis();
     let looked = list(&store, &[]);

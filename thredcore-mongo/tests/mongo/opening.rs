@@ -10,7 +10,9 @@ use thredcore::{
     conformance::run,
     port::{AddressResolver, FixedDirectory},
 };
-use thredcore_mongo::{Mongo, MongoConfig, MongoDirectory, MongoError, MongoPersistence, MongoStorage};
+use thredcore_mongo::{
+    Mongo, MongoConfig, MongoDirectory, MongoError, MongoPersistence, MongoStorage,
+};
 
 use crate::server::{Dropped, config, connect, url};
 
@@ -86,7 +88,8 @@ fn the_options_of_an_index_may_change() {
         let expiry = async || {
             let names = executed.list_indexes().await.expect("indexes");
             let indexes: Vec<_> = futures::TryStreamExt::try_collect(names).await.expect("indexes");
-            let index = indexes.into_iter().find(|it: &mongodb::IndexModel| it.keys == doc! { "at": 1 });
+            let index =
+                indexes.into_iter().find(|it: &mongodb::IndexModel| it.keys == doc! { "at": 1 });
             index.expect("the index").options.and_then(|options| options.expire_after)
         };
         for days in [7, 3, 9] {

@@ -151,9 +151,7 @@ fn check_format(directory: &Directory, txn: &WriteTransaction) -> Result<bool, R
         // A file of the version before stays in it.
         Some(found) => {
             let dir = directory.path().to_owned();
-            tables::FORMATS
-                .check(found)
-                .map_err(|problem| RedbError::Format { dir, problem })?;
+            tables::FORMATS.check(found).map_err(|problem| RedbError::Format { dir, problem })?;
         }
     }
     let clean = meta.get(tables::META_CLEAN)?.map(|clean| clean.value());

@@ -328,7 +328,10 @@ impl Shared {
     fn warn_of(&self, skipped: BTreeSet<String>) {
         let mut known = lock(&self.skipped);
         for what in skipped.difference(&known) {
-            tracing::warn!(namespace = self.connection.config().namespace, "the directory goes without {what}");
+            tracing::warn!(
+                namespace = self.connection.config().namespace,
+                "the directory goes without {what}"
+            );
         }
         *known = skipped;
     }

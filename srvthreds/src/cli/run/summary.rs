@@ -102,9 +102,10 @@ impl Summary {
     pub(super) fn outcome(&self) -> Outcome {
         let Counts { rejected, unknown, .. } = self.counts;
         let dead = self.dead.as_ref().map(|dead| dead.count);
-        // A live run is not there for single events.
+        // A live run is not there for single events; but it must know that its work was done.
         let succeeded = self.live || rejected + unknown == 0 && dead == Some(0);
-        let finished = self.given_up.is_none() && self.undone == Some(0) && self.drained;
+        let known = self.left.is_some() && dead.is_some();
+        let finished = self.given_up.is_none() && self.undone == Some(0) && self.drained && known;
         if succeeded && finished && self.written { Outcome::Good } else { Outcome::Bad }
     }
 
