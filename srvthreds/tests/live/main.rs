@@ -4,6 +4,8 @@
 
 mod commands;
 mod drain;
+mod freezer;
+mod frozen;
 mod program;
 mod reload;
 mod restart;
