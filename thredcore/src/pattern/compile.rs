@@ -107,12 +107,8 @@ impl Compiler<'_> {
                 .iter()
                 .map(|role| role.trim_start_matches('$').into())
                 .collect(),
-<<<<<<< HEAD
-            allow_unbound: model.allow_unbound_events.unwrap_or(false),
-            match_errors: model.on_error == Some(OnError::Match),
-=======
             allow_unbound,
->>>>>>> ports
+            match_errors: model.on_error == Some(OnError::Match),
             expiry: model.expiry.as_ref().filter(|expiry| expiry.interval > 0).map(|expiry| {
                 Expiry {
                     interval: i64::try_from(expiry.interval).unwrap_or(i64::MAX),
