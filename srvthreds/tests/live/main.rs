@@ -6,6 +6,7 @@ mod commands;
 mod drain;
 mod freezer;
 mod frozen;
+mod once;
 mod program;
 mod reload;
 mod restart;
