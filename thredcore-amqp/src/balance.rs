@@ -70,7 +70,8 @@ async fn share(
     let _here = Consuming::start(link, channel.clone(), queue.clone(), 1).await?;
     loop {
         sleep(every).await;
-        let engines = link.answered(peek(&channel, queue.clone())).await?.consumer_count().max(1) as usize;
+        let engines =
+            link.answered(peek(&channel, queue.clone())).await?.consumer_count().max(1) as usize;
         let share = inflows.len().div_ceil(engines);
         let active: Vec<_> = inflows.iter().filter(|inflow| inflow.is_active()).collect();
         for inflow in active.iter().skip(share) {

@@ -9,12 +9,7 @@ use thredcore::{
 };
 use thredlib::{Message, ThredId, Topic};
 
-use crate::{
-    AmqpError,
-    names::short,
-    publisher::Parcel,
-    topology::Topology,
-};
+use crate::{AmqpError, names::short, publisher::Parcel, topology::Topology};
 
 /// An item of a queue.
 pub(crate) trait Cargo: Clone + Send + Sync + 'static {

@@ -417,9 +417,9 @@ impl AmqpConfig {
         match &self.engine_users {
             Some(users) => user.is_some_and(|user| users.iter().any(|it| it == user)),
             None if self.nodes.iter().any(has_certificate) => true,
-            None => {
-                user.is_some_and(|it| self.nodes.iter().any(|node| node.authority.userinfo.username == it))
-            }
+            None => user.is_some_and(|it| {
+                self.nodes.iter().any(|node| node.authority.userinfo.username == it)
+            }),
         }
     }
 }

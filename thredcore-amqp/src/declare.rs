@@ -127,7 +127,8 @@ impl Declaring {
             if ESSENTIAL.contains(&&*difference.argument) {
                 return Err(explained(error, PRECONDITION_FAILED, "queue", name, OTHERWISE));
             }
-            let is_new = !differences.iter().any(|it: &Difference| it.argument == difference.argument);
+            let is_new =
+                !differences.iter().any(|it: &Difference| it.argument == difference.argument);
             let current = difference.current.clone();
             if is_new {
                 differences.push(difference);
@@ -308,7 +309,10 @@ mod tests {
         assert_eq!(found.current, Some(Some(AMQPValue::LongLongInt(10))));
         assert!(found.said.contains("'5'") && found.said.contains("'10'"), "{}", found.said);
         assert_eq!(read("none").current, Some(None));
-        assert_eq!(read("the value 'drop-head' of type 'longstr'").current, Some(Some(text("drop-head"))));
+        assert_eq!(
+            read("the value 'drop-head' of type 'longstr'").current,
+            Some(Some(text("drop-head")))
+        );
         assert_eq!(read("the value 'drop").current, None, "an answer has 255 bytes");
         assert!(read_difference("PRECONDITION_FAILED - unknown delivery tag 7").is_none());
     }

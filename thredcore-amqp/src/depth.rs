@@ -52,7 +52,8 @@ impl Sounding {
                 _ => place.insert(self.link.channel().await?).clone(),
             }
         };
-        let counted = try_join_all(queues.iter().map(|queue| waiting(&self.link, &channel, queue))).await;
+        let counted =
+            try_join_all(queues.iter().map(|queue| waiting(&self.link, &channel, queue))).await;
         match counted {
             // One that does not exist closes the channel for the others.
             Err(_) if queues.len() > 1 => {

@@ -162,10 +162,9 @@ impl AmqpError {
     /// What follows for the port.
     pub(crate) fn kind(&self) -> PortErrorKind {
         match self {
-            Self::Lost { .. }
-            | Self::Unconfirmed(_)
-            | Self::Unanswered(_)
-            | Self::Overtaking => PortErrorKind::Unknown,
+            Self::Lost { .. } | Self::Unconfirmed(_) | Self::Unanswered(_) | Self::Overtaking => {
+                PortErrorKind::Unknown
+            }
             Self::Url { .. }
             | Self::Name(_)
             | Self::Json(_)

@@ -89,7 +89,8 @@ impl AmqpEventQ {
         self.wires.topology.events().await?;
         let queues: Vec<_> = self.partitions.iter().map(|it| it.inflow.queue.clone()).collect();
         let waiting = self.sounding.waiting(&queues).await?;
-        let exact = join_all(self.partitions.iter().map(|it| it.inflow.depth(&self.wires.consuming))).await;
+        let exact =
+            join_all(self.partitions.iter().map(|it| it.inflow.depth(&self.wires.consuming))).await;
         let parts = self.partitions.iter().zip(waiting).zip(exact);
         let mut depths: Vec<_> = parts
             .map(|((partition, waiting), exact)| {
@@ -293,11 +294,7 @@ impl EventQ for AmqpEventQ {
                 let queue = &partition.inflow.queue;
                 let (waiting, consumers) = declaring.look(queue).await?.unwrap_or_default();
                 let depth = waiting + partition.inflow.held() as u64;
-                backlogs.push(Backlog {
-                    depth,
-                    consumers: Some(consumers),
-                    ..Backlog::default()
-                });
+                backlogs.push(Backlog { depth, consumers: Some(consumers), ..Backlog::default() });
             }
             declaring.end().await;
             Ok::<_, AmqpError>(backlogs)

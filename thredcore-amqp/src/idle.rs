@@ -8,9 +8,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{
-    AmqpError, declare::Declaring, names::short, topics::TopicList, topology::Topology,
-};
+use crate::{AmqpError, declare::Declaring, names::short, topics::TopicList, topology::Topology};
 
 /// Removes topics that have neither consumers nor messages for a time.
 ///

@@ -288,7 +288,8 @@ impl<T: Cargo> Inflow<T> {
 
     /// Puts back all that is out.
     pub(crate) fn give_back_all(&self) {
-        let out: Vec<_> = self.lock().out.keys().map(|tag| DeliveryTag(self.number, *tag)).collect();
+        let out: Vec<_> =
+            self.lock().out.keys().map(|tag| DeliveryTag(self.number, *tag)).collect();
         self.give_back(&out, Duration::ZERO, Returned::Untried);
     }
 

@@ -357,11 +357,7 @@ impl AmqpIngress {
     ///
     /// # Errors
     /// Why the rest of it waits.
-    async fn submit(
-        &self,
-        door: &dyn Door,
-        batch: Vec<Delivery<Incoming>>,
-    ) -> Result<(), String> {
+    async fn submit(&self, door: &dyn Door, batch: Vec<Delivery<Incoming>>) -> Result<(), String> {
         let mut open: Vec<DeliveryTag> = batch.iter().map(|delivery| delivery.tag).collect();
         let submitted = self.try_submit(door, batch, &mut open).await;
         // Behind what waits nothing of it is taken.

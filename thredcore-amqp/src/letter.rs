@@ -8,7 +8,7 @@ use lapin::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thredcore::port::{DeadLetter, Unreadable};
-use thredlib::{ThredId, derive_hash};
+use thredlib::{ThredId, hash_parts};
 use uuid::Uuid;
 
 use crate::{
@@ -154,8 +154,8 @@ pub(crate) fn key(delivery: &Delivery) -> String {
         return id.to_string();
     }
     // The broker's own: told apart by what they are.
-    let body = String::from_utf8_lossy(&delivery.data);
-    let hash = derive_hash("dead letter", &[&body]);
+
+    let hash = hash_parts("dead letter", [&*delivery.data]);
     let mut tail = [0; 10];
     tail.copy_from_slice(&hash[..10]);
     let at = u64::try_from(obituary(properties).at).unwrap_or(0);

@@ -109,7 +109,8 @@ impl AmqpMessageQ {
         let all = self.topics.read().unwrap_or_else(PoisonError::into_inner).all.clone();
         let queues: Vec<_> = all.iter().map(|state| state.inflow.queue.clone()).collect();
         let waiting = self.sounding.waiting(&queues).await?;
-        let exact = join_all(all.iter().map(|state| state.inflow.depth(&self.wires.consuming))).await;
+        let exact =
+            join_all(all.iter().map(|state| state.inflow.depth(&self.wires.consuming))).await;
         let parts = all.iter().zip(waiting).zip(exact);
         let mut depths: Vec<_> = parts
             .map(|((state, waiting), exact)| {
@@ -383,7 +384,12 @@ impl AmqpMessageQ {
 /// What there is to hand out of several topics.
 enum TakenOfAll {
     Batch(Vec<Delivery<Routed>>),
-    Suspect { state: Arc<TopicState>, tag: u64, generation: u64, key: String },
+    Suspect {
+        state: Arc<TopicState>,
+        tag: u64,
+        generation: u64,
+        key: String,
+    },
     /// Nothing before then.
     Nothing(Option<tokio::time::Instant>),
 }
@@ -539,10 +545,7 @@ impl MessageQ for AmqpMessageQ {
 
 impl AmqpMessageQ {
     /// All queues in which messages of a topic wait, the topic's own first.
-    async fn queues_of(
-        &self,
-        topic: &Topic,
-    ) -> Result<Vec<lapin::types::ShortString>, AmqpError> {
+    async fn queues_of(&self, topic: &Topic) -> Result<Vec<lapin::types::ShortString>, AmqpError> {
         self.wires.topology.messages().await?;
         let names = &self.wires.config.names;
         let mut queues = vec![names.message_queue(topic)?];

@@ -182,7 +182,9 @@ impl<T: Cargo> Works<T> {
         match &self.source {
             Source::Topic(topic, delays) if left > delays::LONGEST_HERE => {
                 let (this, topic, delays) = (self.clone(), topic.clone(), delays.clone());
-                tokio::spawn(async move { this.move_on(held, counts, &topic, &delays, generation).await });
+                tokio::spawn(async move {
+                    this.move_on(held, counts, &topic, &delays, generation).await
+                });
             }
             _ => self.inflow.delay(held, generation, Instant::now() + left),
         }

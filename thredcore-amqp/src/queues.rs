@@ -58,11 +58,7 @@ impl Wires {
 
     /// Notes of items that they were given back. If that cannot be noted, they count as had when
     /// this process ends.
-    pub(crate) async fn unnote(
-        &self,
-        notes: Result<ShortString, AmqpError>,
-        items: Vec<String>,
-    ) {
+    pub(crate) async fn unnote(&self, notes: Result<ShortString, AmqpError>, items: Vec<String>) {
         for item in items {
             let unnoted = match &notes {
                 Ok(queue) => self.tries.unnote(queue, &item).await,
@@ -91,8 +87,7 @@ impl AmqpQueues {
         topology.messages().await?;
         let tries = Tries::new(topology.clone(), consuming.clone(), publisher.clone());
         let (tries, dropped) = (Arc::new(tries), Arc::default());
-        let wires =
-            Wires { config, publishing, consuming, publisher, topology, tries, dropped };
+        let wires = Wires { config, publishing, consuming, publisher, topology, tries, dropped };
         Ok(Self {
             event_q: Arc::new(AmqpEventQ::new(wires.clone())?),
             message_q: Arc::new(AmqpMessageQ::new(wires.clone())?),

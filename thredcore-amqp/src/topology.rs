@@ -105,7 +105,8 @@ impl Topology {
         if self.is_declaring() {
             declaring.exchange(&exchange).await?;
             self.make_dead(&mut declaring, &dead).await?;
-            let list = self.quorum().number("x-max-length", 100_000).text("x-overflow", "drop-head");
+            let list =
+                self.quorum().number("x-max-length", 100_000).text("x-overflow", "drop-head");
             declaring.queue(&self.names().topics_queue()?, list).await?;
         } else {
             declaring.find_exchange(&exchange).await?;
@@ -342,11 +343,8 @@ impl Topology {
     /// Two processes with different numbers of partitions would tear threds apart.
     async fn check_partitions(&self, declaring: &mut Declaring) -> Result<(), AmqpError> {
         let (configured, names) = (self.config.partitions, self.names());
-        let wrong = |found| AmqpError::Partitions {
-            namespace: names.namespace.clone(),
-            found,
-            configured,
-        };
+        let wrong =
+            |found| AmqpError::Partitions { namespace: names.namespace.clone(), found, configured };
         // With a name that does not tell partitions apart there is nothing to compare.
         if names.event_queue(0)? == names.event_queue(configured)? {
             return Ok(());

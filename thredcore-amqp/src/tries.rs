@@ -57,11 +57,7 @@ const ITEMS: usize = 32;
 const PROCESSES: usize = 64;
 
 impl Tries {
-    pub(crate) fn new(
-        topology: Arc<Topology>,
-        link: Arc<Link>,
-        publisher: Arc<Publisher>,
-    ) -> Self {
+    pub(crate) fn new(topology: Arc<Topology>, link: Arc<Link>, publisher: Arc<Publisher>) -> Self {
         let me = Uuid::now_v7().to_string();
         let (channels, absent) = (StdMutex::default(), StdMutex::default());
         Self { me, topology, link, publisher, channels, absent }
