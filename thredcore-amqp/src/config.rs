@@ -309,7 +309,8 @@ impl AmqpConfig {
     }
 
     /// How long a message waits on a topic before it goes to the dead letters as `EXPIRED`; up to 49
-    /// days. Default `None`: as long as it takes. Given to the queues when they are made.
+    /// days. What is delayed or handed out does not wait. Default `None`: as long as it takes. Given
+    /// to the queues when they are made.
     #[must_use]
     pub fn message_ttl(mut self, limit: Option<Duration>) -> Self {
         self.message_ttl = limit.map(expressible);
@@ -333,11 +334,11 @@ impl AmqpConfig {
     }
 
     /// How many bytes dead events, and how many dead messages, may take; the oldest are dropped. At
-    /// least 1 MiB, default 1 GiB. Given to their queues when these are made; what is dropped is
+    /// least 64 KiB, default 1 GiB. Given to their queues when these are made; what is dropped is
     /// counted, with a warning.
     #[must_use]
     pub fn dead_letters_bytes(mut self, bytes: u64) -> Self {
-        self.dead_letters_bytes = bytes.clamp(1 << 20, i64::MAX as u64);
+        self.dead_letters_bytes = bytes.clamp(64 << 10, i64::MAX as u64);
         self
     }
 

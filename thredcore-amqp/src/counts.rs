@@ -1,16 +1,22 @@
 //! How often a message was tried, and how that ended; told to the next process by its headers.
 
+use std::time::Duration;
+
 use lapin::{
     BasicProperties,
     message::Delivery,
     types::{AMQPValue, FieldTable},
 };
 
-use crate::declare::text;
+use crate::{
+    declare::text,
+    delays::{due, since},
+};
 
 const FAILURES: &str = "thredcore-failures";
 const DEATHS: &str = "thredcore-deaths";
 const DUE: &str = "thredcore-due";
+const PUBLISHED: &str = "thredcore-published";
 
 /// What a message has been through before it came to this queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +49,18 @@ impl Counts {
         }
         headers
     }
+}
+
+/// Headers that say when a message was published, for those who let it expire.
+pub(crate) fn published_now() -> FieldTable {
+    let mut headers = FieldTable::default();
+    headers.insert(PUBLISHED.into(), AMQPValue::LongLongInt(due(0)));
+    headers
+}
+
+/// How long ago a message was published; nothing, when that is not said.
+pub(crate) fn age(properties: &BasicProperties) -> Duration {
+    header(properties, PUBLISHED).and_then(integer).map_or(Duration::ZERO, since)
 }
 
 /// How often an item went back to its queue.

@@ -92,6 +92,11 @@ pub(crate) fn left(due: i64) -> Duration {
     Duration::from_millis(u64::try_from(due.saturating_sub(now())).unwrap_or(0))
 }
 
+/// How long it is since a time, milliseconds since the Unix epoch.
+pub(crate) fn since(at: i64) -> Duration {
+    Duration::from_millis(u64::try_from(now().saturating_sub(at)).unwrap_or(0))
+}
+
 /// When a time from now will be, milliseconds since the Unix epoch. The broker waits by the clock
 /// on the wall, too, whatever the engine takes for the time.
 pub(crate) fn due(delay_ms: u64) -> i64 {

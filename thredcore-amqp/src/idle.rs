@@ -1,6 +1,10 @@
 //! Topics that nobody uses any more.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use thredlib::Topic;
 use tokio::{
@@ -8,7 +12,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{AmqpError, declare::Declaring, names::short, topics::TopicList, topology::Topology};
+use crate::{
+    AmqpError, declare::Declaring, message_q::Topics, names::short, topics::TopicList,
+    topology::Topology,
+};
 
 /// Removes topics that have neither consumers nor messages for a time.
 ///
@@ -27,12 +34,17 @@ impl Drop for Idle {
 const UNDER_WAY: Duration = Duration::from_secs(1);
 
 impl Idle {
-    pub(crate) fn start(topology: Arc<Topology>, list: Arc<TopicList>, expiry: Duration) -> Self {
+    pub(crate) fn start(
+        topology: Arc<Topology>,
+        list: Arc<TopicList>,
+        topics: Arc<RwLock<Topics>>,
+        expiry: Duration,
+    ) -> Self {
         let task = tokio::spawn(async move {
             let mut idle: HashMap<Topic, Instant> = HashMap::new();
             loop {
                 sleep((expiry / 4).max(Duration::from_millis(100))).await;
-                match sweep(&topology, &list, expiry, &mut idle).await {
+                match sweep(&topology, &list, &topics, expiry, &mut idle).await {
                     Err(AmqpError::Closed) => return,
                     Err(error) => tracing::debug!(%error, "idle topics are not removed"),
                     Ok(()) => {}
@@ -46,6 +58,7 @@ impl Idle {
 async fn sweep(
     topology: &Arc<Topology>,
     list: &TopicList,
+    used: &RwLock<Topics>,
     expiry: Duration,
     idle: &mut HashMap<Topic, Instant>,
 ) -> Result<(), AmqpError> {
@@ -53,7 +66,10 @@ async fn sweep(
     idle.retain(|topic, _| topics.contains_key(topic));
     let mut declaring = Declaring::on(&topology.link);
     for (topic, delays) in topics {
-        if !is_unused(&mut declaring, topology, &topic, delays.iter().copied()).await? {
+        let is_used_here = !used.read().unwrap_or_else(PoisonError::into_inner).let_go(&topic);
+        if is_used_here
+            || !is_unused(&mut declaring, topology, &topic, delays.iter().copied()).await?
+        {
             idle.remove(&topic);
             continue;
         }

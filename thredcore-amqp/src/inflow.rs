@@ -14,7 +14,7 @@ use futures::{
 use lapin::{Channel, options::BasicAckOptions, types::ShortString};
 use thredcore::port::{Delivery, DeliveryTag, Returned};
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
     time::{Duration, Instant, sleep_until},
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct Inflow<T> {
     state: Mutex<State<T>>,
     told: Notify,
     asks: mpsc::UnboundedSender<Ask>,
+    /// Whether the queue is to be consumed at all.
+    wanted: watch::Sender<bool>,
 }
 
 struct State<T> {
@@ -45,6 +47,8 @@ struct State<T> {
     /// The channel's tags that are not acknowledged.
     unsettled: BTreeSet<u64>,
     hand_outs: u64,
+    /// How many calls wait for items.
+    waiters: usize,
     /// Whether this channel has brought anything.
     is_active: bool,
     is_releasing: bool,
@@ -66,6 +70,8 @@ pub(crate) struct Held<T> {
     failed: u32,
     /// How many processes have ended with it in hand, once it is known.
     others: Option<u32>,
+    /// When it goes to the dead letters, unless it is handed out or delayed.
+    expires: Option<Instant>,
 }
 
 /// What the pump is asked.
@@ -96,7 +102,7 @@ pub(crate) const SUSPECT: u32 = 2;
 
 impl<T: Cargo> Held<T> {
     pub(crate) fn new(tag: u64, payload: T, returned: u32, before: Counts) -> Self {
-        Self { tag, payload, returned, before, handed: 0, failed: 0, others: None }
+        Self { tag, payload, returned, before, handed: 0, failed: 0, others: None, expires: None }
     }
 
     fn is_suspect(&self) -> bool {
@@ -116,6 +122,12 @@ impl<T: Cargo> Held<T> {
         self.before.deaths.saturating_add(here)
     }
 
+    /// It expires if it is ready then.
+    pub(crate) fn expiring(mut self, at: Instant) -> Self {
+        self.expires = Some(at);
+        self
+    }
+
     /// When it is handed out again, it is asked again who had it.
     fn forget_tries(&mut self) {
         self.others = None;
@@ -123,6 +135,14 @@ impl<T: Cargo> Held<T> {
 
     fn failures(&self) -> u32 {
         self.before.failures.saturating_add(self.failed)
+    }
+
+    /// How often it was handed out, if it is not now.
+    pub(crate) fn attempts_before(&self) -> u32 {
+        match T::COUNTS_HAND_OUTS {
+            true => self.attempt(),
+            false => self.attempt() - 1,
+        }
     }
 
     fn attempt(&self) -> u32 {
@@ -147,12 +167,13 @@ impl<T: Cargo> Inflow<T> {
             delayed: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             hand_outs: 0,
+            waiters: 0,
             is_active: false,
             is_releasing: false,
             is_closed: false,
         };
-        let (state, told) = (Mutex::new(state), Notify::new());
-        (Arc::new(Self { number, queue, state, told, asks }), asked)
+        let (state, told, wanted) = (Mutex::new(state), Notify::new(), watch::Sender::new(true));
+        (Arc::new(Self { number, queue, state, told, asks, wanted }), asked)
     }
 
     /// Hands out up to `max` items. A suspect is handed out by itself, and none at all if it would
@@ -272,7 +293,7 @@ impl<T: Cargo> Inflow<T> {
     /// Puts back what is out, to its old place.
     pub(crate) fn give_back(&self, tags: &[DeliveryTag], after: Duration, why: Returned) {
         let mut state = self.lock();
-        let due = Instant::now().checked_add(after).filter(|_| !after.is_zero());
+        let due = (!after.is_zero()).then(|| later(after));
         for tag in tags {
             let Some(mut held) = state.out.remove(&tag.1) else { continue };
             held.failed += u32::from(why == Returned::Failed);
@@ -284,6 +305,41 @@ impl<T: Cargo> Inflow<T> {
             }
         }
         self.told.notify_waiters();
+    }
+
+    /// The queue is to be consumed from now on, and as long as the guard is there somebody waits for
+    /// what comes.
+    pub(crate) fn want(self: &Arc<Self>) -> Waiting<T> {
+        self.lock().waiters += 1;
+        self.wanted.send_if_modified(|wanted| !std::mem::replace(wanted, true));
+        Waiting(self.clone())
+    }
+
+    /// Lets go of the queue if nobody here waits for what comes and nothing is in hand; says whether
+    /// that is so.
+    pub(crate) fn let_go(&self) -> bool {
+        let state = self.lock();
+        let is_unused = state.waiters == 0 && state.out.is_empty();
+        if is_unused {
+            self.wanted.send_if_modified(|wanted| std::mem::replace(wanted, false));
+        }
+        is_unused
+    }
+
+    /// Whether the queue is to be consumed.
+    pub(crate) fn wanted(&self) -> watch::Receiver<bool> {
+        self.wanted.subscribe()
+    }
+
+    /// Takes what is ready and has expired; it is held all the same.
+    pub(crate) fn take_expired(&self) -> (Vec<Held<T>>, u64) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let ready = std::mem::take(&mut state.ready);
+        let is_late = |held: &Held<T>| held.expires.is_some_and(|at| at <= now);
+        let (late, ready): (Vec<_>, Vec<_>) = ready.into_iter().partition(is_late);
+        state.ready = ready.into();
+        (late, state.generation)
     }
 
     /// Puts back all that is out.
@@ -375,6 +431,21 @@ impl<T: Cargo> Inflow<T> {
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A time from now, or when nobody will ask any more.
+pub(crate) fn later(after: Duration) -> Instant {
+    const AGES: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+    Instant::now() + after.min(AGES)
+}
+
+/// Somebody waits for what comes.
+pub(crate) struct Waiting<T: Cargo>(Arc<Inflow<T>>);
+
+impl<T: Cargo> Drop for Waiting<T> {
+    fn drop(&mut self) {
+        self.0.lock().waiters -= 1;
     }
 }
 

@@ -29,6 +29,9 @@ const ORIGIN: &str = "thredcore-origin";
 /// Who had sent it, as the broker knew it then.
 pub(crate) const USER: &str = "thredcore-user";
 
+/// Why a message is dead that has waited for too long.
+pub(crate) const EXPIRED: &str = "EXPIRED";
+
 /// Why an item is dead, and what it has done before.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -133,7 +136,7 @@ fn obituary(properties: &BasicProperties) -> Obituary {
     });
     let reason = get(REASON).and_then(words).unwrap_or_else(|| {
         match of_death("reason").and_then(words).as_deref() {
-            Some("expired") => "EXPIRED".to_owned(),
+            Some("expired") => EXPIRED.to_owned(),
             Some(reason) => format!("the broker says: {reason}"),
             None => "unknown".to_owned(),
         }

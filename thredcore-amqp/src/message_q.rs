@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::{
     AmqpError, QueueDepth,
     cargo::Cargo,
+    counts,
     dead_letters::DeadLetters,
     declare::Declaring,
     delays::{self, Delays},
@@ -63,23 +64,33 @@ pub struct AmqpMessageQ {
     sounding: Sounding,
     list: Arc<TopicList>,
     delays: Arc<Delays>,
-    topics: RwLock<Topics>,
+    topics: Arc<RwLock<Topics>>,
     received: AtomicUsize,
     idle: OnceLock<Option<Idle>>,
 }
 
+/// The topics that this process has used.
 #[derive(Default)]
-struct Topics {
+pub(crate) struct Topics {
     numbers: HashMap<Topic, usize>,
     all: Vec<Arc<TopicState>>,
 }
 
+/// A topic, as this process has it.
 struct TopicState {
     topic: Topic,
     inflow: Arc<Inflow<Routed>>,
     gauge: Gauge,
     pump: OnceLock<Pump>,
     asks: Mutex<Option<mpsc::UnboundedReceiver<Ask>>>,
+}
+
+impl Topics {
+    /// Lets go of a topic if nothing of it is in use here; says whether that is so.
+    pub(crate) fn let_go(&self, topic: &Topic) -> bool {
+        let number = self.numbers.get(topic);
+        number.is_none_or(|number| self.all[*number].inflow.let_go())
+    }
 }
 
 impl std::fmt::Debug for AmqpMessageQ {
@@ -95,7 +106,7 @@ impl AmqpMessageQ {
         let (topology, publisher) = (wires.topology.clone(), wires.publisher.clone());
         let list = Arc::new(TopicList::new(topology.clone(), publisher.clone()));
         let delays = Arc::new(Delays::new(topology, publisher, list.clone()));
-        let (topics, received) = (RwLock::default(), AtomicUsize::new(0));
+        let (topics, received) = (Arc::default(), AtomicUsize::new(0));
         let idle = OnceLock::new();
         Ok(Self { wires, dead, sounding, list, delays, topics, received, idle })
     }
@@ -176,7 +187,8 @@ impl AmqpMessageQ {
     fn watch_idle(&self) {
         self.idle.get_or_init(|| {
             let expiry = self.wires.config.idle_expiry?;
-            Some(Idle::start(self.wires.topology.clone(), self.list.clone(), expiry))
+            let (topology, list) = (self.wires.topology.clone(), self.list.clone());
+            Some(Idle::start(topology, list, self.topics.clone(), expiry))
         });
     }
 
@@ -219,6 +231,7 @@ impl AmqpMessageQ {
         answers: &mut [Option<Result<(), AmqpError>>],
     ) -> Vec<Option<Parcel>> {
         let limit = self.wires.config.max_item_bytes;
+        let expires = self.wires.config.message_ttl.is_some();
         let mut read = |(message, answer): (&Routed, &mut Option<Result<(), AmqpError>>)| {
             // A topic may be too long a name for a queue.
             let parcel = self.topic(&message.topic);
@@ -227,7 +240,10 @@ impl AmqpMessageQ {
                     *answer = Some(Err(AmqpError::TooLarge { bytes: parcel.body.len(), limit }));
                     None
                 }
-                Ok(parcel) => Some(parcel),
+                Ok(mut parcel) => {
+                    parcel.headers = expires.then(counts::published_now);
+                    Some(parcel)
+                }
                 Err(error) => {
                     *answer = Some(Err(error));
                     None
@@ -353,6 +369,7 @@ impl AmqpMessageQ {
     async fn next(&self, topics: &[Topic], max: usize) -> Result<Vec<Delivery<Routed>>, AmqpError> {
         let states: Vec<_> =
             topics.iter().map(|topic| self.consumed(topic)).collect::<Result<_, _>>()?;
+        let _waiting: Vec<_> = states.iter().map(|state| state.inflow.want()).collect();
         if states.is_empty() {
             std::future::pending::<()>().await;
         }
@@ -605,11 +622,21 @@ impl AmqpMessageQ {
     async fn try_delete(&self, topic: &Topic) -> Result<u64, AmqpError> {
         let queues = self.queues_of(topic).await?;
         let mut declaring = Declaring::on(&self.wires.consuming);
-        if let Some((_, consumers)) = declaring.look(&queues[0]).await?
+        let is_unused_here = {
+            let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+            topics.let_go(topic)
+        };
+        // A consumer that is let go takes a moment.
+        let mut looks = if is_unused_here { 50 } else { 1 };
+        while let Some((_, consumers)) = declaring.look(&queues[0]).await?
             && consumers > 0
         {
-            declaring.end().await;
-            return Err(AmqpError::InUse { topic: topic.to_string(), consumers });
+            looks -= 1;
+            if looks == 0 {
+                declaring.end().await;
+                return Err(AmqpError::InUse { topic: topic.to_string(), consumers });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let mut deleted = 0;
         for queue in &queues {
@@ -617,7 +644,7 @@ impl AmqpMessageQ {
         }
         declaring.delete(&self.wires.config.names.topic_tries_queue(topic)?).await?;
         declaring.end().await;
-        self.wires.topology.forget().await;
+        self.wires.topology.forget_topic(topic);
         self.list.remove(topic).await?;
         Ok(deleted)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lapin::{message::Delivery, types::ShortString};
 use thredlib::Topic;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::AbortHandle,
     time::{Duration, Instant, sleep},
 };
@@ -14,11 +14,11 @@ use crate::{
     AmqpError,
     cargo::Cargo,
     consuming::Consuming,
-    counts::{Counts, returns},
+    counts::{Counts, age, returns},
     dead_letters::DeadLetters,
     delays::{self, Delays},
-    inflow::{Ask, Held, Inflow},
-    letter::Obituary,
+    inflow::{Ask, Held, Inflow, later},
+    letter::{EXPIRED, Obituary},
     link::Link,
     lock::Lock,
     topology::Topology,
@@ -58,10 +58,18 @@ impl Pump {
     }
 }
 
+/// Waits until a queue is not to be consumed.
+async fn unwanted(wanted: &mut watch::Receiver<bool>) {
+    // What it returns is a lock.
+    _ = wanted.wait_for(|wanted| !wanted).await;
+}
+
 impl<T: Cargo> Works<T> {
     async fn run(self: Arc<Self>, mut asks: mpsc::UnboundedReceiver<Ask>) {
         let mut failures = 0;
-        loop {
+        let mut wanted = self.inflow.wanted();
+        // The sender is in the inflow, which is here.
+        while wanted.wait_for(|wanted| *wanted).await.is_ok() {
             let since = Instant::now();
             let end = self.consume(&mut asks).await;
             let was_of_use = self.inflow.is_active() || since.elapsed() > Duration::from_secs(1);
@@ -97,6 +105,11 @@ impl<T: Cargo> Works<T> {
         let starting = Consuming::start(&self.link, channel.clone(), queue.clone(), self.prefetch);
         let mut consumer = starting.await?;
         self.inflow.opened(channel);
+        let mut wanted = self.inflow.wanted();
+        let limit = self.expiry();
+        let mut expiring = tokio::time::interval(limit.map_or(Duration::MAX / 2, |limit| {
+            (limit / 4).clamp(Duration::from_millis(50), Duration::from_secs(30))
+        }));
         loop {
             tokio::select! {
                 biased;
@@ -117,6 +130,11 @@ impl<T: Cargo> Works<T> {
                     }
                     None => return Err(AmqpError::Closed),
                 },
+                _ = expiring.tick(), if limit.is_some() => self.expire(),
+                () = unwanted(&mut wanted) => {
+                    consumer.end().await;
+                    return Ok(());
+                }
                 _ = forgotten.changed() => {
                     consumer.end().await;
                     return Ok(());
@@ -147,6 +165,38 @@ impl<T: Cargo> Works<T> {
         Ok(None)
     }
 
+    /// After how long a message expires.
+    fn expiry(&self) -> Option<Duration> {
+        match &self.source {
+            Source::Topic(..) => self.topology.config.message_ttl,
+            Source::Partitions | Source::Ingress(_) => None,
+        }
+    }
+
+    /// The broker lets messages expire that wait there; these wait here.
+    fn expire(self: &Arc<Self>) {
+        let (late, generation) = self.inflow.take_expired();
+        for held in late {
+            tokio::spawn(self.clone().bury_late(held, generation));
+        }
+    }
+
+    async fn bury_late(self: Arc<Self>, held: Held<T>, generation: u64) {
+        let attempts = held.attempts_before();
+        let obituary = Obituary { reason: EXPIRED.into(), attempts, ..Obituary::default() };
+        match self.dead.bury(&[(held.payload.clone(), obituary)]).await {
+            Ok(()) => {
+                if let Err(error) = self.inflow.drop_unread(held.tag, generation).await {
+                    tracing::debug!(%error, "an expired message is doubled");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an expired message waits on");
+                self.inflow.delay(held, generation, later(self.link.pause(u32::MAX)));
+            }
+        }
+    }
+
     fn take_in(self: &Arc<Self>, delivery: Delivery) {
         let tag = delivery.delivery_tag;
         let origin = match &self.source {
@@ -173,7 +223,10 @@ impl<T: Cargo> Works<T> {
         };
         let counts = Counts::read(&delivery.properties);
         let left = counts.due.map_or(Duration::ZERO, delays::left);
-        let held = Held::new(tag, payload, returns(&delivery), counts);
+        let mut held = Held::new(tag, payload, returns(&delivery), counts);
+        if let Some(limit) = self.expiry() {
+            held = held.expiring(later(limit.saturating_sub(age(&delivery.properties))));
+        }
         if left.is_zero() {
             self.inflow.came(tag, Some(held));
             return;
@@ -186,7 +239,7 @@ impl<T: Cargo> Works<T> {
                     this.move_on(held, counts, &topic, &delays, generation).await
                 });
             }
-            _ => self.inflow.delay(held, generation, Instant::now() + left),
+            _ => self.inflow.delay(held, generation, later(left)),
         }
     }
 
@@ -208,7 +261,7 @@ impl<T: Cargo> Works<T> {
             Ok(()) => self.inflow.drop_unread(held.tag, generation).await,
             Err(error) => {
                 tracing::debug!(%error, "a message waits in this process");
-                self.inflow.delay(held, generation, Instant::now() + left);
+                self.inflow.delay(held, generation, later(left));
                 Ok(())
             }
         };

@@ -247,6 +247,7 @@ impl Topology {
     /// A topic is made again before its next use.
     pub(crate) fn forget_topic(&self, topic: &Topic) {
         self.known().remove(topic);
+        self.extra().clear();
     }
 
     /// Deletes everything that has a name, and the queues of some topics.

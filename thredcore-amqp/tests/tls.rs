@@ -2,9 +2,7 @@
 
 mod support;
 
-use std::{
-    error::Error, net::TcpListener, path::Path, process::Command, sync::Arc, time::Duration,
-};
+use std::{error::Error, net::TcpListener, path::Path, process::Command, time::Duration};
 
 use support::broker::Broker;
 use thredcore::port::{Accepted, EventQ, Inbound};
