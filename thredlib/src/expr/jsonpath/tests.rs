@@ -1,5 +1,6 @@
 mod rfc;
 mod soup;
+mod suite;
 
 use std::{
     sync::Arc,
