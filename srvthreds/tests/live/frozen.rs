@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     freezer::Freezer,
-    program::{HELLO, Program, event, patterns, title},
+    program::{HELLO, event, patterns, title},
     servers::Store,
 };
 

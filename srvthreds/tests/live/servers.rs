@@ -29,7 +29,7 @@ pub(crate) struct Store {
 impl Store {
     /// On servers that variables name, each with the argument that takes it.
     fn new(servers: &[(&str, &str)]) -> Self {
-        Self::reached(servers, |variable| url(variable))
+        Self::reached(servers, url)
     }
 
     /// The same with something in between.
