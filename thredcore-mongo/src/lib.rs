@@ -56,6 +56,7 @@ mod error;
 mod persistence;
 mod storage;
 mod transaction;
+mod unreadable;
 
 pub use archive::{Archived, MongoArchive};
 pub use config::MongoConfig;
