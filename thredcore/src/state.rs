@@ -206,6 +206,10 @@ impl TryFrom<std::borrow::Cow<'_, str>> for Consumed {
 pub struct WaitKey(EventKey);
 
 impl WaitKey {
+    /// The most keys that one thred is filed under; where there would be more, it is the any-key of
+    /// its reaction.
+    pub const MAX_OF_THRED: usize = 64;
+
     /// The key of a hash.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(EventKey::from_bytes(bytes))

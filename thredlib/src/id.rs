@@ -149,19 +149,20 @@ impl serde::de::Visitor<'_> for ArcStr {
 /// assert_ne!(derive_id("thred", &["event-1", "pattern"]), derive_id("thred", &["event-1p", "attern"]));
 /// ```
 pub fn derive_id(domain: &str, parts: &[&str]) -> Arc<str> {
-    let uuid = uuid::Builder::from_custom_bytes(derive_hash(domain, parts)).into_uuid();
+    let bytes = hash_parts(domain, parts.iter().map(|part| part.as_bytes()));
+    let uuid = uuid::Builder::from_custom_bytes(bytes).into_uuid();
     let mut text = uuid::Uuid::encode_buffer();
     Arc::from(&*uuid.as_hyphenated().encode_lower(&mut text))
 }
 
-/// The hash behind [`derive_id`]: BLAKE3 over the parts, each with its length before it; the first
-/// 16 bytes.
-pub fn derive_hash(domain: &str, parts: &[&str]) -> [u8; 16] {
+/// The first 16 bytes of a BLAKE3 hash over a domain word and parts, each with its length: two lists
+/// that differ have different hashes.
+pub fn hash_parts<'a>(domain: &'a str, parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 16] {
     // One contiguous buffer hashes faster than many small updates.
     let mut input = Buffer::new();
-    for part in std::iter::once(&domain).chain(parts) {
+    for part in std::iter::once(domain.as_bytes()).chain(parts) {
         input.push(&(part.len() as u64).to_le_bytes());
-        input.push(part.as_bytes());
+        input.push(part);
     }
     let hash = blake3::hash(input.as_slice());
     let mut bytes = [0; 16];

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use crate::derive_hash;
+use crate::hash_parts;
 
 /// Under which an event or command has one effect: a hash of its source and its id.
 ///
@@ -25,7 +25,7 @@ pub struct EventKey([u8; 16]);
 impl EventKey {
     /// The key of an id from a source.
     pub fn of(source: &str, id: &str) -> Self {
-        Self(derive_hash("event", &[source, id]))
+        Self(hash_parts("event", [source.as_bytes(), id.as_bytes()]))
     }
 
     /// The key of these bytes, as [`as_bytes`](Self::as_bytes) gave them.
@@ -37,17 +37,21 @@ impl EventKey {
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
-}
 
-impl fmt::Display for EventKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Writes the 32 digits, without an allocation.
+    pub fn encode<'a>(&self, text: &'a mut [u8; 32]) -> &'a str {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = [0; 32];
         for (byte, pair) in self.0.iter().zip(text.chunks_exact_mut(2)) {
             pair[0] = DIGITS[usize::from(byte >> 4)];
             pair[1] = DIGITS[usize::from(byte & 15)];
         }
-        f.write_str(str::from_utf8(&text).unwrap_or_default())
+        str::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for EventKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.encode(&mut [0; 32]))
     }
 }
 

@@ -36,7 +36,7 @@ pub use error::{ErrorCode, EventError};
 pub use event::{Event, EventBuilder, EventData, Extra, SYSTEM, Source, event_type, value_named};
 pub use expr::{CompileError, ExprError};
 pub use id::{
-    EventId, MessageId, ParticipantId, PatternId, ThredId, Topic, derive_hash, derive_id, join_id,
+    EventId, MessageId, ParticipantId, PatternId, ThredId, Topic, derive_id, hash_parts, join_id,
     new_event_id, stable_hash,
 };
 pub use key::{EventKey, NotAKey};

@@ -12,14 +12,14 @@ use thredlib::{
 };
 
 use super::{
-    Expiry, Pattern, Reaction, SourceRule,
+    Expiry, Pattern, Reaction, SourceRule, WaitRule,
     condition::{Condition, Kind},
     directive::{
         Consequent, DataSource, Directives, NextInput, Publish, Spawn, Target, Transform,
         Transition,
     },
 };
-use crate::port::StoredPattern;
+use crate::{port::StoredPattern, state::PatternKey};
 
 /// A pattern that cannot run.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -36,7 +36,7 @@ pub(crate) const PUBLISHED: &str = "out_id_";
 
 pub(super) fn compile(stored: &StoredPattern, limits: &ExprLimits) -> Result<Pattern, LoadError> {
     let model = &stored.model;
-    let mut compiler = Compiler { model, limits, faults: Vec::new() };
+    let mut compiler = Compiler { key: &stored.key, model, limits, faults: Vec::new() };
     let reactions: Vec<_> = model
         .reactions
         .iter()
@@ -72,6 +72,7 @@ pub(super) fn compile(stored: &StoredPattern, limits: &ExprLimits) -> Result<Pat
 }
 
 struct Compiler<'m> {
+    key: &'m PatternKey,
     model: &'m PatternModel,
     limits: &'m ExprLimits,
     faults: Vec<String>,
@@ -86,8 +87,13 @@ impl Compiler<'_> {
         let path = format!("$.reactions[{index}]");
         let sources = model.allowed_sources.as_ref().map_or(&[][..], |sources| sources.as_slice());
         let roles = model.permissions.as_ref().and_then(|p| p.allowed_roles.as_ref());
+        let name = self.model.reaction_name(index);
+        let condition_path = format!("{path}.condition");
+        let condition =
+            self.condition(&model.condition, &condition_path, &Directives::default(), &mut 0);
         Reaction {
-            name: self.model.reaction_name(index).into(),
+            waits: WaitRule::new(self.key, &name, &condition),
+            name: name.into(),
             allowed_sources: sources
                 .iter()
                 .filter_map(|text| match SourceRule::parse(text) {
@@ -112,12 +118,7 @@ impl Compiler<'_> {
                         .unwrap_or_default(),
                 }
             }),
-            condition: self.condition(
-                &model.condition,
-                &format!("{path}.condition"),
-                &Directives::default(),
-                &mut 0,
-            ),
+            condition,
         }
     }
 

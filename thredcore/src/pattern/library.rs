@@ -2,10 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use thredlib::{Event, PatternId};
+use thredlib::{Event, PatternId, expr::Scope};
 
 use super::{Pattern, index::Index};
-use crate::{hash::FastHash, state::PatternKey};
+use crate::{
+    hash::FastHash,
+    state::{PatternKey, WaitKey},
+};
 
 /// The patterns that the engine knows, as one immutable value: replaced whole when a pattern
 /// changes, so that every event meets one consistent set.
@@ -122,6 +125,28 @@ impl Library {
         let numbers = self.listening_index.candidates(event);
         numbers.filter_map(|number| self.listening.get(number as usize))
     }
+
+    /// Where to look for the threds that may wait for this unbound event, in the order of
+    /// [`listening`](Self::listening). A thred may be filed under several of the keys.
+    pub fn awaited(&self, event: &Arc<Event>) -> Vec<Awaited> {
+        let mut scope = Scope::new(event.clone(), 0, 0);
+        let listening = self.listening(event).map(|(pattern, reaction)| {
+            let keys = pattern.reactions[*reaction].waits.keys_of_event(&mut scope);
+            Awaited { pattern: pattern.clone(), reaction: *reaction, keys }
+        });
+        listening.collect()
+    }
+}
+
+/// Where threds may wait for an unbound event: see [`Library::awaited`].
+#[derive(Clone, Debug)]
+pub struct Awaited {
+    /// The revision that they run.
+    pub pattern: Arc<Pattern>,
+    /// The number of the reaction that they wait in.
+    pub reaction: usize,
+    /// The keys that they may be filed under: sorted, each once, the reaction's any-key included.
+    pub keys: Vec<WaitKey>,
 }
 
 impl Current {

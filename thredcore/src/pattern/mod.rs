@@ -6,6 +6,7 @@ mod directive;
 mod index;
 mod library;
 mod source;
+mod waits;
 
 use std::sync::{
     Arc,
@@ -22,8 +23,9 @@ pub use directive::{
     Transition,
 };
 pub use index::{Candidates, Index};
-pub use library::Library;
+pub use library::{Awaited, Library};
 pub use source::SourceRule;
+pub use waits::WaitRule;
 
 use crate::{port::StoredPattern, state::PatternKey};
 
@@ -67,6 +69,8 @@ pub struct Reaction {
     pub expiry: Option<Expiry>,
     /// What an event must be like.
     pub condition: Condition,
+    /// How the threds are filed that wait here for unbound events.
+    pub waits: WaitRule,
 }
 
 /// The expiry of a reaction.

@@ -14,6 +14,7 @@ use super::{
     queue::{Backlog, DeadLetter, DeadLetterFilter, Death, Delivery, DeliveryTag},
     storage::Quarantine,
 };
+use crate::state::Consumed;
 
 /// Brings events and commands to the engine.
 ///
@@ -138,6 +139,14 @@ impl Inbound {
         }
     }
 
+    /// Who it comes from, for people and logs.
+    pub fn source(&self) -> &str {
+        match self {
+            Self::Event(accepted) => accepted.event.source.id.as_str(),
+            Self::Command(_) => SYSTEM,
+        }
+    }
+
     /// Its id, for people and logs.
     pub fn id(&self) -> EventId {
         match self {
@@ -180,6 +189,8 @@ pub enum Command {
         pattern_id: PatternId,
         /// The event.
         accepted: Accepted,
+        /// What a thred's inbox keeps of the event: it has one effect, however it comes there.
+        consumed: Consumed,
     },
     /// Take a transition, by order of an administrator.
     Transition {
@@ -188,14 +199,14 @@ pub enum Command {
         /// The name of a reaction, or a reserved name.
         to: String,
         /// The event that ordered it.
-        cause: EventId,
+        cause: EventKey,
     },
     /// End.
     Terminate {
         /// The thred.
         thred_id: ThredId,
         /// What ended it: the event that ended its parent, or an administrator's.
-        cause: EventId,
+        cause: EventKey,
     },
     /// A child has ended or could not start.
     Disown {
@@ -219,6 +230,9 @@ pub struct Start {
     pub parent: Option<ThredId>,
     /// The event that the spawning thred reacted to.
     pub cause: Arc<Event>,
+    /// What the spawning thred's inbox has kept of it: it is not for the new thred, should it come
+    /// again.
+    pub consumed: Consumed,
     /// The event that the new thred is given at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Arc<Event>>,
@@ -254,26 +268,26 @@ impl Command {
             Self::Start(_) => derive_id("start", &[thred]),
             Self::Expire { entry, .. } => derive_id("expire", &[thred, &entry.to_string()]),
             Self::Offer { accepted, .. } => {
-                derive_id("offer", &[thred, &accepted.key().to_string()])
+                derive_id("offer", &[thred, accepted.key().encode(&mut [0; 32])])
             }
-            Self::Transition { cause, .. } => derive_id("transition", &[thred, cause.as_str()]),
-            Self::Terminate { cause, .. } => derive_id("terminate", &[thred, cause.as_str()]),
+            Self::Transition { cause, .. } => {
+                derive_id("transition", &[thred, cause.encode(&mut [0; 32])])
+            }
+            Self::Terminate { cause, .. } => {
+                derive_id("terminate", &[thred, cause.encode(&mut [0; 32])])
+            }
             Self::Disown { child, .. } => derive_id("disown", &[thred, child.as_str()]),
         })
     }
 
-    /// What it is known by. An event that is offered keeps its own key, so that it has one effect on
-    /// the thred, however it comes there.
+    /// What it is known by.
     pub fn key(&self) -> EventKey {
-        match self {
-            Self::Offer { accepted, .. } => accepted.key(),
-            _ => EventKey::of(SYSTEM, self.id().as_str()),
-        }
+        EventKey::of(SYSTEM, self.id().as_str())
     }
 
     /// Whether doing it twice would have a second effect, so that a receipt must keep it from that.
     /// Expiring, ending and disowning find nothing to do the second time.
     pub fn needs_receipt(&self) -> bool {
-        matches!(self, Self::Start(_) | Self::Transition { .. })
+        matches!(self, Self::Start(_) | Self::Offer { .. } | Self::Transition { .. })
     }
 }

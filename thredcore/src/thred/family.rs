@@ -32,7 +32,7 @@ impl Step<'_> {
             let number = self.made.to_string();
             self.made += 1;
             let id = self.state.id.as_str();
-            let child = derive_id("child", &[id, self.consumed.as_str(), &number]);
+            let child = derive_id("child", &[id, self.consumed.key.encode(&mut [0; 32]), &number]);
             let child = ThredId::new(child);
             let is_child = spawn.spawn_type == SpawnType::Child;
             let (locals, participants) = match spawn.context {
@@ -48,6 +48,7 @@ impl Step<'_> {
                 pattern_id: pattern,
                 parent: is_child.then(|| self.state.id.clone()),
                 cause: event.clone(),
+                consumed: self.consumed,
                 input: input.clone(),
                 locals,
                 participants,
@@ -67,7 +68,7 @@ impl Step<'_> {
     /// the pattern's instances is free.
     pub(super) fn end(&mut self) {
         for child in std::mem::take(&mut self.state.children) {
-            self.order(Command::Terminate { thred_id: child, cause: self.consumed.clone() });
+            self.order(Command::Terminate { thred_id: child, cause: self.consumed.key });
         }
         if let Some(parent) = self.state.parent.clone() {
             self.order(Command::Disown { thred_id: parent, child: self.state.id.clone() });

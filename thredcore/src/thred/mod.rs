@@ -15,7 +15,7 @@ mod view;
 
 use std::sync::Arc;
 
-use thredlib::{ErrorCode, Event, EventError, EventId, ExprError, ParticipantId, PatternId};
+use thredlib::{ErrorCode, Event, EventError, EventKey, ExprError, ParticipantId, PatternId};
 
 pub use react::{react, spawn, start, started_id};
 pub use replay::{Replay, ReplayError, replay};
@@ -23,7 +23,7 @@ pub use view::summary;
 
 use crate::{
     pattern::Library,
-    port::{Command, Commit, Directory, Facts},
+    port::{Command, Commit, Directory, Facts, LogRecord},
 };
 
 /// All that a decision depends on beside the thred, its pattern and the event.
@@ -41,6 +41,8 @@ pub struct World<'a> {
     pub limits: &'a ReactLimits,
     /// Who wants to hear of each change of a thred.
     pub watchers: &'a [ParticipantId],
+    /// What leaves the thred's inbox: it has a receipt, or is too old to come again.
+    pub settled: &'a [EventKey],
 }
 
 /// Knows patterns by id or name, as `spawn` writes them.
@@ -65,7 +67,8 @@ impl Names for Facts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReactLimits {
-    /// Events that a thred remembers having consumed: its dedupe window. Default 64.
+    /// Events that a thred's inbox usually holds. When it has more, those that have a receipt
+    /// leave it; those that have none stay, however many they are. Default 64.
     pub inbox: usize,
     /// Reactions that one event may pass through by `forward` and `local`. Default 100.
     pub chain: usize,
@@ -99,18 +102,8 @@ pub enum Input<'a> {
     Bound(&'a Arc<Event>),
     /// An unbound event that it waits for.
     Offered(&'a Arc<Event>),
-    /// A command of the engine.
+    /// A command of the engine; an [`Offer`](Command::Offer) is the unbound event in it.
     Command(&'a Command),
-}
-
-impl Input<'_> {
-    /// The id under which it has one effect.
-    pub fn id(&self) -> EventId {
-        match self {
-            Self::Bound(event) | Self::Offered(event) => event.id.clone(),
-            Self::Command(command) => command.id(),
-        }
-    }
 }
 
 /// What follows.
@@ -120,6 +113,8 @@ pub enum Outcome {
     Commit(Commit),
     /// The reaction's time is up: this is to be committed first, and then the input given again.
     ExpireFirst(Commit),
+    /// Nothing changes, but this was decided about an event that is bound to the thred.
+    Unmoved(Vec<LogRecord>),
     /// Nothing: it does not concern the thred, or came too late.
     Nothing,
     /// Nothing: the thred has consumed it already.

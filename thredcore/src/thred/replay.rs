@@ -98,6 +98,7 @@ impl<'a> Replay<'a> {
             library: facts,
             limits: self.limits,
             watchers: &facts.watchers,
+            settled: &facts.settled,
         };
         let commit = again(self.pattern, self.state.as_deref(), step, &world)?
             .map_err(|source| ReplayError::Failed { version, source })?
@@ -141,10 +142,14 @@ fn again(
     step: &History,
     world: &World<'_>,
 ) -> Result<Result<Option<Commit>, StepError>, ReplayError> {
+    let Some(consumed) = step.consumed else {
+        return Err(ReplayError::Incomplete { version: step.version });
+    };
     Ok(match (state, step.command.as_deref(), &step.event) {
-        (None, Some(Command::Start(order)), _) => spawn(pattern, order, world).map(Some),
+        (None, Some(Command::Start(order)), _) => spawn(pattern, order, consumed, world).map(Some),
         (None, None, Some(event)) => {
-            start(pattern, &mut Scope::new(event.clone(), world.now, world.seed), world)
+            let mut scope = Scope::new(event.clone(), world.now, world.seed);
+            start(pattern, &mut scope, consumed, world)
         }
         (Some(state), command, event) => {
             let input = match (command, event) {
@@ -153,7 +158,7 @@ fn again(
                 (None, Some(event)) => Input::Offered(event),
                 (None, None) => return Err(ReplayError::Incomplete { version: step.version }),
             };
-            react(pattern, state, input, world).map(|outcome| match outcome {
+            react(pattern, state, input, consumed, world).map(|outcome| match outcome {
                 Outcome::Commit(commit) => Some(commit),
                 _ => None,
             })

@@ -10,13 +10,13 @@ use thredlib::{
     expr::{Locals, Scope, no_locals},
 };
 
-use super::{StepError, World, recipients::Recipients};
+use super::{Outcome, StepError, World, recipients::Recipients};
 use crate::{
     pattern::{
         AddressError, Consequent, Directives, Pattern, Publish, Reaction, Transform, Verdict,
     },
     port::{Command, Commit, Facts, LogRecord, LogType, OutboxEntry},
-    state::{Status, ThredState},
+    state::{Consumed, Status, ThredState},
 };
 
 thread_local! {
@@ -31,7 +31,7 @@ pub(super) struct Step<'a> {
     pub(super) world: &'a World<'a>,
     pub(super) state: ThredState,
     /// The event or command that is consumed.
-    pub(super) consumed: EventId,
+    pub(super) consumed: Consumed,
     event: Option<Arc<Event>>,
     pub(super) command: Option<Arc<Command>>,
     pub(super) outbox: Vec<OutboxEntry>,
@@ -49,8 +49,9 @@ impl<'a> Step<'a> {
         pattern: &'a Pattern,
         world: &'a World<'a>,
         state: ThredState,
-        consumed: EventId,
+        consumed: Consumed,
         event: Option<Arc<Event>>,
+        command: Option<Arc<Command>>,
     ) -> Self {
         Self {
             pattern,
@@ -58,7 +59,7 @@ impl<'a> Step<'a> {
             state,
             consumed,
             event,
-            command: None,
+            command,
             outbox: Vec::new(),
             // Most steps are told in one or two.
             log: Vec::with_capacity(2),
@@ -96,7 +97,7 @@ impl<'a> Step<'a> {
             version: 0,
             status: Status::Active,
             reaction: entry.name.clone(),
-            listening: entry.allow_unbound,
+            waits: ThinVec::new(),
             entry: 1,
             entered_at: world.now,
             expires_at: entry.expiry.as_ref().map(|e| world.now.saturating_add(e.interval)),
@@ -243,7 +244,9 @@ impl<'a> Step<'a> {
         let number = self.made;
         self.made += 1;
         let mut digits = [0; 20];
-        let parts = [self.state.id.as_str(), self.consumed.as_str(), decimal(number, &mut digits)];
+        let mut key = [0; 32];
+        let key = self.consumed.key.encode(&mut key);
+        let parts = [self.state.id.as_str(), key, decimal(number, &mut digits)];
         Arc::new(Event {
             id: EventId::new(derive_id("out", &parts)),
             event_type,
@@ -284,11 +287,48 @@ impl<'a> Step<'a> {
         consequents.try_for_each(|it| it.run(scope)).map_err(|error| self.failed(error))
     }
 
+    /// The id of the event or command that is consumed.
+    fn input_id(&self) -> EventId {
+        match (&self.command, &self.event) {
+            (Some(command), _) => command.id(),
+            (None, Some(event)) => event.id.clone(),
+            (None, None) => EventId::new(""),
+        }
+    }
+
+    /// Lets the timer run again: for as long as the reaction is overdue already.
+    pub(super) fn put_off(&mut self, interval: i64) {
+        const SHORTEST: i64 = 30_000;
+        const LONGEST: i64 = 24 * 3_600_000;
+        let due = self.state.entered_at.saturating_add(interval);
+        let overdue = self.world.now.saturating_sub(due).clamp(SHORTEST, LONGEST);
+        self.state.expires_at = Some(self.world.now.saturating_add(overdue));
+    }
+
+    /// Gives up the step: nothing changes, and what was decided goes on record.
+    pub(super) fn unmoved(self) -> Outcome {
+        Outcome::Unmoved(self.log)
+    }
+
+    /// Files the thred under what it waits for.
+    fn file(&mut self) {
+        let state = &mut self.state;
+        state.waits = ThinVec::new();
+        if state.status != Status::Active {
+            return;
+        }
+        if let Some(index) = self.pattern.position(&state.reaction)
+            && self.pattern.reactions[index].allow_unbound
+        {
+            state.waits = self.pattern.wait_keys(index, &state.locals).into_iter().collect();
+        }
+    }
+
     /// Notes a decision.
     pub(super) fn record(&mut self, log_type: LogType, to: Option<Arc<str>>, detail: Option<&str>) {
         self.log.push(LogRecord {
             log_type,
-            event: self.consumed.clone(),
+            event: self.input_id(),
             thred_id: Some(self.state.id.clone()),
             pattern_id: Some(self.state.pattern.id.clone()),
             from: Some(self.state.reaction.clone()),
@@ -318,6 +358,25 @@ impl<'a> Step<'a> {
         StepError::Shape { reaction: self.state.reaction.clone(), what: what.into() }
     }
 
+    /// Lets go of what cannot come again.
+    fn trim_inbox(&mut self) {
+        let settled = self.world.settled;
+        if !settled.is_empty() {
+            self.state.inbox.retain(|consumed| !settled.contains(&consumed.key));
+            self.facts().settled = settled.to_vec();
+        }
+        // What has no second effect anyway is kept while there is room.
+        let mut surplus =
+            (self.state.inbox.len() + 1).saturating_sub(self.world.limits.inbox.max(1));
+        if surplus > 0 {
+            self.state.inbox.retain(|consumed| {
+                let stays = surplus == 0 || consumed.needs_receipt();
+                surplus -= usize::from(!stays);
+                stays
+            });
+        }
+    }
+
     /// The whole change as one value.
     pub(super) fn finish(mut self, locals: Option<&Locals>) -> Result<Commit, StepError> {
         if let Some(locals) = locals
@@ -337,12 +396,12 @@ impl<'a> Step<'a> {
         if self.world.seed != 0 {
             self.facts().seed = self.world.seed;
         }
+        self.file();
+        self.trim_inbox();
         let state = &mut self.state;
-        let surplus = (state.inbox.len() + 1).saturating_sub(self.world.limits.inbox.max(1));
-        state.inbox.drain(..surplus);
         // Most threds consume few events: room for one more costs less than room for four.
         state.inbox.reserve_exact(1);
-        state.inbox.push(self.consumed.clone());
+        state.inbox.push(self.consumed);
         Ok(Commit {
             expected,
             consumed: self.consumed,

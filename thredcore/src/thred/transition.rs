@@ -45,7 +45,6 @@ impl Step<'_> {
     fn enter(&mut self, reaction: &Reaction) {
         let state = &mut self.state;
         state.reaction = reaction.name.clone();
-        state.listening = reaction.allow_unbound;
         state.entry = state.version + 1;
         state.entered_at = self.world.now;
         state.expires_at =
@@ -56,7 +55,6 @@ impl Step<'_> {
     fn leave(&mut self, status: Status) {
         let state = &mut self.state;
         state.status = status;
-        state.listening = false;
         state.expires_at = None;
         state.matched = ThinVec::new();
     }

@@ -5,6 +5,7 @@
 //!
 //! The result of an expression is data: nothing here evaluates it again.
 
+mod correlation;
 mod jsonata;
 mod jsonpath;
 mod requirement;
@@ -14,6 +15,7 @@ use std::{fmt::Debug, sync::Arc};
 
 use serde_json::Value;
 
+pub use correlation::{Correlation, Correlations};
 pub use requirement::{Field, Requirement, Scalar};
 pub use scope::{Locals, Scope, no_locals};
 
@@ -42,6 +44,13 @@ pub trait Expression: Debug + Send + Sync {
 
     /// What an event must be like for [`test`](Self::test) to be true, as far as the text tells.
     fn requirement(&self) -> Requirement;
+
+    /// What the event and the locals have in common when [`test`](Self::test) is true, as far as
+    /// the text tells. Worked out at each call.
+    fn correlations(&self) -> Correlations;
+
+    /// Whether an evaluation may change locals; in doubt it may.
+    fn may_set_locals(&self) -> bool;
 }
 
 /// Compiles an expression.

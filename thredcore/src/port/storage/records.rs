@@ -173,6 +173,8 @@ pub enum LogType {
     Unauthorized,
     /// The reaction expired.
     Expired,
+    /// The step that an expiry leads to failed; the timer is put off.
+    ExpiryFailed,
     /// A thred was spawned.
     Spawned,
     /// The thred was started by another one.

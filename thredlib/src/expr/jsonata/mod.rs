@@ -7,6 +7,7 @@
 //! and seed, and the few built-in functions whose calls are rewritten cannot be bound anew.
 
 mod convert;
+mod correlation;
 mod guard;
 mod host;
 mod native;
@@ -27,7 +28,7 @@ use serde_json::Value;
 use native::Program;
 pub(super) use session::Session;
 
-use super::{CompileError, ExprError, Expression, Requirement, Scope};
+use super::{CompileError, Correlations, ExprError, Expression, Requirement, Scope};
 use crate::{ExprLimits, ExpressionLanguage};
 
 /// The longest text that is taken for an expression, in bytes.
@@ -70,11 +71,20 @@ impl Jsonata {
             let at = refused.near.and_then(|near| source.find(&near)).unwrap_or(0);
             CompileError::at(source, source[..at].chars().count() + 1, refused.message)
         })?;
+        Ok(Self::of_tree(source, ast, limits))
+    }
+
+    fn of_tree(source: &str, ast: AstNode, limits: &ExprLimits) -> Self {
         let native = Program::compile(&ast);
         let binds_items = guard::binds_items(&ast);
         let ast = guard::rewrite(ast);
         let reads_context = may_read_context(source);
-        Ok(Self { source: source.into(), native, ast, reads_context, binds_items, limits: *limits })
+        Self { source: source.into(), native, ast, reads_context, binds_items, limits: *limits }
+    }
+
+    /// A part of the expression as an expression of its own.
+    fn part(&self, ast: AstNode) -> Self {
+        Self::of_tree(&self.source, ast, &self.limits)
     }
 }
 
@@ -110,6 +120,14 @@ impl Expression for Jsonata {
 
     fn requirement(&self) -> Requirement {
         self.native.as_ref().map_or(Requirement::Anything, Program::requirement)
+    }
+
+    fn correlations(&self) -> Correlations {
+        Self::correlations(self)
+    }
+
+    fn may_set_locals(&self) -> bool {
+        self.sets_locals()
     }
 }
 

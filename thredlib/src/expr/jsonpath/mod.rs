@@ -17,6 +17,7 @@
 //! An event shows its JSON, its timestamp also as `time`. In two places a query is held to more
 //! than the RFC asks: a regular expression in the text must be valid, and nesting has a bound.
 
+mod correlation;
 mod node;
 mod parse;
 mod query;
@@ -39,7 +40,7 @@ use self::{
     query::Query,
     walk::{Breach, Walk},
 };
-use super::{CompileError, ExprError, Expression, Requirement, Scope};
+use super::{CompileError, Correlations, ExprError, Expression, Requirement, Scope};
 use crate::{ExprLimits, ExpressionLanguage};
 
 /// Compiles a JSONPath query.
@@ -113,5 +114,13 @@ impl Expression for Jsonpath {
 
     fn requirement(&self) -> Requirement {
         self.query.requirement()
+    }
+
+    fn correlations(&self) -> Correlations {
+        self.query.correlations(&self.limits)
+    }
+
+    fn may_set_locals(&self) -> bool {
+        false
     }
 }

@@ -37,7 +37,7 @@ pub(super) enum Segment {
     Descendants(Box<[Selector]>),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Step {
     Name(Box<str>),
     Index(i64),

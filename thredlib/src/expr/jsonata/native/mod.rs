@@ -10,6 +10,7 @@ mod operand;
 #[cfg(test)]
 mod tests;
 
+pub(super) use operand::{Bail, Operand};
 use serde_json::Value;
 
 /// An expression that is native at least in part.
