@@ -41,14 +41,14 @@ pub(crate) fn decoded<D: DeserializeOwned>(document: &RawDocument) -> Result<D, 
 fn key_of(document: &RawDocument) -> String {
     match id_of(document) {
         Some(Bson::String(id)) => id,
-        Some(id) => id.into_relaxed_extjson().to_string(),
+        Some(id) => id.to_string(),
         None => "a document without an id".to_owned(),
     }
 }
 
 /// The id of a document.
 pub(crate) fn id_of(document: &RawDocument) -> Option<Bson> {
-    document.get("_id").ok().flatten().and_then(|id| Bson::try_from(id.to_raw_bson()).ok())
+    document.get("_id").ok().flatten().and_then(|id| Bson::try_from(id).ok())
 }
 
 /// What cannot be read, with what is there.
@@ -59,7 +59,7 @@ pub(crate) fn described(
     error: &PortError,
 ) -> Unreadable {
     let content = match Document::try_from(document) {
-        Ok(document) => Bson::Document(document).into_relaxed_extjson().to_string(),
+        Ok(document) => document.to_string(),
         Err(_) => String::from_utf8_lossy(document.as_bytes()).into_owned(),
     };
     Unreadable {

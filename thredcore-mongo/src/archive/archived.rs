@@ -92,8 +92,10 @@ impl Origin for Outboxes {
         for step in steps {
             entries.entry(&step.thred).or_default().push(entry_id(step));
         }
-        let cleared = entries.into_iter().map(|(id, published)| {
-            Cleared { thred: id.clone(), published, parked: vec![] }
+        let cleared = entries.into_iter().map(|(id, published)| Cleared {
+            thred: id.clone(),
+            published,
+            parked: vec![],
         });
         self.0.clear_outbox(&cleared.collect::<Vec<_>>()).await
     }
@@ -256,9 +258,8 @@ impl ThredStore for Archived {
     ) -> Result<Vec<PendingOutbox>, PortError> {
         let found = self.storage.parked_outboxes(partition, topic, limit).await?.into_iter();
         // Steps on their way are looked after with the pending outboxes.
-        let own = |outbox: PendingOutbox| {
-            PendingOutbox { entries: separate(outbox.entries).0, ..outbox }
-        };
+        let own =
+            |outbox: PendingOutbox| PendingOutbox { entries: separate(outbox.entries).0, ..outbox };
         Ok(found.map(own).collect())
     }
 

@@ -114,21 +114,24 @@ impl MongoArchive {
             })?;
             // The first part is implied, but lets the index begin there.
             filter.insert("at", doc! { "$lte": at });
-            filter.insert("$or", vec![
-                doc! { "at": { "$lt": at } },
-                doc! { "at": at, "seq": { "$lt": seq } },
-                doc! { "at": at, "seq": seq, "_id": { "$lt": id } },
-            ]);
+            filter.insert(
+                "$or",
+                vec![
+                    doc! { "at": { "$lt": at } },
+                    doc! { "at": at, "seq": { "$lt": seq } },
+                    doc! { "at": at, "seq": seq, "_id": { "$lt": id } },
+                ],
+            );
         }
         let find = self.history.find(filter);
         let find = find.sort(doc! { "moved": -1, "at": -1, "seq": -1, "_id": -1 });
-        let one_more = signed(limit as u64).saturating_add(1);
-        let find = find.limit(one_more).batch_size(1_000);
+        let one_more = limit.saturating_add(1);
+        let find = find.batch_size(u32::try_from(one_more).unwrap_or(1_000).min(1_000));
         let read = |past: Past| Ok((cursor(&past), past.unmoved()?));
-        let (mut found, seen) =
-            self.mongo.read_some(OPERATION, HISTORY, find, limit, read).await?;
-        // If all of these are unreadable the page is the last one; that many are not by accident.
-        let more = seen > limit || found.len() == limit;
+        let found = self.mongo.first_readable(OPERATION, HISTORY, find, one_more, read);
+        let mut found = found.await?;
+        let more = found.len() > limit;
+        found.truncate(limit);
         let before = found.last().filter(|_| more).map(|(cursor, _)| cursor.clone());
         found.reverse();
         Ok(UnmovedPage { records: found.into_iter().map(|(_, record)| record).collect(), before })
@@ -142,7 +145,8 @@ impl MongoArchive {
         let mut found = HashSet::new();
         for keys in keys.chunks(256) {
             let any: Vec<_> = keys.iter().map(Past::about).collect();
-            let find = self.history.clone_with_type::<Document>().find(doc! { "$or": any });
+            let records = self.history.clone_with_type::<Document>();
+            let find = records.find(doc! { "$or": any });
             let find = find.projection(doc! { "_id": 1 }).batch_size(1_000);
             for document in self.mongo.all("look for records", find).await? {
                 let id = document.get_document("_id").and_then(|id| id.get_str("e"));

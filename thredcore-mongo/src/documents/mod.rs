@@ -26,7 +26,7 @@ mod thred;
 
 pub(crate) use outbox::{EntryDocument, EventDocument, Events, Packed, ParkedDocument, parked_id};
 pub(crate) use size::bytes_of;
-pub(crate) use step::{Past, Step, has_ended, unmoved};
+pub(crate) use step::{Past, Step, unmoved};
 pub(crate) use thred::{StateDocument, key_of, state_fields, wait_keys};
 
 use mongodb::bson::{Binary, Bson, Document, doc, spec::BinarySubtype};

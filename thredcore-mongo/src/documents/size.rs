@@ -23,7 +23,9 @@ fn value_bytes(value: &Bson) -> usize {
         Bson::Int32(_) => 4,
         Bson::Int64(_) | Bson::Double(_) | Bson::DateTime(_) | Bson::Timestamp(_) => 8,
         Bson::ObjectId(_) => 12,
-        Bson::RegularExpression(regex) => 2 + regex.pattern.as_str().len() + regex.options.as_str().len(),
+        Bson::RegularExpression(regex) => {
+            2 + regex.pattern.as_str().len() + regex.options.as_str().len()
+        }
         _ => 16,
     }
 }

@@ -177,10 +177,6 @@ impl Past {
         doc! { "_id": { "$gte": bound(Bson::MinKey), "$lte": bound(Bson::MaxKey) } }
     }
 
-    pub(crate) fn version(&self) -> i64 {
-        self.id.get_i64("v").unwrap_or_default()
-    }
-
     /// A thred's step.
     pub(crate) fn history(&self) -> Result<History, PortError> {
         let Body { mut history, messages } = parsed(&self.body)?;
@@ -211,7 +207,7 @@ impl Past {
     }
 }
 
-pub(crate) fn has_ended(state: &ThredState) -> bool {
+fn has_ended(state: &ThredState) -> bool {
     state.status == Status::Terminated
 }
 

@@ -218,7 +218,7 @@ impl MongoStorage {
         let state = &*commit.state;
         let mut set = state_fields(state)?;
         set.insert("by", token);
-        let (present, absent) = conditional_fields(state);
+        let (present, absent) = conditional_fields(state, step.seq);
         set.extend(present);
         let entries = packed.entries(commit)?;
         let events = packed.documents();
@@ -228,7 +228,9 @@ impl MongoStorage {
         if commit.expected == 0 {
             let mut new = doc! { "_id": state.id.as_str() };
             new.extend(set);
-            new.extend(doc! { "outbox": entries, "events": events, "past": [step], "unfiled": now });
+            new.extend(
+                doc! { "outbox": entries, "events": events, "past": [step], "unfiled": now },
+            );
             new.extend(oldest.map(|at| ("oldest".to_owned(), at.into())));
             return Ok(new);
         }
@@ -260,7 +262,7 @@ impl MongoStorage {
 
 /// The fields that only some threds have, so that only those are in the indexes; and those that this
 /// one does not have.
-fn conditional_fields(state: &ThredState) -> (Document, Document) {
+fn conditional_fields(state: &ThredState, seq: i64) -> (Document, Document) {
     let (mut present, mut absent) = (Document::new(), Document::new());
     match state.timer() {
         Some((due, entry)) => present.extend(doc! { "due": due, "entry": signed(entry) }),
@@ -275,7 +277,8 @@ fn conditional_fields(state: &ThredState) -> (Document, Document) {
     if state.status.is_live() {
         absent.insert("closed", "");
     } else {
-        present.insert("closed", state.modified_at);
+        // In the order of the ends.
+        present.insert("closed", seq);
     }
     (present, absent)
 }

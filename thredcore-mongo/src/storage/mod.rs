@@ -16,7 +16,7 @@ pub(crate) use threds::kinds;
 
 use mongodb::{
     action::Find,
-    bson::{Bson, Document, RawDocumentBuf, doc},
+    bson::{Bson, RawDocumentBuf, doc},
     options::IndexOptions,
 };
 use thredcore::port::PortError;

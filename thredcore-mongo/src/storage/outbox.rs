@@ -145,9 +145,10 @@ impl MongoStorage {
         let read = |thred: OutboxDocument| {
             let (id, events) = (ThredId::from(&*thred.id), Events::of(&thred.events));
             let wanted = wanted.get(&*thred.id);
-            let parked = thred.outbox.iter().filter(|it| {
-                wanted.is_some_and(|wanted| wanted.contains(&*it.id))
-            });
+            let parked = thred
+                .outbox
+                .iter()
+                .filter(|it| wanted.is_some_and(|wanted| wanted.contains(&*it.id)));
             let parked = parked.map(|entry| entry.parked(&id, &events));
             let parked: Vec<_> = parked.collect::<Result<_, PortError>>()?;
             Ok(parked.into_iter().flatten().collect::<Vec<Document>>())
@@ -181,7 +182,8 @@ impl MongoStorage {
             doc! { "q": { "_id": id, "parked": parked }, "u": { "$unset": { "parked": "" } } }
         });
         for updates in chunks(updates.collect()) {
-            let written = self.mongo.write("clear outboxes", THREDS, Write::Update, updates).await?;
+            let written =
+                self.mongo.write("clear outboxes", THREDS, Write::Update, updates).await?;
             written.all("clear outboxes")?;
         }
         Ok(())

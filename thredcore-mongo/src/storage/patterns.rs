@@ -124,7 +124,8 @@ impl PatternStore for MongoStorage {
             self.mongo.readable(OPERATION, PATTERNS, find.batch_size(1_000), read).await?;
         let mut found = HashMap::new();
         for some in current.chunks(256) {
-            let keys: Vec<_> = some.iter().map(|it| doc! { "p": &it.id, "r": &it.revision }).collect();
+            let keys: Vec<_> =
+                some.iter().map(|it| doc! { "p": &it.id, "r": &it.revision }).collect();
             let revisions = self.mongo.collection::<RawDocumentBuf>(REVISIONS);
             let find = revisions.find(doc! { "_id": { "$in": keys } }).batch_size(256);
             let read = |revision: Revision| revision.pattern();

@@ -21,11 +21,7 @@ impl RecordStore for MongoStorage {
         self.receipts.write(&settlement.receipts, settlement.now).await
     }
 
-    async fn receipts(
-        &self,
-        _: u16,
-        keys: &[EventKey],
-    ) -> Result<Vec<Option<Receipt>>, PortError> {
+    async fn receipts(&self, _: u16, keys: &[EventKey]) -> Result<Vec<Option<Receipt>>, PortError> {
         self.receipts.read(keys).await
     }
 

@@ -17,9 +17,7 @@ use thredlib::{ThredId, Topic};
 use super::MongoStorage;
 use crate::{
     archive::find_threds,
-    documents::{
-        ENDED, StateDocument, THREDS, binary, listening_key, revision_of, signed,
-    },
+    documents::{ENDED, StateDocument, THREDS, binary, listening_key, revision_of, signed},
 };
 
 /// The index by which threds are counted, and found by pattern and reaction.
@@ -159,7 +157,8 @@ impl ThredStore for MongoStorage {
             status: Status,
         }
         let fields = ["pattern", "revision", "reaction", "status"];
-        let kind: Document = fields.map(|name| (name.to_owned(), format!("${name}").into())).into_iter().collect();
+        let kind: Document =
+            fields.map(|name| (name.to_owned(), format!("${name}").into())).into_iter().collect();
         let threds = self.mongo.collection::<Document>(THREDS);
         // Read from the index alone.
         let group = threds
@@ -171,7 +170,8 @@ impl ThredStore for MongoStorage {
             .with_type::<RawDocumentBuf>();
         let read = |counted: Counted| {
             let Kind { pattern, revision, reaction, status } = counted.kind;
-            let pattern = PatternKey { id: pattern.as_str().into(), revision: revision_of(&revision)? };
+            let pattern =
+                PatternKey { id: pattern.as_str().into(), revision: revision_of(&revision)? };
             let threds = counted.threds.unsigned_abs();
             Ok(ThredCount { pattern, reaction: reaction.into(), status, threds })
         };
@@ -203,7 +203,8 @@ impl ThredStore for MongoStorage {
             let find = threds.find(filter).sort(doc! { "_id": 1 }).projection(doc! { "_id": 1 });
             let find = find.limit(signed(limit as u64)).batch_size(10_000);
             let read = |thred: IdDocument| Ok(ThredId::from(&*thred.id));
-            waiting.extend(self.mongo.readable("look for waiting threds", THREDS, find, read).await?);
+            waiting
+                .extend(self.mongo.readable("look for waiting threds", THREDS, find, read).await?);
         }
         if keys.len() > KEYS {
             waiting.sort_unstable();
@@ -226,7 +227,8 @@ impl ThredStore for MongoStorage {
         let threds = self.mongo.collection::<RawDocumentBuf>(THREDS);
         let ended = || doc! { "closed": { "$gte": i64::MIN } };
         let order = doc! { "closed": 1, "_id": 1 };
-        let count = threds.count_documents(ended()).hint(mongodb::options::Hint::Keys(order.clone()));
+        let count =
+            threds.count_documents(ended()).hint(mongodb::options::Hint::Keys(order.clone()));
         let count = usize::try_from(self.mongo.call(OPERATION, count).await?).unwrap_or(usize::MAX);
         let beyond = count.saturating_sub(self.mongo.config.ended_threds);
         if beyond <= skip {
