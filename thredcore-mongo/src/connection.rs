@@ -5,7 +5,7 @@ use std::{future::Future, io::ErrorKind::TimedOut, sync::Arc, time::SystemTime};
 use futures::TryStreamExt;
 use mongodb::{
     Client, ClientSession, Collection, Cursor, Database, IndexModel,
-    bson::{Bson, Document, doc},
+    bson::{Bson, Document, RawDocumentBuf, doc},
     error::ErrorKind,
     options::{
         Acknowledgment, ClientOptions, IndexOptions, ReadConcern, ReadPreference,
@@ -20,6 +20,7 @@ use crate::{
     config::MongoConfig,
     error::{MongoError, kind_of_code, port_error},
     format,
+    unreadable::{Warned, decoded},
 };
 
 /// A pool of connections to a replica set, and the database in use. Cheap to clone; everything that
@@ -28,6 +29,7 @@ use crate::{
 pub struct Mongo {
     pub(crate) database: Database,
     pub(crate) config: Arc<MongoConfig>,
+    pub(crate) unreadable: Arc<Warned>,
     format: u32,
 }
 
@@ -64,7 +66,8 @@ impl Mongo {
             return Err(MongoError::NoReplicaSet { hosts });
         }
         let newest = format::FORMATS.newest();
-        let this = Self { database, config: Arc::new(config), format: newest };
+        let (config, unreadable) = (Arc::new(config), Arc::default());
+        let this = Self { database, config, unreadable, format: newest };
         let format = format::agree(&this).await?;
         Ok(Self { format, ..this })
     }
@@ -128,6 +131,67 @@ impl Mongo {
         find: impl IntoFuture<Output = mongodb::error::Result<Cursor<T>>>,
     ) -> Result<Vec<T>, PortError> {
         self.call(operation, async { find.await?.try_collect().await }).await
+    }
+
+    /// All documents that a query finds and that can be read; of the others there is a warning.
+    ///
+    /// `read` makes of a document what it stands for, or says why it cannot.
+    pub(crate) async fn readable<D, T>(
+        &self,
+        operation: &'static str,
+        collection: &str,
+        find: impl IntoFuture<Output = mongodb::error::Result<Cursor<RawDocumentBuf>>>,
+        read: impl Fn(D) -> Result<T, PortError>,
+    ) -> Result<Vec<T>, PortError>
+    where
+        D: DeserializeOwned,
+    {
+        Ok(self.read_some(operation, collection, find, usize::MAX, read).await?.0)
+    }
+
+    /// The first documents that can be read, as many as are wanted.
+    pub(crate) async fn first_readable<D, T>(
+        &self,
+        operation: &'static str,
+        collection: &str,
+        find: impl IntoFuture<Output = mongodb::error::Result<Cursor<RawDocumentBuf>>>,
+        wanted: usize,
+        read: impl Fn(D) -> Result<T, PortError>,
+    ) -> Result<Vec<T>, PortError>
+    where
+        D: DeserializeOwned,
+    {
+        Ok(self.read_some(operation, collection, find, wanted, read).await?.0)
+    }
+
+    /// The first documents that can be read, and how many were looked at.
+    pub(crate) async fn read_some<D, T>(
+        &self,
+        operation: &'static str,
+        collection: &str,
+        find: impl IntoFuture<Output = mongodb::error::Result<Cursor<RawDocumentBuf>>>,
+        wanted: usize,
+        read: impl Fn(D) -> Result<T, PortError>,
+    ) -> Result<(Vec<T>, usize), PortError>
+    where
+        D: DeserializeOwned,
+    {
+        use futures::TryStreamExt;
+        let all = async {
+            let (mut found, mut seen) = (Vec::new(), 0);
+            let mut cursor = find.await?;
+            while found.len() < wanted
+                && let Some(document) = cursor.try_next().await?
+            {
+                seen += 1;
+                match decoded(&document).and_then(&read) {
+                    Ok(value) => found.push(value),
+                    Err(error) => self.unreadable.warn(collection, &document, &error),
+                }
+            }
+            Ok((found, seen))
+        };
+        self.call(operation, all).await
     }
 
     /// Executes statements that each stand alone with one command, outside of a transaction.

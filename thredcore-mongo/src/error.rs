@@ -98,6 +98,9 @@ fn kind(error: &Error) -> PortErrorKind {
     }
 }
 
+/// The server's codes for a document, new or changed, that is larger than it takes.
+pub(crate) const TOO_LARGE: &[i32] = &[10334, 17419, 17420];
+
 /// The server's code for a key that is there already.
 pub(crate) const DUPLICATE_KEY: i32 = 11000;
 

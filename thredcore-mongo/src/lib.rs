@@ -57,6 +57,7 @@ mod format;
 mod persistence;
 mod storage;
 mod transaction;
+mod unreadable;
 
 pub use archive::{Archived, MongoArchive};
 pub use config::MongoConfig;

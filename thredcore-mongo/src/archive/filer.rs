@@ -95,6 +95,11 @@ impl Filer {
         }
     }
 
+    /// Ends the gathering of those that wait.
+    pub(crate) fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
     /// Waits until nothing waits.
     pub(crate) async fn flush(&self) {
         let mut waiting = self.waiting.subscribe();
