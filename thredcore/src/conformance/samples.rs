@@ -94,7 +94,6 @@ pub fn thred(id: &str) -> ThredState {
         participants: vec!["erp".into()],
         errors: 0,
         matched: Default::default(),
-        errors: 0,
         inbox: vec![consumed(&input(id, 1))],
         label: None,
         description: None,
