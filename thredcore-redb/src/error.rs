@@ -28,8 +28,8 @@ pub enum RedbError {
         /// What it has, and what can be read.
         problem: FormatError,
     },
-    /// A stored record cannot be read.
-    #[error("{table} {key} cannot be read; restore the directory from a copy")]
+    /// Something stored cannot be read. It is passed over; `store check` lists it.
+    #[error("{table} {key} cannot be read")]
     Damaged {
         /// The table.
         table: &'static str,
@@ -81,6 +81,17 @@ macro_rules! database_errors {
 }
 
 database_errors!(StorageError TableError TransactionError CommitError DatabaseError);
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
 
 /// Why an operation was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
