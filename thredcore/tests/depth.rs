@@ -12,8 +12,8 @@ use thredcore::{
     testing::Bed,
 };
 use thredlib::{
-    ConditionBuilder, ConsequentModel, ENVELOPE_DEPTH, Event, EventKey, MAX_DEPTH, Message,
-    PatternBuilder, PatternModel, READABLE_DEPTH, ReactionBuilder,
+    ConditionBuilder, ENVELOPE_DEPTH, Event, EventKey, MAX_DEPTH, Message, PatternBuilder,
+    PatternModel, READABLE_DEPTH, ReactionBuilder,
 };
 
 fn nested(levels: usize) -> Value {
@@ -26,12 +26,8 @@ fn event(levels: usize) -> Event {
 }
 
 fn pattern() -> PatternModel {
-    let keep = ConsequentModel {
-        set_local: json!({ "e": "$xpr($event)" }).as_object().cloned(),
-        ..ConsequentModel::default()
-    };
     let condition = ConditionBuilder::filter("true")
-        .on_true(keep)
+        .on_true("$setLocal('e', $event)")
         .transform(json!({ "content": "$xpr($event.data.content)" }))
         .publish("bob")
         .transition("$noTransition");
@@ -112,7 +108,7 @@ fn every_envelope_around_the_deepest_value_can_be_read() {
     assert!(same(&Inbound::Event(Accepted::new((*event).clone(), 0))));
     let outgoing = [
         Outgoing::Message { topic: "t".into(), message: message.clone() },
-        Outgoing::Command(start.clone()),
+        Outgoing::Command(Arc::new(start.clone())),
     ];
     for outgoing in outgoing {
         assert!(same(&OutboxEntry { id: "o".into(), at: 0, outgoing }));

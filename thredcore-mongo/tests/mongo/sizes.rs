@@ -140,7 +140,7 @@ fn many_short_participants_fit() {
         let mut participants = vec![];
         // As many as a commit may have of the shortest names.
         while participants.len() * 7 < storage.max_commit_bytes() - 100_000 {
-            participants.push(thredlib::ParticipantId::from(&*format!("{number:05x}")[1..]));
+            participants.push(thredlib::ParticipantId::from(&format!("{number:05x}")[1..]));
             number += 1;
             if number > 0xffff {
                 break;
