@@ -7,12 +7,14 @@ use std::{
 
 use lapin::{message::Delivery, types::ShortString};
 use thredcore::port::{DeadLetter, DeadLetterFilter, DeliveryTag, Unreadable};
+use thredlib::Topic;
 use tokio::sync::Mutex;
 
 use crate::{
     AmqpConfig, AmqpError,
     browse::Browsing,
     cargo::Cargo,
+    delays::Delays,
     inflow::Inflow,
     letter::{self, Obituary},
     link::Link,
@@ -33,6 +35,8 @@ pub(crate) struct DeadLetters<T> {
     looking: Mutex<()>,
     /// How many letters came from where, when there were so many.
     origins: Mutex<Option<(usize, HashMap<String, u64>)>>,
+    /// Makes the topics that letters go back to.
+    topics: Option<Arc<Delays>>,
     kind: std::marker::PhantomData<fn() -> T>,
 }
 
@@ -57,7 +61,13 @@ impl<T: Cargo> DeadLetters<T> {
     ) -> Self {
         let (looking, origins) = (Mutex::new(()), Mutex::new(None));
         let kind = std::marker::PhantomData;
-        Self { queue, config, topology, publisher, link, looking, origins, kind }
+        Self { queue, config, topology, publisher, link, looking, origins, topics: None, kind }
+    }
+
+    /// Letters go back to topics, which may have to be made.
+    pub(crate) fn of_topics(mut self, topics: Arc<Delays>) -> Self {
+        self.topics = Some(topics);
+        self
     }
 
     /// Adds letters; they are confirmed.
@@ -291,6 +301,11 @@ impl<T: Cargo> DeadLetters<T> {
         let mut failure = Ok(());
         let mut tags: Vec<u64> = found.iter().map(|(_, tag)| *tag).collect();
         if fate == Fate::Redriven {
+            if let Some(topics) = &self.topics {
+                let names: BTreeSet<Topic> =
+                    found.iter().map(|(letter, _)| letter.payload.origin().into()).collect();
+                topics.topics(&names.iter().collect::<Vec<_>>()).await?;
+            }
             let revived = |(letter, _): (DeadLetter<T>, u64)| {
                 letter.payload.revived(letter.times, letter.moved).parcel(&self.topology)
             };
@@ -298,6 +313,9 @@ impl<T: Cargo> DeadLetters<T> {
             let answers = self.publisher.publish(&parcels).await;
             let mut sent = answers.iter().map(Result::is_ok);
             tags.retain(|_| sent.next().unwrap_or(false));
+            if answers.iter().any(|answer| answer.as_ref().is_err_and(AmqpError::is_missing)) {
+                self.topology.forget().await;
+            }
             failure = answers.into_iter().collect();
         }
         let count = tags.len();
