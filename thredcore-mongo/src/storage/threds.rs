@@ -274,17 +274,33 @@ impl MongoStorage {
         after: Option<&Timer>,
         limit: usize,
     ) -> Result<Vec<TimerDocument>, PortError> {
-        let threds = self.mongo.collection::<RawDocumentBuf>(THREDS);
-        let find = threds.find(doc! { "due": { "$gte": i64::MIN } });
-        let find = find.projection(doc! { "_id": 1, "due": 1, "entry": 1 });
-        let mut find = find.sort(doc! { "due": 1, "_id": 1 }).limit(signed(limit as u64));
-        find = find.hint(Hint::Keys(timer_index()));
-        if let Some(Timer { at, thred_id, entry }) = after {
-            let next = signed(*entry).saturating_add(1);
-            find = find.min(doc! { "due": *at, "_id": thred_id.as_str(), "entry": next });
+        let Some(Timer { at, thred_id, entry }) = after else {
+            return self.timers_in(doc! { "due": { "$gte": i64::MIN } }, limit).await;
+        };
+        // The rest of those that are due at the same time, then later ones: both are ranges of the
+        // index, one question for both would not be.
+        let beside = doc! { "due": *at, "_id": { "$gte": thred_id.as_str() } };
+        let mut found = self.timers_in(beside, limit.saturating_add(1)).await?;
+        found.retain(|it| it.id != *thred_id.as_str() || it.entry > signed(*entry));
+        found.truncate(limit);
+        if found.len() < limit {
+            let later = doc! { "due": { "$gt": *at } };
+            found.extend(self.timers_in(later, limit - found.len()).await?);
         }
+        Ok(found)
+    }
+
+    async fn timers_in(
+        &self,
+        range: Document,
+        limit: usize,
+    ) -> Result<Vec<TimerDocument>, PortError> {
+        let threds = self.mongo.collection::<RawDocumentBuf>(THREDS);
+        let find = threds.find(range).projection(doc! { "_id": 1, "due": 1, "entry": 1 });
+        let find = find.sort(doc! { "due": 1, "_id": 1 }).limit(signed(limit as u64));
+        let find = find.hint(Hint::Keys(timer_index())).batch_size(10_000);
         let read = |timer: TimerDocument| Ok(timer);
-        self.mongo.readable("look for timers", THREDS, find.batch_size(10_000), read).await
+        self.mongo.readable("look for timers", THREDS, find, read).await
     }
 
     /// Where threds listen.
