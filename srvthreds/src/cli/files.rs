@@ -8,6 +8,7 @@ use std::{
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use thredlib::json::text::lone_surrogate;
 
 /// A file with its text.
 #[derive(Debug)]
@@ -136,10 +137,13 @@ pub(crate) fn scenario_files(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<Unreadable
 
 /// A JSON file as a value; says what is wrong with it, and where.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Unreadable> {
-    let text = fs::read_to_string(path).map_err(|error| refused(path, &error))?;
+    let text = read_text(path).map_err(|error| refused(path, &error))?;
     let mut reader = serde_json::Deserializer::from_str(&text);
     let refuse = |error: &serde_json::Error, field: String| {
-        let text = error.to_string();
+        let text = match lone_surrogate(text.as_bytes()) {
+            Some(fault) => fault.reason.to_string(),
+            None => error.to_string(),
+        };
         let place = format!(" at line {} column {}", error.line(), error.column());
         let reason = text.strip_suffix(&place).unwrap_or(&text);
         let name = format!("{}:{}:{}", path.display(), error.line(), error.column());
@@ -156,9 +160,18 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Unreadabl
     Ok(value)
 }
 
+/// A file's text, without the byte order mark that some editors put in front of it.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = fs::read_to_string(path)?;
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
+    }
+    Ok(text)
+}
+
 fn read(path: &Path, unreadable: &mut Vec<Unreadable>) -> Option<SourceFile> {
     let name = path.display().to_string();
-    fs::read_to_string(path)
+    read_text(path)
         .map(|text| SourceFile::new(name, text))
         .map_err(|error| unreadable.push(refused(path, &error)))
         .ok()
@@ -210,7 +223,7 @@ fn looks_like_scenario(path: &Path) -> bool {
     if path.to_string_lossy().ends_with(".scenario.json") {
         return true;
     }
-    let text = fs::read_to_string(path).unwrap_or_default();
+    let text = read_text(path).unwrap_or_default();
     text.contains("\"steps\"")
         && serde_json::from_str::<Value>(&text)
             .is_ok_and(|document| document.get("steps").is_some_and(Value::is_array))

@@ -6,6 +6,7 @@ mod faults;
 mod hostile;
 mod idle;
 mod indexes;
+mod opening;
 mod parked;
 mod private;
 mod receipts;

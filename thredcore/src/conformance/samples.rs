@@ -92,6 +92,7 @@ pub fn thred(id: &str) -> ThredState {
         modified_at: 1_000,
         locals: Arc::default(),
         participants: vec!["erp".into()],
+        errors: 0,
         matched: Default::default(),
         inbox: vec![consumed(&input(id, 1))],
         label: None,

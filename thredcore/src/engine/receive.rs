@@ -131,14 +131,11 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::{
-            Arc,
-            atomic::{AtomicBool, Ordering},
-        },
+        future::{pending, ready},
+        sync::Arc,
         time::Duration,
     };
 
-    use async_trait::async_trait;
     use thredlib::{ConditionBuilder, Event, PatternBuilder, ReactionBuilder};
     use tokio::time::timeout;
 
@@ -146,37 +143,27 @@ mod tests {
     use crate::{
         engine::EngineConfig,
         memory::{MemoryEventQ, MemoryEventQConfig, MemoryStorage},
-        port::{
-            Accepted, AddressResolver, DeadLetterFilter, DeliveryTag, Directory, EventQ,
-            LeaseStore, PortError,
-        },
-        testing::fault::{Fault, FaultKind, Faulty},
+        port::{Accepted, DeadLetterFilter, DeliveryTag, EventQ, LeaseStore},
+        testing::fault::{Commits, Fault, FaultKind, Faulty},
     };
 
-    /// Never answers while a deadly event is in hand: that stands for an event that ends the process.
-    #[derive(Default)]
-    struct Hanging(AtomicBool);
-
-    #[async_trait]
-    impl AddressResolver for Hanging {
-        async fn directory(&self) -> Result<Arc<Directory>, PortError> {
-            match self.0.load(Ordering::SeqCst) {
-                true => std::future::pending().await,
-                false => Ok(Arc::default()),
-            }
-        }
-    }
-
+    /// An event whose commit is never answered stands for one that ends the process.
     #[tokio::test]
     async fn only_the_deadly_event_is_dead_lettered() {
         let event_q = Arc::new(MemoryEventQ::new(MemoryEventQConfig::default().partitions(1)));
+        let hanging = Commits::new(Arc::new(MemoryStorage::default()), |commit| {
+            let poison = commit.event.as_ref().is_some_and(|event| event.id.as_str() == "poison");
+            match poison {
+                true => pending().boxed(),
+                false => ready(None).boxed(),
+            }
+        });
         let tell = ConditionBuilder::filter("$event.type = 'tell'");
         let pattern =
             PatternBuilder::new("tell").reaction(ReactionBuilder::new("tell").condition(tell));
-        let resolver = Arc::new(Hanging::default());
         let engine = Engine::builder()
             .event_q(event_q.clone())
-            .resolver(resolver.clone())
+            .storage(Arc::new(hanging))
             .pattern(pattern.build())
             .build();
         let engine = engine.await.unwrap();
@@ -188,12 +175,6 @@ mod tests {
         while event_q.depth().await.unwrap() > 0 {
             let received = event_q.receive(0, 10).await.unwrap();
             let tags: Vec<_> = received.iter().map(|delivery| delivery.tag).collect();
-            let is_poison =
-                |delivery: &Delivery<Inbound>| delivery.payload.id().as_str() == "poison";
-            let max = engine.config().max_attempts;
-            // At last it is given up without being tried.
-            let is_deadly = received.iter().any(is_poison) && deaths < 2 + max;
-            resolver.0.store(is_deadly, Ordering::SeqCst);
             if timeout(Duration::from_millis(50), engine.take_in(received)).await.is_err() {
                 deaths += 1;
                 assert!(deaths < 50, "it never ends");

@@ -21,7 +21,8 @@ pub(super) fn load_patterns(
             PatternSource::File(path) => {
                 let text = fs::read_to_string(path)
                     .map_err(|error| ScenarioError::unreadable(path, &error))?;
-                let pattern = serde_json::from_str(&text).map_err(|error| {
+                let text = text.trim_start_matches('\u{feff}');
+                let pattern = serde_json::from_str(text).map_err(|error| {
                     ScenarioError::new(path, "", format!("this is no JSON: {error}"))
                 })?;
                 read(&pattern, path, "$")

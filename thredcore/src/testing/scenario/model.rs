@@ -180,7 +180,7 @@ impl Scenario {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn parse(text: &str, path: &Path) -> Result<Self, ScenarioError> {
-        let document: Value = serde_json::from_str(text)
+        let document: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))
             .map_err(|error| ScenarioError::new(path, "", format!("this is no JSON: {error}")))?;
         let directory = path.parent().unwrap_or(Path::new(""));
         read_scenario(document, directory)
