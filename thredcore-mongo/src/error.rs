@@ -55,10 +55,11 @@ pub enum MongoError {
     },
 }
 
-/// The documents are larger than MongoDB takes, or the values unfit for it.
+/// The documents are larger than MongoDB takes (or have more index entries than its cache), or the
+/// values unfit for it.
 const REJECTED: &[i32] = &[
     2, 9, 13, 14, 15, 16, 18, 20, 22, 26, 28, 40, 48, 51, 52, 53, 54, 55, 56, 57, 59, 67, 72, 73,
-    121, 168, 334, 8000, 10334, 11000, 17280, 17419, 17420, 31250, 40353,
+    121, 168, 334, 388, 8000, 10334, 11000, 17280, 17419, 17420, 31250, 40353,
 ];
 
 /// Not primary (any more, or not yet), or lost against another transaction: nothing was done.

@@ -315,6 +315,7 @@ impl ThredStore for Archived {
     }
 
     async fn forget(&self, threds: &[ThredId]) -> Result<(), PortError> {
+        self.filer.flush_in_time().await;
         self.storage.forget(threds).await
     }
 }

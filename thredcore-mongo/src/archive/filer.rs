@@ -100,6 +100,12 @@ impl Filer {
         self.hurry.notify_one();
     }
 
+    /// Waits until nothing waits, but not for ever.
+    pub(crate) async fn flush_in_time(&self) {
+        // What waits on is found in its origin.
+        let _ = timeout(self.patience, self.flush()).await;
+    }
+
     /// Waits until nothing waits.
     pub(crate) async fn flush(&self) {
         let mut waiting = self.waiting.subscribe();

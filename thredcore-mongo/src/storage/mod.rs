@@ -51,7 +51,8 @@ pub struct MongoStorage {
 impl MongoStorage {
     /// The largest [commit](thredcore::port::Commit::size) that is surely taken: 6 MiB. A document
     /// of MongoDB holds 16 MiB, and lists of participants take up to two and a half times of what they
-    /// take as JSON.
+    /// take as JSON. Each participant is an entry of an index, too: a server's cache of 512 MiB takes
+    /// some hundred thousand of them at a time.
     pub const MAX_COMMIT_BYTES: usize = 6 << 20;
 
     /// Opens the storage, and makes its indexes where they are missing.
@@ -98,7 +99,7 @@ async fn prepare(mongo: &Mongo) -> Result<(), PortError> {
     mongo.index(THREDS, doc! { "participants": 1, "started": 1, "_id": 1 }, all()).await?;
     mongo.index(THREDS, doc! { "pattern": 1, "started": 1, "_id": 1 }, all()).await?;
     mongo.index(THREDS, kinds(), all()).await?;
-    mongo.index(THREDS, doc! { "due": 1, "_id": 1, "entry": 1 }, having("due")).await?;
+    mongo.index(THREDS, threds::timer_index(), having("due")).await?;
     mongo.index(THREDS, doc! { "oldest": 1 }, having("oldest")).await?;
     mongo.index(THREDS, doc! { "waits": 1, "_id": 1 }, having("waits")).await?;
     mongo.index(THREDS, doc! { "listens": 1 }, having("listens")).await?;

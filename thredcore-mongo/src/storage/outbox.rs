@@ -99,12 +99,13 @@ impl MongoStorage {
 
     pub(super) async fn clear(&self, cleared: &[Cleared]) -> Result<(), PortError> {
         const OPERATION: &str = "clear outboxes";
-        self.park(cleared).await?;
+        let parked = self.park(cleared).await?;
         let struck = cleared.iter().filter_map(|it| {
-            let ids = it.published.iter().chain(&it.parked);
-            let values: Vec<Bson> = ids.map(|id| id.as_str().into()).collect();
-            let parks = !it.parked.is_empty();
-            (!values.is_empty()).then(|| Struck::entries(it.thred.as_str(), values, parks))
+            let thred = it.thred.as_str();
+            let mut values: Vec<Bson> = it.published.iter().map(|id| id.as_str().into()).collect();
+            let parked = parked.get(thred).filter(|_| !it.parked.is_empty());
+            values.extend(parked.into_iter().flatten().cloned());
+            (!values.is_empty()).then(|| Struck::entries(thred, values, parked.is_some()))
         });
         let struck: Vec<_> = struck.collect();
         if struck.is_empty() || strike_off(&self.mongo, OPERATION, struck).await? {
@@ -127,8 +128,8 @@ impl MongoStorage {
         Ok(())
     }
 
-    /// Stores messages apart, before they leave their outboxes.
-    async fn park(&self, cleared: &[Cleared]) -> Result<(), PortError> {
+    /// Stores messages apart, before they leave their outboxes; says which, by their threds.
+    async fn park(&self, cleared: &[Cleared]) -> Result<HashMap<String, Vec<Bson>>, PortError> {
         const OPERATION: &str = "park messages";
         let wanted: HashMap<&str, HashSet<&str>> = cleared
             .iter()
@@ -136,7 +137,7 @@ impl MongoStorage {
             .map(|it| (it.thred.as_str(), it.parked.iter().map(|id| id.as_str()).collect()))
             .collect();
         if wanted.is_empty() {
-            return Ok(());
+            return Ok(HashMap::new());
         }
         let threds = self.mongo.collection::<RawDocumentBuf>(THREDS);
         let ids: Vec<_> = wanted.keys().copied().collect();
@@ -144,21 +145,24 @@ impl MongoStorage {
         let find = find.projection(doc! { "outbox": 1, "events": 1, "parked": 1 });
         let read = |thred: OutboxDocument| {
             let (id, events) = (ThredId::from(&*thred.id), Events::of(&thred.events));
-            let wanted = wanted.get(&*thred.id);
-            let parked = thred
-                .outbox
-                .iter()
-                .filter(|it| wanted.is_some_and(|wanted| wanted.contains(&*it.id)));
-            let parked = parked.map(|entry| entry.parked(&id, &events));
-            let parked: Vec<_> = parked.collect::<Result<_, PortError>>()?;
-            Ok(parked.into_iter().flatten().collect::<Vec<Document>>())
+            let (mut ids, mut messages) = (Vec::new(), Vec::new());
+            for entry in &thred.outbox {
+                let parks = wanted.get(&*thred.id).is_some_and(|it| it.contains(&*entry.id));
+                if parks && let Some(message) = entry.parked(&id, &events)? {
+                    ids.push(Bson::from(&*entry.id));
+                    messages.push(message);
+                }
+            }
+            Ok(((thred.id, ids), messages))
         };
         let parked = self.mongo.readable(OPERATION, THREDS, find.batch_size(64), read).await?;
-        for messages in chunks(parked.concat()) {
+        let (mut parked, messages): (HashMap<_, _>, Vec<_>) = parked.into_iter().unzip();
+        for messages in chunks(messages.concat()) {
             let written = self.mongo.write(OPERATION, PARKED, Write::Insert, messages).await?;
             written.except(OPERATION, DUPLICATE_KEY)?;
         }
-        Ok(())
+        parked.retain(|_, ids| !ids.is_empty());
+        Ok(parked)
     }
 
     /// Notes of threds that nothing of theirs is parked any more.

@@ -3,7 +3,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
-use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::{
+    bson::{Bson, Document, RawDocumentBuf, doc},
+    options::Hint,
+};
 use serde::Deserialize;
 use thredcore::{
     port::{
@@ -23,6 +26,11 @@ use crate::{
 /// The index by which threds are counted, and found by pattern and reaction.
 pub(crate) fn kinds() -> Document {
     doc! { "pattern": 1, "reaction": 1, "status": 1, "revision": 1, "started": 1, "_id": 1 }
+}
+
+/// The index of timers, in their order.
+pub(super) fn timer_index() -> Document {
+    doc! { "due": 1, "_id": 1, "entry": 1 }
 }
 
 #[async_trait]
@@ -166,7 +174,7 @@ impl ThredStore for MongoStorage {
                 doc! { "$match": { "pattern": { "$gte": "" }, "status": { "$in": LIVE.to_vec() } } },
                 doc! { "$group": { "_id": kind, "threds": { "$sum": 1_i64 } } },
             ])
-            .hint(mongodb::options::Hint::Keys(kinds()))
+            .hint(Hint::Keys(kinds()))
             .with_type::<RawDocumentBuf>();
         let read = |counted: Counted| {
             let Kind { pattern, revision, reaction, status } = counted.kind;
@@ -227,8 +235,7 @@ impl ThredStore for MongoStorage {
         let threds = self.mongo.collection::<RawDocumentBuf>(THREDS);
         let ended = || doc! { "closed": { "$gte": i64::MIN } };
         let order = doc! { "closed": 1, "_id": 1 };
-        let count =
-            threds.count_documents(ended()).hint(mongodb::options::Hint::Keys(order.clone()));
+        let count = threds.count_documents(ended()).hint(Hint::Keys(order.clone()));
         let count = usize::try_from(self.mongo.call(OPERATION, count).await?).unwrap_or(usize::MAX);
         let beyond = count.saturating_sub(self.mongo.config.ended_threds);
         if beyond <= skip {
@@ -245,7 +252,7 @@ impl ThredStore for MongoStorage {
 
     async fn forget(&self, threds: &[ThredId]) -> Result<(), PortError> {
         // A step that is not archived yet would go with its thred.
-        let _ = tokio::time::timeout(self.mongo.config.time_limit, self.filer.flush()).await;
+        self.filer.flush_in_time().await;
         for ids in threds.chunks(1_000) {
             let ids: Vec<_> = ids.iter().map(ThredId::as_str).collect();
             let threds = self.mongo.collection::<Document>(THREDS);
@@ -267,23 +274,33 @@ impl MongoStorage {
         after: Option<&Timer>,
         limit: usize,
     ) -> Result<Vec<TimerDocument>, PortError> {
-        let filter = match after {
-            None => doc! { "due": { "$gte": i64::MIN } },
-            Some(Timer { at, thred_id, entry }) => {
-                let id = thred_id.as_str();
-                // The first part is implied, but lets the index begin there.
-                doc! { "due": { "$gte": *at }, "$or": [
-                    { "due": { "$gt": *at } },
-                    { "due": *at, "_id": { "$gt": id } },
-                    { "due": *at, "_id": id, "entry": { "$gt": signed(*entry) } },
-                ] }
-            }
+        let Some(Timer { at, thred_id, entry }) = after else {
+            return self.timers_in(doc! { "due": { "$gte": i64::MIN } }, limit).await;
         };
+        // The rest of those that are due at the same time, then later ones: both are ranges of the
+        // index, one question for both would not be.
+        let beside = doc! { "due": *at, "_id": { "$gte": thred_id.as_str() } };
+        let mut found = self.timers_in(beside, limit.saturating_add(1)).await?;
+        found.retain(|it| it.id != *thred_id.as_str() || it.entry > signed(*entry));
+        found.truncate(limit);
+        if found.len() < limit {
+            let later = doc! { "due": { "$gt": *at } };
+            found.extend(self.timers_in(later, limit - found.len()).await?);
+        }
+        Ok(found)
+    }
+
+    async fn timers_in(
+        &self,
+        range: Document,
+        limit: usize,
+    ) -> Result<Vec<TimerDocument>, PortError> {
         let threds = self.mongo.collection::<RawDocumentBuf>(THREDS);
-        let find = threds.find(filter).projection(doc! { "_id": 1, "due": 1, "entry": 1 });
+        let find = threds.find(range).projection(doc! { "_id": 1, "due": 1, "entry": 1 });
         let find = find.sort(doc! { "due": 1, "_id": 1 }).limit(signed(limit as u64));
+        let find = find.hint(Hint::Keys(timer_index())).batch_size(10_000);
         let read = |timer: TimerDocument| Ok(timer);
-        self.mongo.readable("look for timers", THREDS, find.batch_size(10_000), read).await
+        self.mongo.readable("look for timers", THREDS, find, read).await
     }
 
     /// Where threds listen.

@@ -136,17 +136,16 @@ fn many_short_participants_fit() {
         let config = config();
         let _guard = Dropped(config.clone());
         let storage = MongoStorage::open(&connect(&config).await).await.expect("a storage");
-        let mut number = 0_u32;
-        let mut participants = vec![];
-        // As many as a commit may have of the shortest names.
-        while participants.len() * 7 < storage.max_commit_bytes() - 100_000 {
-            participants.push(thredlib::ParticipantId::from(&format!("{number:05x}")[1..]));
-            number += 1;
-            if number > 0xffff {
-                break;
-            }
-        }
-        let state = ThredState { participants, ..thred("a") };
+        let digit = |n: usize| char::from(b"0123456789abcdefghijklmnopqrstuvwxyz"[n % 36]);
+        let participants = (0..100_000).map(|n| {
+            let name: String = [n, n / 36, n / 1_296, n / 46_656].map(digit).into_iter().collect();
+            thredlib::ParticipantId::from(&*name)
+        });
+        let mut state = ThredState { participants: participants.collect(), ..thred("a") };
+        let rest = storage.max_commit_bytes() - commit(state.clone()).size() - 100;
+        let mut locals = serde_json::Map::new();
+        locals.insert("text".into(), "x".repeat(rest).into());
+        state.locals = Arc::new(locals);
         let answer = storage.commit(&[commit(state.clone())]).await.remove(0);
         assert_eq!(answer.unwrap(), Committed::Applied);
         let loaded = storage.load(&["a".into()]).await.unwrap().remove(0).expect("a thred");

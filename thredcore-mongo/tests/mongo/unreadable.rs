@@ -80,9 +80,14 @@ fn one_bad_document_stops_nothing() {
         );
         let page = storage.threds(&ThredQuery { limit: 1, ..ThredQuery::default() }).await.unwrap();
         assert_eq!((page.threds.len(), page.next.is_some()), (1, true), "there is another page");
-        let rest = ThredQuery { limit: 1, after: page.next, ..ThredQuery::default() };
+        let rest = ThredQuery { limit: 2, after: page.next, ..ThredQuery::default() };
         let rest = storage.threds(&rest).await.unwrap();
-        assert_eq!((&*rest.threds[0].id.to_string(), rest.next), ("d", None));
+        let page: Vec<_> = rest.threds.iter().map(|state| state.id.to_string()).collect();
+        assert_eq!(
+            (page, rest.next),
+            (vec!["c".to_owned(), "d".to_owned()], None),
+            "c's state is sound"
+        );
         assert_eq!(storage.due(0, 9, None, 9).await.unwrap().timers.len(), 4);
         let pending = storage.pending_outboxes(0, 9, 9).await.unwrap();
         let pending: Vec<_> = pending.iter().map(|it| it.thred_id.to_string()).collect();
