@@ -115,7 +115,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         node.storage.flush().await;
         node.queues.close().await;
     }
-    let past = MongoArchive::open(&nodes[0].mongo).await?.history(Some(&thred), 100).await?;
+    let past = MongoArchive::open(&nodes[0].mongo).await?.history(&thred, None, 100).await?;
     for node in &nodes {
         node.mongo.close().await;
     }

@@ -15,7 +15,7 @@ use thredcore::{
     pattern::{Library, Pattern},
     port::{
         DeadLetter, DeadLetterFilter, Directory, History, Inbound, PendingOutbox, PortError,
-        Routed, StoredPattern, ThredQuery, Timer,
+        Routed, StoredPattern, ThredQuery, Timer, Unmoved,
     },
     state::{PatternKey, Status, ThredState},
     thred::{ReactLimits, World},
@@ -40,7 +40,7 @@ pub struct Evidence {
     /// All running timers.
     pub timers: Vec<Timer>,
     /// What is on record about events that moved no thred.
-    pub unmoved: Vec<History>,
+    pub unmoved: Vec<Unmoved>,
     /// The dead letters of what came in.
     pub dead: Vec<DeadLetter<Inbound>>,
     /// Who takes up places, by pattern.
@@ -87,13 +87,13 @@ impl Evidence {
         let storage = &ports.storage;
         let mut threds = Vec::new();
         for state in all_threds(ports).await? {
-            let history = storage.history(Some(&state.id), usize::MAX).await?;
+            let history = storage.history(&state.id, None, usize::MAX).await?;
             threds.push(Past { state, history });
         }
         let (mut outboxes, mut timers) = (Vec::new(), Vec::new());
         for partition in 0..storage.partitions() {
             outboxes.extend(storage.pending_outboxes(partition, i64::MAX, MANY).await?);
-            timers.extend(storage.due(partition, i64::MAX, MANY).await?.timers);
+            timers.extend(storage.due(partition, i64::MAX, None, MANY).await?.timers);
         }
         let current = storage.patterns().await?;
         let mut revisions: HashMap<PatternKey, Arc<Pattern>> = HashMap::new();
@@ -107,7 +107,7 @@ impl Evidence {
         }
         let mut reserved = BTreeMap::new();
         for stored in &current {
-            reserved.insert(stored.key.id.clone(), storage.reserved(&stored.key.id).await?);
+            reserved.insert(stored.key.id.clone(), storage.reserved(&stored.key.id, None, MANY).await?);
         }
         let current: Vec<_> = current.iter().map(|stored| compile(stored, config)).collect();
         Ok(Self {
@@ -116,7 +116,7 @@ impl Evidence {
             threds,
             outboxes,
             timers,
-            unmoved: storage.history(None, usize::MAX).await?,
+            unmoved: storage.unmoved(None, usize::MAX).await?.records,
             dead: ports.event_q.dead_letters(&DeadLetterFilter::all()).await?,
             reserved,
             depth: ports.event_q.depth().await?,

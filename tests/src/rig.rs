@@ -183,7 +183,7 @@ impl Rig {
         let storage: &dyn Storage = &*self.backends.storage;
         let mut first: Option<i64> = None;
         for partition in 0..storage.partitions() {
-            let due = storage.due(partition, until, 1).await.expect("memory backends");
+            let due = storage.due(partition, until, None, 1).await.expect("memory backends");
             first = first.into_iter().chain(due.timers.first().map(|timer| timer.at)).min();
         }
         first

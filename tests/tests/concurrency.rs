@@ -126,7 +126,7 @@ async fn limits_hold_over_engines() {
             accept(&engines[number % 2], &mut accepted, vec![event]).await;
         }
         idle(&running[0]).await;
-        let live = backends.storage.reserved(&"counter".into()).await.unwrap();
+        let live = backends.storage.reserved(&"counter".into(), None, 1_000).await.unwrap();
         assert_eq!(live.len(), ROOM);
         for id in live {
             let event = step("end", format!("end{round}{id}"), id, "bob");
@@ -185,7 +185,7 @@ async fn two_engines_that_race_for_a_thred_lose_and_double_nothing() {
         })
     });
     futures::future::try_join_all(work).await.unwrap();
-    let history = backends.storage.history(Some(&thred("x")), usize::MAX).await.unwrap();
+    let history = backends.storage.history(&thred("x"), None, usize::MAX).await.unwrap();
     let moved: HashSet<_> = history.iter().map(|step| &step.log[0].event).collect();
     assert_eq!(moved.len(), 401, "every event moved the thred");
     assert!(history.len() >= 401);
@@ -333,7 +333,7 @@ async fn a_hundred_thousand_events_of_a_thousand_threds_in_order() {
     idle(&running).await;
     assert!(running.shutdown().await);
     for t in 0..THREDS {
-        let history = backends.storage.history(Some(&thred(t)), 1).await.unwrap();
+        let history = backends.storage.history(&thred(t), None, 1).await.unwrap();
         assert_eq!(history[0].version as usize, STEPS + 1);
     }
 }

@@ -65,8 +65,8 @@ pub mod conformance;
 pub mod testing;
 
 pub use engine::{
-    AcceptError, Engine, EngineBuilder, EngineConfig, EngineError, FiredTimers, Ports, Running,
-    Stopped,
+    AcceptError, Engine, EngineBuilder, EngineConfig, EngineError, FiredTimers, Ports, Principal,
+    Running, Stopped,
 };
 
 #[cfg(doctest)]

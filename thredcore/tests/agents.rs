@@ -89,7 +89,8 @@ async fn handled(failures: u32, failure: Failure) -> Outcome {
     let received = timeout(Duration::from_secs(10), event_q.receive(0, 9)).await;
     let mut received = received.expect("an event follows").unwrap();
     assert_eq!(received.len(), 1);
-    let Inbound::Event(event) = received.remove(0).payload else { panic!("a command") };
+    let Inbound::Event(accepted) = received.remove(0).payload else { panic!("a command") };
+    let event = accepted.event;
     // The message is settled after its answer is out.
     while message_q.depth(&TYPE.into()).await.unwrap() > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -55,7 +55,7 @@ async fn a_start_delivered_again_takes_no_second_place() {
         .reaction(ReactionBuilder::new("only").condition(only));
     let (mut bed, start) = started(EngineConfig::default(), single.build()).await;
     bed.send(start).await.unwrap();
-    let places = bed.engine().storage().reserved(&"single".into()).await.unwrap();
+    let places = bed.engine().storage().reserved(&"single".into(), None, 10).await.unwrap();
     assert!(places.is_empty(), "{places:?}");
     assert_eq!(bed.all_threds().await.unwrap().len(), 1);
     assert!(bed.log().await.unwrap().iter().all(|record| record.detail.is_none()));

@@ -67,7 +67,7 @@ async fn pasts(bed: &Bed) -> Vec<(Pattern, Vec<History>, Vec<u8>)> {
         let storage = bed.engine().storage();
         let stored = storage.pattern(&state.pattern).await.unwrap().unwrap();
         let pattern = Pattern::compile(&stored, &bed.engine().config().expr_limits).unwrap();
-        let history = storage.history(Some(&state.id), usize::MAX).await.unwrap();
+        let history = storage.history(&state.id, None, usize::MAX).await.unwrap();
         pasts.push((pattern, history, serde_json::to_vec(&*state).unwrap()));
     }
     pasts.sort_by(|(a, ..), (b, ..)| a.key.cmp(&b.key));
@@ -84,7 +84,7 @@ async fn bed() -> Bed {
     let mut bed = builder.build().await.unwrap();
     let ask = Event::builder("ask", "fay").id("1").build();
     bed.send(ask.clone()).await.unwrap();
-    let thred = bed.started_by(&ask.id).await.unwrap().remove(0);
+    let thred = bed.started_by(&ask).await.unwrap().remove(0);
     let bound = |id: &str, source: &str, kind: &str, thred: &ThredId| {
         Event::builder(kind, source).id(id).thred(thred.clone()).values(json!({ "message": 1 }))
     };

@@ -11,12 +11,12 @@ use std::{
 use async_trait::async_trait;
 use thredcore::{
     port::{
-        Clock, Commit, Committed, Due, Loaded, LogType, PendingOutbox, PortError, Storage,
-        SystemClock, ThredPage, ThredQuery, ThredStore,
+        Cleared, Clock, Commit, Committed, Due, Ended, Loaded, LogType, ParkedTopic, PendingOutbox,
+        PortError, Storage, SystemClock, ThredCount, ThredPage, ThredQuery, ThredStore, Timer,
     },
-    state::{PatternKey, Status},
+    state::{Status, WaitKey},
 };
-use thredlib::{MessageId, ThredId};
+use thredlib::{ThredId, Topic};
 
 use super::{stages::Stages, workload::timer_interval};
 
@@ -109,7 +109,7 @@ impl Observed {
 }
 
 thredcore::forward_store!(
-    RecordStore, LimitStore, LeaseStore, PatternStore for Observed => inner
+    RecordStore, LimitStore, LeaseStore, PatternStore, Quarantine for Observed => inner
 );
 
 #[async_trait]
@@ -130,8 +130,12 @@ impl ThredStore for Observed {
         answers
     }
 
-    async fn clear_outbox(&self, published: &[(ThredId, Vec<MessageId>)]) -> Result<(), PortError> {
-        self.inner.clear_outbox(published).await
+    fn max_commit_bytes(&self) -> usize {
+        self.inner.max_commit_bytes()
+    }
+
+    async fn clear_outbox(&self, cleared: &[Cleared]) -> Result<(), PortError> {
+        self.inner.clear_outbox(cleared).await
     }
 
     async fn pending_outboxes(
@@ -143,19 +147,57 @@ impl ThredStore for Observed {
         self.inner.pending_outboxes(partition, made_before, limit).await
     }
 
-    async fn due(&self, partition: u16, at: i64, limit: usize) -> Result<Due, PortError> {
-        self.inner.due(partition, at, limit).await
+    async fn parked_topics(&self) -> Result<Vec<ParkedTopic>, PortError> {
+        self.inner.parked_topics().await
+    }
+
+    async fn parked_outboxes(
+        &self,
+        partition: u16,
+        topic: &Topic,
+        limit: usize,
+    ) -> Result<Vec<PendingOutbox>, PortError> {
+        self.inner.parked_outboxes(partition, topic, limit).await
+    }
+
+    async fn due(
+        &self,
+        partition: u16,
+        at: i64,
+        after: Option<&Timer>,
+        limit: usize,
+    ) -> Result<Due, PortError> {
+        self.inner.due(partition, at, after, limit).await
     }
 
     async fn threds(&self, query: &ThredQuery) -> Result<ThredPage, PortError> {
         self.inner.threds(query).await
     }
 
-    async fn listeners(
+    async fn counts(&self) -> Result<Vec<ThredCount>, PortError> {
+        self.inner.counts().await
+    }
+
+    async fn waiting(
         &self,
-        pattern: &PatternKey,
-        reaction: &str,
+        partition: u16,
+        keys: &[WaitKey],
+        after: Option<&ThredId>,
+        limit: usize,
     ) -> Result<Vec<ThredId>, PortError> {
-        self.inner.listeners(pattern, reaction).await
+        self.inner.waiting(partition, keys, after, limit).await
+    }
+
+    async fn surplus(
+        &self,
+        partition: u16,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Vec<Ended>, PortError> {
+        self.inner.surplus(partition, skip, limit).await
+    }
+
+    async fn forget(&self, threds: &[ThredId]) -> Result<(), PortError> {
+        self.inner.forget(threds).await
     }
 }

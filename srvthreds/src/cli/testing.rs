@@ -35,7 +35,7 @@ fn pattern(text: Value) -> PatternModel {
 pub(crate) async fn ask(bed: &mut Bed, id: &str, what: &str) -> ThredId {
     let event = Event::builder("ask", "erp").id(id).values(json!({ "what": what })).build();
     bed.send(event.clone()).await.unwrap();
-    bed.started_by(&event.id).await.unwrap().remove(0)
+    bed.started_by(&event).await.unwrap().remove(0)
 }
 
 /// Sends an event on which a step fails.

@@ -31,8 +31,11 @@ impl Queries for Direct {
         Ok(match question {
             Question::Threds(query) => Answer::Threds(storage.threds(&query).await?),
             Question::Load(id) => Answer::Load(storage.load(&[id]).await?.pop().flatten()),
-            Question::History { thred, limit } => {
-                Answer::History(storage.history(thred.as_ref(), limit).await?)
+            Question::History { thred, before, limit } => {
+                Answer::History(storage.history(&thred, before, limit).await?)
+            }
+            Question::Unmoved { before, limit } => {
+                Answer::Unmoved(storage.unmoved(before.as_deref(), limit).await?)
             }
             Question::Log { limit } => Answer::Log(storage.log(limit).await?),
             Question::Pattern(key) => Answer::Pattern(storage.pattern(&key).await?),

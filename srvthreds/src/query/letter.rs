@@ -55,9 +55,9 @@ pub(crate) enum Item {
 
 impl From<DeadLetter<Inbound>> for Letter {
     fn from(letter: DeadLetter<Inbound>) -> Self {
-        let DeadLetter { id, payload, reason, at, attempts } = letter;
+        let DeadLetter { id, payload, reason, at, attempts, .. } = letter;
         let item = match payload {
-            Inbound::Event(event) => Item::Event(event),
+            Inbound::Event(accepted) => Item::Event(accepted.event),
             Inbound::Command(command) => Item::Command(command),
         };
         Self { queue: Queue::Events, id, at, attempts, reason, item }
@@ -66,7 +66,7 @@ impl From<DeadLetter<Inbound>> for Letter {
 
 impl From<DeadLetter<Routed>> for Letter {
     fn from(letter: DeadLetter<Routed>) -> Self {
-        let DeadLetter { id, payload, reason, at, attempts } = letter;
+        let DeadLetter { id, payload, reason, at, attempts, .. } = letter;
         Self { queue: Queue::Messages, id, at, attempts, reason, item: Item::Routed(payload) }
     }
 }

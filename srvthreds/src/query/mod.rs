@@ -13,7 +13,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use thredcore::{
-    port::{DeadLetterFilter, History, Loaded, LogRecord, StoredPattern, ThredPage, ThredQuery},
+    port::{
+        DeadLetterFilter, History, Loaded, LogRecord, StoredPattern, ThredPage, ThredQuery,
+        UnmovedPage,
+    },
     state::PatternKey,
 };
 use thredlib::ThredId;
@@ -38,7 +41,8 @@ pub(crate) trait Queries: Send + Sync {
 pub(crate) enum Question {
     Threds(ThredQuery),
     Load(ThredId),
-    History { thred: Option<ThredId>, limit: usize },
+    History { thred: ThredId, before: Option<u64>, limit: usize },
+    Unmoved { before: Option<String>, limit: usize },
     Log { limit: usize },
     Pattern(PatternKey),
     Letters { queue: Queue, filter: DeadLetterFilter },
@@ -53,6 +57,7 @@ pub(crate) enum Answer {
     Threds(ThredPage),
     Load(Option<Loaded>),
     History(Vec<History>),
+    Unmoved(UnmovedPage),
     Log(Vec<LogRecord>),
     Pattern(Option<StoredPattern>),
     Letters(Vec<Letter>),
@@ -106,10 +111,11 @@ impl dyn Queries + '_ {
 
     pub(crate) async fn history(
         &self,
-        thred: Option<&ThredId>,
+        thred: &ThredId,
+        before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<History>, Unanswered> {
-        expect!(self.ask(Question::History { thred: thred.cloned(), limit }).await, History)
+        expect!(self.ask(Question::History { thred: thred.clone(), before, limit }).await, History)
     }
 
     pub(crate) async fn log(&self, limit: usize) -> Result<Vec<LogRecord>, Unanswered> {

@@ -5,9 +5,10 @@ use std::{fs, sync::Arc};
 use serde_json::Value;
 use thredcore::{
     port::{Commit, Committed, LogRecord, LogType, ThredStore},
-    state::ThredState,
+    state::{Consumed, ThredState},
 };
 use thredcore_redb::RedbBackends;
+use thredlib::EventKey;
 
 use crate::program::{
     FAILING, HELLO, MENDED, Program, TALK, answer, event, patterns, printed, srvthreds, text,
@@ -258,7 +259,9 @@ fn change_the_past(data: &std::path::Path, id: &str) {
         let mut state = ThredState::clone(&loaded.state);
         state.version += 1;
         state.reaction = "wait".into();
-        state.inbox.push(event.id.clone());
+        let key = EventKey::of(event.source.id.as_str(), event.id.as_str());
+        let consumed = Consumed::new(key, state.modified_at, 0);
+        state.inbox.push(consumed);
         let record = LogRecord {
             log_type: LogType::Match,
             event: event.id.clone(),
@@ -271,7 +274,7 @@ fn change_the_past(data: &std::path::Path, id: &str) {
         };
         let commit = Commit {
             expected: state.version - 1,
-            consumed: event.id.clone(),
+            consumed,
             state: Arc::new(state),
             outbox: vec![],
             log: vec![record],

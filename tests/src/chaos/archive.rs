@@ -68,11 +68,11 @@ impl Filed {
         let mut threds = BTreeMap::new();
         for past in &evidence.threds {
             let id = &past.state.id;
-            let steps = archive.history(Some(id), usize::MAX).await.expect("the archive is read");
+            let steps = archive.history(id, None, usize::MAX).await.expect("the archive is read");
             threds.insert(id.clone(), (past.state.version, past.history.clone(), steps));
         }
-        let unmoved = archive.history(None, usize::MAX).await.expect("the archive is read");
-        let records = unmoved.into_iter().flat_map(|step| step.log);
+        let unmoved = archive.unmoved(None, usize::MAX).await.expect("the archive is read");
+        let records = unmoved.records.into_iter().map(|unmoved| unmoved.record);
         Self {
             accepted: evidence.accepted.iter().map(|event| event.id.clone()).collect(),
             dead: evidence.dead.iter().map(|dead| dead.payload.id()).collect(),

@@ -33,7 +33,7 @@ impl Backlog {
         for partition in 0..ports.storage.partitions() {
             let pending = ports.storage.pending_outboxes(partition, i64::MAX, 1).await?;
             backlog.outboxes += pending.len();
-            backlog.due += ports.storage.due(partition, now, 1).await?.timers.len();
+            backlog.due += ports.storage.due(partition, now, None, 1).await?.timers.len();
         }
         Ok(backlog)
     }

@@ -7,7 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use thredcore::port::{
-    DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, EventQ, Inbound, PortError,
+    Backlog, DeadLetter, DeadLetterFilter, Death, Delivery, DeliveryTag, EventQ, Inbound,
+    PortError,
 };
 use thredlib::Event;
 
@@ -33,8 +34,14 @@ impl Deadly {
     }
 }
 
+thredcore::forward_store!(Quarantine for Deadly => queue);
+
 #[async_trait]
 impl EventQ for Deadly {
+    fn max_item_bytes(&self) -> usize {
+        self.queue.max_item_bytes()
+    }
+
     fn partitions(&self) -> u16 {
         self.queue.partitions()
     }
@@ -54,7 +61,7 @@ impl EventQ for Deadly {
     ) -> Result<Vec<Delivery<Inbound>>, PortError> {
         let batch = self.queue.receive(partition, max).await?;
         let is_deadly = |delivery: &&Delivery<Inbound>| match &delivery.payload {
-            Inbound::Event(event) => &*event.event_type == DEADLY,
+            Inbound::Event(accepted) => &*accepted.event.event_type == DEADLY,
             Inbound::Command(_) => false,
         };
         let tags = batch.iter().filter(is_deadly).map(|delivery| delivery.tag);
@@ -76,8 +83,8 @@ impl EventQ for Deadly {
         self.queue.nack(tags).await
     }
 
-    async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
-        self.queue.dead_letter(tag, reason).await
+    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError> {
+        self.queue.dead_letter(tag, death).await
     }
 
     async fn dead_letters(
@@ -97,5 +104,9 @@ impl EventQ for Deadly {
 
     async fn depth(&self) -> Result<usize, PortError> {
         self.queue.depth().await
+    }
+
+    async fn backlog(&self) -> Result<Vec<Backlog>, PortError> {
+        self.queue.backlog().await
     }
 }

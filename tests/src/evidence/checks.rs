@@ -65,14 +65,12 @@ fn check_versions(past: &Past, breaches: &mut Vec<String>) {
     }
 }
 
-/// 2: one effect for an event, within the dedupe window.
+/// 2: one effect for an event, over the whole run.
 fn check_one_effect(evidence: &Evidence, past: &Past, breaches: &mut Vec<String>) {
     let mut seen: HashMap<&EventId, u64> = HashMap::new();
     for step in &past.history {
         let Some(event) = consumed(step) else { continue };
-        if let Some(before) = seen.insert(event, step.version)
-            && step.version - before <= evidence.config.react_limits.inbox as u64
-        {
+        if let Some(before) = seen.insert(event, step.version) {
             let (id, version) = (&past.state.id, step.version);
             breaches.push(format!(
                 "thred {id}: event {event} had an effect at version {before} and at {version}"
@@ -133,7 +131,7 @@ fn check_fates(evidence: &Evidence, breaches: &mut Vec<String>) {
         .collect();
     let dead: HashSet<EventId> = evidence.dead.iter().map(|dead| dead.payload.id()).collect();
     let mut unmoved: HashMap<&EventId, Vec<LogType>> = HashMap::new();
-    for record in evidence.unmoved.iter().flat_map(|step| &step.log) {
+    for record in evidence.unmoved.iter().map(|unmoved| &unmoved.record) {
         unmoved.entry(&record.event).or_default().push(record.log_type);
     }
     for (event, times) in times {

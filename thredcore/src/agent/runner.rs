@@ -1,15 +1,16 @@
 //! Runs an agent: receives its messages, has them handled, publishes the answers.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use futures::{FutureExt, future::join_all};
-use thredlib::{ErrorCode, Event, EventError, EventId, ThredId, Topic, derive_id};
+use futures::FutureExt;
+use thredlib::{ErrorCode, Event, EventError, EventId, Topic, derive_id};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
+use super::work::Work;
 use crate::port::{
-    AgentContext, Delivery, EventQ, HandlerError, Inbound, MessageHandler, MessageQ, PortError,
-    PortErrorKind, Routed,
+    Accepted, AgentContext, Clock, Delivery, EventQ, HandlerError, Inbound, MessageHandler,
+    MessageQ, PortError, PortErrorKind, Returned, Routed, SystemClock, describe,
 };
 
 /// Bounds and pauses of an agent, each with a default.
@@ -20,6 +21,9 @@ pub struct AgentConfig {
     pub concurrency: usize,
     /// How often a message is tried before it is dead-lettered. Default 5.
     pub max_attempts: u32,
+    /// How often an agent may end while it has a message, before that is dead-lettered without being
+    /// tried again. From the third time on it is tried with nothing beside it. Default 5.
+    pub max_deaths: u32,
     /// The first pause before a message is tried again; it doubles. Default 100 ms.
     pub first_pause: Duration,
     /// The longest pause. Default 30 s.
@@ -35,6 +39,7 @@ impl Default for AgentConfig {
         Self {
             concurrency: 16,
             max_attempts: 5,
+            max_deaths: 5,
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(30),
             time_limit: Duration::from_secs(30),
@@ -42,6 +47,9 @@ impl Default for AgentConfig {
         }
     }
 }
+
+/// A message over which agents have ended so often is tried alone.
+const SUSPECT: u32 = 2;
 
 /// The longest pause after a failed call of a queue, as an engine's.
 const QUEUE_PAUSE: Duration = Duration::from_secs(2);
@@ -55,9 +63,9 @@ const QUEUE_PAUSE: Duration = Duration::from_secs(2);
 pub struct AgentRunner {
     handler: Arc<dyn MessageHandler>,
     context: AgentContext,
-    message_q: Arc<dyn MessageQ>,
+    pub(super) message_q: Arc<dyn MessageQ>,
     event_q: Arc<dyn EventQ>,
-    config: AgentConfig,
+    pub(super) config: AgentConfig,
 }
 
 impl std::fmt::Debug for AgentRunner {
@@ -106,50 +114,73 @@ impl AgentRunner {
         Ok(RunningAgent { stop, task, drain })
     }
 
+    /// Takes in messages as slots come free. Those of one thred are handled one after the other; one
+    /// that waits so holds no slot.
     async fn run(self, mut stop: watch::Receiver<bool>) {
-        let topics = [self.context.node_id.clone(), self.context.node_type.clone()];
-        let mut pauses = self.pauses();
+        let agent = Arc::new(self);
+        let topics = [agent.context.node_id.clone(), agent.context.node_type.clone()];
+        let mut work = Work::default();
+        let mut pauses = agent.pauses();
+        let stopped = stop.clone();
         loop {
+            // A few more than there are slots, so that none is idle while the next ones come.
+            let room = (2 * agent.config.concurrency).saturating_sub(work.count());
             let received = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break,
-                received = self.message_q.receive(&topics, self.config.concurrency) => received,
+                result = work.next(&agent, &stopped) => match result {
+                    Ok(()) => continue,
+                    Err(_) => break,
+                },
+                received = agent.message_q.receive(&topics, room), if room > 0 => received,
             };
             let result = match received {
                 Ok(deliveries) => {
-                    pauses = self.pauses();
-                    self.handle_all(deliveries, &stop).await
+                    pauses = agent.pauses();
+                    agent.take_in(deliveries, &mut work, &stopped).await
                 }
-                Err(error) => self.pause(error, &mut pauses, &stop).await,
+                Err(error) => agent.pause(error, &mut pauses, &stopped).await,
             };
             if result.is_err() {
                 break;
             }
         }
-        self.handler.shutdown().await;
+        // What is at hand is finished; what waits behind it is given back.
+        work.give_back(&agent).await;
+        agent.handler.shutdown().await;
     }
 
-    /// Handles messages: those of one thred in order, different threds at one time.
-    async fn handle_all(
-        &self,
+    /// Sorts what was received: a message over which agents have ended is tried with nothing beside
+    /// it, and at last not tried any more.
+    async fn take_in(
+        self: &Arc<Self>,
         deliveries: Vec<Delivery<Routed>>,
+        work: &mut Work,
         stop: &watch::Receiver<bool>,
     ) -> Result<(), PortError> {
-        let mut threds: HashMap<Option<ThredId>, Vec<Delivery<Routed>>> = HashMap::new();
         for delivery in deliveries {
-            let thred = delivery.payload.message.event.thred_id.clone();
-            threds.entry(thred).or_default().push(delivery);
-        }
-        let threds = threds.into_values().map(|deliveries| async {
-            for delivery in deliveries {
-                self.handle(delivery, stop).await?;
+            let deaths = delivery.deaths();
+            if deaths >= self.config.max_deaths {
+                let reason = format!("the agent has ended {deaths} times while it had the message");
+                tracing::error!(message = %delivery.payload.message.id, reason, "dead-lettered");
+                self.give_up(&delivery, ErrorCode::AgentFailed, reason, stop).await?;
+                continue;
             }
-            Ok(())
-        });
-        join_all(threds).await.into_iter().collect()
+            if deaths < SUSPECT {
+                work.add(delivery);
+                continue;
+            }
+            work.start(self, stop);
+            while work.count() > 0 {
+                work.next(self, stop).await?;
+            }
+            self.handle(delivery, stop).await?;
+        }
+        work.start(self, stop);
+        Ok(())
     }
 
-    async fn handle(
+    pub(super) async fn handle(
         &self,
         delivery: Delivery<Routed>,
         stop: &watch::Receiver<bool>,
@@ -170,21 +201,38 @@ impl AgentRunner {
             }
             Err(error) => error,
         };
-        if error.is_retryable() && delivery.attempt < self.config.max_attempts {
-            tracing::info!(%error, message = %message.id, attempt = delivery.attempt, "will retry");
-            let pause = self.pauses().nth(delivery.attempt.saturating_sub(1) as usize);
+        let attempt = delivery.failures.saturating_add(1);
+        if error.is_retryable() && attempt < self.config.max_attempts {
+            tracing::info!(%error, message = %message.id, attempt, "will retry");
+            let pause = self.pauses().nth(delivery.failures as usize);
             let pause = pause.unwrap_or(self.config.longest_pause);
             let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-            return self.insist(stop, || self.message_q.nack(delivery.tag, pause)).await;
+            let nack = || self.message_q.nack(delivery.tag, pause, Returned::Failed);
+            return self.insist(stop, nack).await;
         }
         let code = match error.is_retryable() {
             true => ErrorCode::AgentFailed,
             false => ErrorCode::TaskError,
         };
-        let reason = describe(&error);
-        let report = EventError::new(code, reason.clone());
-        let event = self.context.answer(message).error(&report).build();
-        self.publish(&delivery.payload, vec![event], "error", stop).await?;
+        self.give_up(&delivery, code, describe(&error), stop).await
+    }
+
+    /// Dead-letters a message and tells its thred, unless the message itself tells of an error: errors
+    /// are not answered with errors.
+    async fn give_up(
+        &self,
+        delivery: &Delivery<Routed>,
+        code: ErrorCode,
+        reason: String,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<(), PortError> {
+        let message = &delivery.payload.message;
+        tracing::warn!(message = %message.id, agent = %self.context.node_id, reason, "gives up");
+        if message.event.error().is_none() {
+            let report = EventError::new(code, reason.clone());
+            let event = self.context.answer(message).error(&report).build();
+            self.publish(&delivery.payload, vec![event], "error", stop).await?;
+        }
         self.insist(stop, || self.message_q.dead_letter(delivery.tag, &reason)).await
     }
 
@@ -201,7 +249,8 @@ impl AgentRunner {
         let items = answers.into_iter().enumerate().map(|(number, mut event)| {
             let parts = [message, node_type, what, &number.to_string()];
             event.id = EventId::new(derive_id("answer", &parts));
-            Inbound::Event(Arc::new(event))
+            let agent = Some(self.context.node_type.clone());
+            Inbound::Event(Accepted { agent, ..Accepted::new(event, SystemClock.now()) })
         });
         let items: Vec<_> = items.collect();
         match items.is_empty() {
@@ -253,18 +302,6 @@ impl AgentRunner {
             .without_max_times()
             .build()
     }
-}
-
-/// An error with the errors below it, in one line.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(error) = below {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        below = error.source();
-    }
-    text
 }
 
 /// An agent at work.

@@ -1,11 +1,9 @@
 //! Accepting: the door of the engine.
 
-use std::sync::Arc;
-
-use thredlib::{Event, EventLimits, SYSTEM};
+use thredlib::{Event, EventLimits, ParticipantId, SYSTEM};
 
 use super::Engine;
-use crate::port::{Inbound, PortError};
+use crate::port::{Accepted, Inbound, PortError};
 
 /// An event that was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -32,12 +30,41 @@ pub enum AcceptError {
     /// A field that must not be empty is.
     #[error("`{0}` is empty")]
     Empty(&'static str),
+    /// The principal may not send for others, and the source is somebody else.
+    #[error("`{principal}` may not send events of the source `{source_id}`")]
+    NotTheSource {
+        /// Who sends.
+        principal: ParticipantId,
+        /// Whose event it claims to be.
+        source_id: ParticipantId,
+    },
     /// The source is the engine's own.
     #[error("the source id `{SYSTEM}` is reserved for the engine")]
     ReservedSource,
     /// The queue failed.
     #[error(transparent)]
     Port(#[from] PortError),
+}
+
+/// Somebody whom the host has authenticated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// Who it is.
+    pub id: ParticipantId,
+    /// Whether it may send events whose source is somebody else: a gateway, a bridge.
+    pub acts_for_others: bool,
+}
+
+impl Principal {
+    /// Somebody who sends for himself alone.
+    pub fn new(id: impl Into<ParticipantId>) -> Self {
+        Self { id: id.into(), acts_for_others: false }
+    }
+
+    /// Somebody who may send for others.
+    pub fn acting_for_others(id: impl Into<ParticipantId>) -> Self {
+        Self { id: id.into(), acts_for_others: true }
+    }
 }
 
 impl AcceptError {
@@ -73,10 +100,44 @@ impl Engine {
     /// None was accepted, or, with a failure of the queue, perhaps some: accepting them again is
     /// safe.
     pub async fn accept(&self, events: Vec<Event>) -> Result<(), AcceptError> {
+        self.take(events, None).await
+    }
+
+    /// Takes in events that somebody has sent whom the host has authenticated: only this principal's
+    /// own, unless it may act for others.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept); and when one of the events claims another source.
+    pub async fn accept_from(
+        &self,
+        principal: &Principal,
+        events: Vec<Event>,
+    ) -> Result<(), AcceptError> {
+        let foreign = events.iter().find(|event| event.source.id != principal.id);
+        match foreign.filter(|_| !principal.acts_for_others) {
+            Some(event) => Err(AcceptError::NotTheSource {
+                principal: principal.id.clone(),
+                source_id: event.source.id.clone(),
+            }),
+            None => self.take(events, Some(principal)).await,
+        }
+    }
+
+    async fn take(
+        &self,
+        events: Vec<Event>,
+        principal: Option<&Principal>,
+    ) -> Result<(), AcceptError> {
         for event in &events {
             check_event(event, &self.config().event_limits)?;
         }
-        let items = events.into_iter().map(|event| Inbound::Event(Arc::new(event))).collect();
+        let now = self.now();
+        let items = events.into_iter().map(|event| {
+            let other = principal.filter(|principal| principal.id != event.source.id);
+            let principal = other.map(|principal| principal.id.clone());
+            Inbound::Event(Accepted { principal, ..Accepted::new(event, now) })
+        });
+        let items = items.collect();
         self.event_q().room().await?;
         Ok(self.event_q().publish(items).await?)
     }

@@ -1,17 +1,20 @@
 //! A batch under way: the cases that came in, and the work that is left for each.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
-use thredlib::{Event, ThredId};
+use thredlib::{EventKey, ThredId};
 
-use super::{Engine, Held, Stopped};
+use super::{Engine, Held, Stopped, outgoing::Publishing};
 use crate::{
     hash::FastHash,
     pattern::{Library, Pattern},
-    port::{Command, Delivery, DeliveryTag, Directory, Inbound, LogRecord, Routed, Start},
+    port::{
+        Accepted, Command, Delivery, DeliveryTag, Directory, Inbound, Routed, Start, Timer, Unmoved,
+    },
+    state::{Consumed, partition_of},
     thred::World,
 };
 
@@ -28,8 +31,14 @@ pub(super) struct Batch {
     pub(super) now: i64,
     pub(super) seed: u64,
     limits: crate::thred::ReactLimits,
-    /// Records about events that moved no thred.
-    pub(super) records: Vec<(LogRecord, Arc<Event>)>,
+    /// Records about events that changed nothing.
+    pub(super) records: Vec<(u16, Unmoved)>,
+    /// What leaves the inboxes of threds with their next step.
+    pub(super) settled: HashMap<ThredId, Arc<[EventKey]>, FastHash>,
+    /// Whether the timers that came before the batch's unbound events have been looked for.
+    pub(super) looked_at_timers: bool,
+    /// The last of them in each partition so far.
+    pub(super) overdue: HashMap<u16, Timer>,
     /// Messages that belong to no thred's commit: errors to sources, answers to control events.
     pub(super) notices: Vec<Routed>,
     /// Commands that belong to no thred's commit.
@@ -38,17 +47,32 @@ pub(super) struct Batch {
     /// publishing.
     pub(super) unpublished: Vec<ThredId>,
     /// Threds of the round whose outboxes are being published.
-    pub(super) outgoing: Vec<ThredId>,
+    pub(super) outgoing: Option<Publishing>,
 }
 
 /// One delivery and how it fares.
 pub(super) struct Case {
-    pub(super) tag: DeliveryTag,
+    /// Names the delivery; `None` for what the engine itself has put into the batch.
+    pub(super) tag: Option<DeliveryTag>,
     pub(super) inbound: Inbound,
+    /// What a thred's inbox keeps of it.
+    pub(super) consumed: Consumed,
+    /// How often it has been handed out, this time included.
+    pub(super) attempt: u32,
     /// Whether it has been handed out before.
     pub(super) redelivered: bool,
     /// Whether a thred or the engine itself has taken the event, or did so before it came again.
     pub(super) taken: bool,
+    /// Whether it has had its end before: it has a receipt.
+    pub(super) settled: bool,
+    /// Whether it is on record as having changed nothing, without a receipt.
+    pub(super) is_recorded: bool,
+    /// The threds that it has been offered to.
+    pub(super) offered: Vec<ThredId>,
+    /// Whether it must wait for something else, and is tried again later.
+    pub(super) deferred: bool,
+    /// The threds that it has moved.
+    pub(super) moved: Vec<ThredId>,
     /// What failed; together they make the reason of a dead letter.
     pub(super) failures: Vec<String>,
     pub(super) error: Option<thredlib::EventError>,
@@ -89,25 +113,59 @@ impl What {
     }
 }
 
+impl Case {
+    fn new(delivery: Delivery<Inbound>, partitions: u16, now: i64) -> Self {
+        let attempt = delivery.attempt;
+        Self {
+            tag: Some(delivery.tag),
+            attempt,
+            redelivered: attempt > 1,
+            ..Self::of(delivery.payload, partitions, now)
+        }
+    }
+
+    /// What the engine puts into a batch itself.
+    pub(super) fn of(inbound: Inbound, partitions: u16, now: i64) -> Self {
+        let (at, receipt) = match &inbound {
+            Inbound::Event(accepted) => (accepted.accepted_at, true),
+            Inbound::Command(command) => (now, command.needs_receipt()),
+        };
+        let partition = match receipt {
+            true => partition_of(inbound.partition_key(), partitions),
+            false => Consumed::NO_RECEIPT,
+        };
+        let moved = match &inbound {
+            Inbound::Event(Accepted { redriven: Some(redriven), .. }) => redriven.moved.clone(),
+            _ => Vec::new(),
+        };
+        Self {
+            tag: None,
+            consumed: Consumed::new(inbound.key(), at, partition),
+            inbound,
+            attempt: 1,
+            redelivered: false,
+            taken: false,
+            settled: false,
+            is_recorded: false,
+            offered: Vec::new(),
+            deferred: false,
+            moved,
+            failures: Vec::new(),
+            error: None,
+        }
+    }
+}
+
 impl Batch {
     pub(super) async fn open(
         engine: &Engine,
         deliveries: Vec<Delivery<Inbound>>,
     ) -> Result<Self, Stopped> {
         let directory = engine.insist(|| engine.ports().resolver.directory()).await?;
-        let settled = engine.settled(&deliveries).await?;
-        let cases = deliveries
-            .into_iter()
-            .map(|delivery| Case {
-                tag: delivery.tag,
-                redelivered: delivery.attempt > 1,
-                taken: settled.contains(&delivery.payload.id()),
-                inbound: delivery.payload,
-                failures: Vec::new(),
-                error: None,
-            })
-            .collect();
-        Ok(Self {
+        let partitions = engine.storage().partitions();
+        let now = engine.now();
+        let cases = deliveries.into_iter().map(|it| Case::new(it, partitions, now)).collect();
+        let mut batch = Self {
             cases,
             matched: 0,
             tasks: VecDeque::new(),
@@ -115,15 +173,20 @@ impl Batch {
             library: engine.library(),
             directory,
             watchers: engine.watchers(),
-            now: engine.now(),
+            now,
             seed: engine.config().seed,
             limits: engine.config().react_limits,
             records: Vec::new(),
+            settled: HashMap::default(),
+            looked_at_timers: false,
+            overdue: HashMap::new(),
             notices: Vec::new(),
             commands: Vec::new(),
             unpublished: Vec::new(),
-            outgoing: Vec::new(),
-        })
+            outgoing: None,
+        };
+        engine.look_up_receipts(&mut batch).await?;
+        Ok(batch)
     }
 
     pub(super) fn directory(&self) -> &Directory {
@@ -138,6 +201,7 @@ impl Batch {
             library: &*self.library,
             limits: &self.limits,
             watchers: &self.watchers,
+            settled: &[],
         }
     }
 
@@ -172,9 +236,54 @@ impl Batch {
         Some(round)
     }
 
+    /// Offers the case's event to a thred that waits, unless it has been, or has moved it in an
+    /// earlier life.
+    pub(super) fn offer(&mut self, case: usize, thred: ThredId) {
+        let it = &mut self.cases[case];
+        if !it.offered.contains(&thred) && !it.moved.contains(&thred) {
+            it.offered.push(thred.clone());
+            self.add(case, What::Offer(thred));
+        }
+    }
+
+    /// The event of a case, or the one that an offer carries.
+    pub(super) fn accepted(&self, case: usize) -> Option<&Accepted> {
+        match &self.cases[case].inbound {
+            Inbound::Event(accepted) => Some(accepted),
+            Inbound::Command(command) => match &**command {
+                Command::Offer { accepted, .. } => Some(accepted),
+                _ => None,
+            },
+        }
+    }
+
+    /// What a thred's inbox keeps of the event of a case, or of the one that an offer carries.
+    pub(super) fn consumed_event(&self, case: usize) -> Consumed {
+        match &self.cases[case].inbound {
+            Inbound::Command(command) => match &**command {
+                Command::Offer { consumed, .. } => *consumed,
+                _ => self.cases[case].consumed,
+            },
+            Inbound::Event(_) => self.cases[case].consumed,
+        }
+    }
+
+    /// Takes out the deliveries that must wait for something else.
+    pub(super) fn take_deferred(&mut self) -> Vec<Delivery<Inbound>> {
+        let waiting = self.cases.iter().filter(|case| case.deferred);
+        let deliveries = waiting.filter_map(|case| {
+            let (payload, attempt) = (case.inbound.clone(), case.attempt);
+            Some(Delivery { payload, tag: case.tag?, attempt, failures: 0 })
+        });
+        deliveries.collect()
+    }
+
     /// Notes that the task's thred had consumed the event before.
     pub(super) fn seen_before(&mut self, task: &Task) {
         self.cases[task.case].taken = true;
+        if let Some(id) = task.what.thred_id() {
+            self.cases[task.case].moved.push(id.clone());
+        }
         if let Some(id) = task.what.thred_id()
             && self.held.get(id).is_some_and(|loaded| !loaded.outbox.is_empty())
         {

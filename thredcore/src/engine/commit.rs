@@ -2,17 +2,18 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use thredlib::ThredId;
+use thredlib::{ErrorCode, EventError, ThredId};
 
 use super::{
     Engine, Stopped,
     batch::{Batch, Task, What},
     react::Reacted,
+    receipts::is_refused,
 };
 use crate::hash::FastHash;
 use crate::port::{
-    Command, Commit, Committed, Inbound, Loaded, LogType, OutboxEntry, PortError, Reservation,
-    Reserved, Start,
+    Command, Commit, Committed, Inbound, Loaded, LogType, OutboxEntry, Outgoing, PortError,
+    PortErrorKind, Reservation, Reserved, Routed, Start, json_size,
 };
 
 /// A thred with what it has to publish.
@@ -59,17 +60,21 @@ impl Engine {
                 interval: it.pattern.instance_interval,
                 now: batch.now,
             };
-            let why = match self.insist(|| self.storage().reserve(&place)).await? {
-                Reserved::Granted => {
+            let why = match self.until_refused(|| self.storage().reserve(&place)).await? {
+                Ok(Reserved::Granted) => {
                     placed.push(it);
                     continue;
                 }
-                Reserved::Full => "maxInstances is reached",
-                Reserved::TooSoon => "instanceInterval is not over",
+                Ok(Reserved::Full) => "maxInstances is reached",
+                Ok(Reserved::TooSoon) => "instanceInterval is not over",
+                Err(error) => {
+                    self.refused(batch, &it, &error);
+                    continue;
+                }
             };
             match self.has_started(&it.commit).await? {
                 true => self.committed_before(batch, &it, false).await?,
-                false => self.constrain(batch, &it, why),
+                false => self.constrain(batch, &it, why).await?,
             }
         }
         Ok(placed)
@@ -82,17 +87,66 @@ impl Engine {
         Ok(loaded.into_iter().flatten().next().is_some())
     }
 
-    fn constrain(&self, batch: &mut Batch, it: &Reacted, why: &str) {
-        let event = match (&it.task.what, &batch.cases[it.task.case].inbound) {
-            (What::Spawn(start), _) => start.cause.clone(),
-            (_, Inbound::Event(event)) => event.clone(),
-            _ => return,
-        };
-        batch.note(LogType::Constrained, &event, Some(&it.pattern.key.id), Some(why));
-        batch.cases[it.task.case].taken = true;
+    /// There is no place for a new thred: the event goes to those that wait or hold a place; when
+    /// there are none, that is on record.
+    async fn constrain(&self, batch: &mut Batch, it: &Reacted, why: &str) -> Result<(), Stopped> {
+        let case = it.task.case;
+        batch.cases[case].taken = true;
+        if let What::Spawn(start) = &it.task.what {
+            let id = &it.pattern.key.id;
+            batch.note(case, LogType::Constrained, &start.cause, Some(id), Some(why));
+            self.disown(batch, start);
+        } else if !self.offer_to_holders(batch, case, &it.pattern).await?
+            && let Some(event) = batch.accepted(case).map(|accepted| accepted.event.clone())
+        {
+            let id = &it.pattern.key.id;
+            batch.note(case, LogType::Constrained, &event, Some(id), Some(why));
+        }
+        Ok(())
+    }
+
+    /// The storage will never take this: the event fails with that reason, others go on.
+    fn refused(&self, batch: &mut Batch, it: &Reacted, error: &PortError) {
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        let thred = &it.commit.state.id;
+        let text = format!("thred {thred}: the storage refuses the step: {cause}");
+        let told = EventError::new(ErrorCode::StepFailed, text.clone());
+        batch.fail(it.task.case, text, told);
         if let What::Spawn(start) = &it.task.what {
             self.disown(batch, start);
         }
+    }
+
+    /// Whether a step is larger than the storage and the queues take; why.
+    fn too_large(&self, commit: &Commit) -> Option<String> {
+        let limit = self.storage().max_commit_bytes();
+        let messages = self.message_q().max_item_bytes();
+        let commands = self.event_q().max_item_bytes();
+        if limit == usize::MAX && messages == usize::MAX && commands == usize::MAX {
+            return None;
+        }
+        let size = commit.size();
+        if size > limit {
+            return Some(format!("the step has {size} bytes, the storage takes {limit}"));
+        }
+        // An entry of the outbox is smaller than the step.
+        if size <= messages.min(commands) {
+            return None;
+        }
+        commit.outbox.iter().find_map(|entry| {
+            let (what, size, limit) = match &entry.outgoing {
+                Outgoing::Message { topic, message } => {
+                    let routed = Routed { topic: topic.clone(), message: message.clone() };
+                    ("a message", json_size(&routed), messages)
+                }
+                Outgoing::Command(command) => {
+                    ("a command", json_size(&Inbound::Command(command.clone())), commands)
+                }
+                Outgoing::Release(_) => return None,
+            };
+            (size > limit)
+                .then(|| format!("{what} of the step has {size} bytes, the queue takes {limit}"))
+        })
     }
 
     /// Tells the parent of a thred that could not start.
@@ -111,19 +165,19 @@ impl Engine {
     ) -> Result<Vec<Published>, Stopped> {
         let mut published = Vec::with_capacity(reacted.len());
         let mut again = Vec::new();
-        let (mut open, twice) = distinct(reacted);
+        let (open, twice) = distinct(reacted);
         again.extend(twice.into_iter().map(|it| it.task));
+        let mut open = self.refuse_oversized(batch, open).await?;
         let mut commits: Vec<Arc<Commit>> = open.iter().map(|it| it.commit.clone()).collect();
         let outgoing = commits.iter().filter(|it| !it.outbox.is_empty());
         let outgoing = outgoing.filter(|it| it.state.status.is_live());
-        batch.outgoing = outgoing.map(|it| it.state.id.clone()).collect();
-        self.0.outgoing.begin(&batch.outgoing);
+        batch.outgoing = Some(self.publishing(outgoing.map(|it| it.state.id.clone()).collect()));
         let mut pauses = self.pauses();
         let mut uncertain = false;
         while !open.is_empty() {
             let answers = self.storage().commit(&commits).await;
             let mut failure: Option<PortError> = None;
-            let mut failed = Vec::new();
+            let (mut failed, mut refused) = (Vec::new(), Vec::new());
             for (it, answer) in open.into_iter().zip(answers) {
                 match answer {
                     Ok(Committed::Applied) => {
@@ -144,11 +198,16 @@ impl Engine {
                         batch.held.remove(&it.commit.state.id);
                         again.push(Task { conflicts: it.task.conflicts + 1, ..it.task });
                     }
+                    Err(error) if is_refused(&error) => refused.push((it, error)),
                     Err(error) => {
                         failed.push(it);
                         failure = Some(error);
                     }
                 }
+            }
+            for (it, error) in refused {
+                self.free_place(&it).await?;
+                self.refused(batch, &it, &error);
             }
             open = failed;
             commits = open.iter().map(|it| it.commit.clone()).collect();
@@ -165,9 +224,40 @@ impl Engine {
         Ok(published)
     }
 
+    /// Sorts out the steps that no storage or queue would take.
+    async fn refuse_oversized(
+        &self,
+        batch: &mut Batch,
+        reacted: Vec<Reacted>,
+    ) -> Result<Vec<Reacted>, Stopped> {
+        let mut fitting = Vec::with_capacity(reacted.len());
+        for it in reacted {
+            match self.too_large(&it.commit) {
+                None => fitting.push(it),
+                Some(why) => {
+                    self.free_place(&it).await?;
+                    let error = PortError::new("commit", PortErrorKind::Rejected, why);
+                    self.refused(batch, &it, &error);
+                }
+            }
+        }
+        Ok(fitting)
+    }
+
+    /// Gives back the place of a thred that will not start.
+    async fn free_place(&self, it: &Reacted) -> Result<(), Stopped> {
+        if it.commit.expected > 0 || !it.pattern.is_limited() {
+            return Ok(());
+        }
+        let place = [(it.pattern.key.id.clone(), it.commit.state.id.clone())];
+        self.insist(|| self.storage().release(&place)).await
+    }
+
     fn applied(&self, batch: &mut Batch, it: &Reacted) -> Published {
         let commit = &it.commit;
         batch.cases[it.task.case].taken = true;
+        batch.cases[it.task.case].moved.push(commit.state.id.clone());
+        batch.settled.remove(&commit.state.id);
         if let Some((at, _)) = commit.state.timer() {
             self.timer_armed(at);
         }
@@ -196,6 +286,7 @@ impl Engine {
     ) -> Result<(), Stopped> {
         let id = it.commit.state.id.clone();
         batch.cases[it.task.case].taken = true;
+        batch.cases[it.task.case].moved.push(id.clone());
         let ids = [id.clone()];
         let mut loaded = self.insist(|| self.storage().load(&ids)).await?;
         let Some(loaded) = loaded.pop().flatten() else { return Ok(()) };

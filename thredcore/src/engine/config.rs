@@ -32,8 +32,12 @@ pub struct EngineConfig {
     /// How often forgotten outbox entries, changed patterns and watchers are looked for. Default
     /// 1 s.
     pub sweep_interval: Duration,
-    /// How often timers that another process has armed are looked for. Default 20 ms.
+    /// How often timers that another process has armed are looked for, which that process has not
+    /// fired. Default 5 s.
     pub timer_interval: Duration,
+    /// How many messages may wait in outboxes for a topic that is full; further ones are
+    /// dead-lettered. A soft bound: looked at with each sweep. Default 100,000.
+    pub topic_quota: u64,
     /// How often places that no thred took are looked for, and older revisions of patterns that no
     /// thred has run meanwhile. Longer than any commit takes. Default 60 s.
     pub orphan_interval: Duration,
@@ -59,7 +63,8 @@ impl Default for EngineConfig {
             longest_pause: Duration::from_secs(2),
             relay_age: Duration::from_secs(2),
             sweep_interval: Duration::from_secs(1),
-            timer_interval: Duration::from_millis(20),
+            timer_interval: Duration::from_secs(5),
+            topic_quota: 100_000,
             orphan_interval: Duration::from_secs(60),
             drain: Duration::from_secs(10),
             seed: 0,

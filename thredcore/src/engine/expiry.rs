@@ -1,13 +1,18 @@
 //! Expiry: timers that are due become commands.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, atomic::Ordering},
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
 use futures::future::try_join_all;
+use tokio::sync::Notify;
 
-use super::{Engine, Stopped};
+use super::{
+    Engine, Stopped,
+    batch::{Batch, Case, What},
+};
 use crate::port::{Command, Inbound, Timer};
 
 /// Timers that have been turned into commands and are not committed yet, by partition.
@@ -34,10 +39,10 @@ impl Fired {
 impl FiredTimers {
     /// After so many milliseconds a command is taken to be lost and published again.
     const PATIENCE: i64 = 30_000;
-    /// Patience doubles each time, up to this: an expiry whose step fails again and again adds few
-    /// dead letters.
+    /// Patience doubles each time, up to this: what cannot be done (the revision of a pattern is gone)
+    /// adds few dead letters.
     const LONGEST_PATIENCE: i64 = 24 * 3_600_000;
-    /// Timers of a partition that are under way at one time.
+    /// Timers of a partition that are fired at one look.
     pub(crate) const AT_ONCE: usize = 4_096;
 
     /// When a timer's command is to be published: at its time, or, if it has been and is not
@@ -46,39 +51,77 @@ impl FiredTimers {
         let fired = self.0.get(&partition).and_then(|fired| fired.get(timer));
         fired.map_or(timer.at, |fired| fired.again)
     }
+
+    fn waits(&self, partition: u16, timer: &Timer, now: i64) -> bool {
+        self.turn_of(partition, timer) > now
+    }
+}
+
+/// The timers that this engine has armed and that are due before anybody looks for timers again:
+/// only their times. An engine looks at these times whether it sweeps or not, so that a timer is
+/// punctual whoever has armed it, and nobody has to look all the time.
+#[derive(Debug, Default)]
+pub(super) struct NearTimers {
+    due: Mutex<BTreeSet<i64>>,
+    armed: Notify,
+}
+
+impl NearTimers {
+    fn add(&self, at: i64) {
+        let mut due = self.lock();
+        let is_first = due.first().is_none_or(|first| at < *first);
+        due.insert(at);
+        drop(due);
+        if is_first {
+            self.armed.notify_one();
+        }
+    }
+
+    fn first(&self) -> Option<i64> {
+        self.lock().first().copied()
+    }
+
+    /// Lets go of those that are due: they have their turn now.
+    fn pass(&self, now: i64) {
+        let mut due = self.lock();
+        *due = due.split_off(&now.saturating_add(1));
+    }
+
+    /// Has the store looked at now.
+    pub(super) fn look_now(&self) {
+        self.add(i64::MIN);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<i64>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Engine {
     /// Publishes a command for each timer that is due. A timer stays with its thred until the
     /// command is committed, so that none is lost; `fired` keeps it from being published again
-    /// meanwhile. Gives the time of the next timer.
+    /// meanwhile, and those that wait so stand before no other. Gives the time of the next timer.
     ///
     /// # Errors
     /// The engine is stopping.
     pub async fn fire_due(&self, fired: &mut FiredTimers) -> Result<Option<i64>, Stopped> {
-        let mut next: Option<i64> = None;
         let now = self.now();
         // All at one time: on a server, one after the other would take a round trip each.
-        let due = (0..self.storage().partitions()).map(|partition| {
-            self.insist(move || self.storage().due(partition, now, FiredTimers::AT_ONCE))
+        let looks = (0..self.storage().partitions()).map(|partition| {
+            let fired = &*fired;
+            async move { self.fresh_timers(partition, now, fired).await }
         });
-        let due = try_join_all(due).await?;
-        for (partition, due) in (0..).zip(due) {
-            next = next.into_iter().chain(due.next).min();
+        let looks = try_join_all(looks).await?;
+        let mut next: Option<i64> = None;
+        for (partition, look) in (0..).zip(looks) {
+            next = next.into_iter().chain(look.next).min();
             let known = fired.0.entry(partition).or_default();
-            if due.timers.is_empty() && known.is_empty() {
-                continue;
+            if let Some(all) = look.all {
+                known.retain(|timer, _| all.contains(timer));
             }
-            let current: HashSet<&Timer> = due.timers.iter().collect();
-            known.retain(|timer, _| current.contains(timer));
-            let waits = |timer: &Timer| known.get(timer).is_some_and(|fired| now < fired.again);
-            let fresh: Vec<_> = due.timers.into_iter().filter(|timer| !waits(timer)).collect();
-            let commands = fresh.iter().map(|timer| {
-                let Timer { thred_id, entry, .. } = timer.clone();
-                Inbound::Command(Arc::new(Command::Expire { thred_id, entry }))
-            });
+            let commands = look.fresh.iter().cloned().map(expire);
             self.publish_commands(commands.collect()).await?;
-            for timer in fresh {
+            for timer in look.fresh {
                 let fired = Fired::at(now, known.get(&timer));
                 known.insert(timer, fired);
             }
@@ -86,40 +129,128 @@ impl Engine {
         Ok(next)
     }
 
-    /// Wakes the timer loop if this timer comes before the one that it waits for.
-    pub(super) fn timer_armed(&self, at: i64) {
-        if at < self.0.next_timer.load(Ordering::Acquire) {
-            self.0.next_timer.fetch_min(at, Ordering::AcqRel);
-            self.0.timer_armed.notify_one();
-        }
-    }
-
-    /// Fires timers until the engine stops.
-    pub(super) async fn keep_time(self) {
-        let mut fired = FiredTimers::default();
-        let mut stop = self.0.stop.subscribe();
+    /// The timers of a partition that are due and not fired yet.
+    async fn fresh_timers(
+        &self,
+        partition: u16,
+        now: i64,
+        fired: &FiredTimers,
+    ) -> Result<Look, Stopped> {
+        let mut look = Look::default();
+        let mut all = HashSet::new();
+        let mut after: Option<Timer> = None;
         loop {
-            // Before looking: a timer that is armed meanwhile must wake the loop again.
-            self.0.next_timer.store(i64::MAX, Ordering::Release);
-            let next = match self.0.sweeping.load(Ordering::Relaxed) {
-                true => match self.fire_due(&mut fired).await {
-                    Ok(next) => next.unwrap_or(i64::MAX),
-                    Err(Stopped) => return,
-                },
-                false => i64::MAX,
-            };
-            self.0.next_timer.fetch_min(next, Ordering::AcqRel);
-            let longest = self.config().timer_interval;
-            let until = u64::try_from(next.saturating_sub(self.now()).max(1)).unwrap_or(1);
-            let pause = std::time::Duration::from_millis(until).min(longest);
-            tokio::select! {
-                biased;
-                _ = stop.wait_for(|stop| *stop) => return,
-                () = self.0.timer_armed.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+            let limit = FiredTimers::AT_ONCE;
+            let due =
+                self.insist(|| self.storage().due(partition, now, after.as_ref(), limit)).await?;
+            let is_last = due.timers.len() < limit;
+            after = due.timers.last().cloned();
+            all.extend(due.timers.iter().cloned());
+            let fresh = due.timers.into_iter();
+            look.fresh.extend(fresh.filter(|timer| !fired.waits(partition, timer, now)));
+            if is_last {
+                look.next = due.next;
+                look.all = Some(all);
+                return Ok(look);
+            }
+            if look.fresh.len() >= limit {
+                // The rest at the next look, at once.
+                look.next = Some(now);
+                return Ok(look);
             }
         }
     }
+
+    /// Lets the threds expire whose timers are due, before an unbound event is matched that one of
+    /// them may come to wait for.
+    pub(super) async fn expire_overdue(&self, batch: &mut Batch) -> Result<bool, Stopped> {
+        let now = batch.now;
+        let partitions = self.storage().partitions();
+        let looks = (0..partitions).map(|partition| {
+            let after = batch.overdue.get(&partition).cloned();
+            async move {
+                let limit = FiredTimers::AT_ONCE;
+                let due = self
+                    .insist(|| self.storage().due(partition, now, after.as_ref(), limit))
+                    .await?;
+                Ok((partition, due.timers))
+            }
+        });
+        let mut found = false;
+        for (partition, timers) in try_join_all(looks).await? {
+            if let Some(last) = timers.last() {
+                batch.overdue.insert(partition, last.clone());
+            }
+            for timer in timers {
+                found = true;
+                let thred = timer.thred_id.clone();
+                let case = Case { taken: true, ..Case::of(expire(timer), partitions, now) };
+                batch.cases.push(case);
+                batch.add(batch.cases.len() - 1, What::Obey(thred));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Notes a timer that has been armed, if it is due before somebody looks again.
+    pub(super) fn timer_armed(&self, at: i64) {
+        let interval = i64::try_from(self.config().timer_interval.as_millis()).unwrap_or(i64::MAX);
+        let horizon = self.now().saturating_add(interval).saturating_add(MARGIN);
+        if at <= horizon {
+            self.0.near_timers.add(at);
+        }
+    }
+
+    /// Fires timers until the engine stops: at the times that this engine has armed them for, and,
+    /// while it sweeps, at the times that the store knows.
+    pub(super) async fn keep_time(self) {
+        let mut fired = FiredTimers::default();
+        let mut stop = self.0.stop.subscribe();
+        // When the store is to be looked at, whatever this engine has armed.
+        let mut look_at = self.now();
+        loop {
+            let next = self.0.near_timers.first().map_or(look_at, |near| near.min(look_at));
+            let pause = u64::try_from(next.saturating_sub(self.now())).unwrap_or(0);
+            if pause > 0 {
+                tokio::select! {
+                    biased;
+                    _ = stop.wait_for(|stop| *stop) => return,
+                    () = self.0.near_timers.armed.notified() => {}
+                    () = tokio::time::sleep(Duration::from_millis(pause)) => {}
+                }
+                continue;
+            }
+            let now = self.now();
+            self.0.near_timers.pass(now);
+            let Ok(stored) = self.fire_due(&mut fired).await else { return };
+            let interval = i64::try_from(self.config().timer_interval.as_millis());
+            look_at = match self.0.sweeping.load(Ordering::Relaxed) {
+                true => {
+                    let latest = now.saturating_add(interval.unwrap_or(i64::MAX));
+                    stored.map_or(latest, |stored| stored.min(latest))
+                }
+                false => i64::MAX,
+            };
+        }
+    }
+}
+
+/// How much longer than until the next look a timer counts as near, milliseconds: the look may be
+/// late.
+const MARGIN: i64 = 500;
+
+/// What was found at a look.
+#[derive(Default)]
+struct Look {
+    fresh: Vec<Timer>,
+    /// All that are due; `None` when not all have been read.
+    all: Option<HashSet<Timer>>,
+    next: Option<i64>,
+}
+
+fn expire(timer: Timer) -> Inbound {
+    let Timer { thred_id, entry, at } = timer;
+    Inbound::Command(Arc::new(Command::Expire { thred_id, entry, at }))
 }
 
 #[cfg(test)]
@@ -127,7 +258,7 @@ mod tests {
     use serde_json::json;
     use thredlib::{Event, PatternModel};
 
-    use crate::testing::Bed;
+    use crate::{port::LogType, testing::Bed};
 
     #[tokio::test]
     async fn an_expiry_that_cannot_be_done_is_tried_ever_more_rarely() {
@@ -157,6 +288,9 @@ mod tests {
         bed.send(Event::builder("start", "ann").build()).await.unwrap();
         bed.advance(3_600_000).await.unwrap();
         // At 1 s, and then after 30 s, 60 s, 120 s, … within the hour.
-        assert_eq!(bed.dead_letters().await.unwrap().len(), 7);
+        let log = bed.log().await.unwrap();
+        let failed = log.iter().filter(|record| record.log_type == LogType::ExpiryFailed);
+        assert_eq!(failed.count(), 8);
+        assert!(bed.dead_letters().await.unwrap().is_empty());
     }
 }

@@ -1,74 +1,66 @@
 //! Matching: whom an event concerns.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
-use thredlib::{Event, EventId, SYSTEM};
+use futures::future::try_join_all;
+use thredlib::{Event, SYSTEM, ThredId};
 
 use super::{
     Engine, Stopped,
     batch::{Batch, What},
 };
-use crate::port::{Command, Delivery, Inbound, Loaded, LogType, Start};
+use crate::{
+    port::{Command, Inbound, Loaded, Start},
+    state::WaitKey,
+};
+
+/// Waiting threds that are asked for at one time, of a partition.
+const PAGE: usize = 1_000;
 
 impl Engine {
     /// Finds the patterns and threds that the next cases concern; `false` when there are no more.
     ///
     /// An unbound event that threds may wait for is matched only when all before it have been
-    /// committed: one of them may bring a thred to where it waits.
+    /// committed: one of them may bring a thred to where it waits. The timers that are due by then
+    /// have fired, too.
     pub(super) async fn match_more(&self, batch: &mut Batch) -> Result<bool, Stopped> {
         let first = batch.matched;
         while let Some(case) = batch.cases.get(batch.matched) {
             let inbound = case.inbound.clone();
-            if batch.matched > first && awaited(batch, &inbound) {
-                break;
+            if !case.taken && awaited(batch, &inbound) {
+                if batch.matched > first {
+                    break;
+                }
+                if !batch.looked_at_timers {
+                    if self.expire_overdue(batch).await? {
+                        return Ok(true);
+                    }
+                    batch.looked_at_timers = true;
+                }
             }
-            let (is_settled, redelivered) = (case.taken, case.redelivered);
             let case = batch.matched;
             batch.matched += 1;
-            if is_settled {
+            if batch.cases[case].taken {
                 continue;
             }
+            let redelivered = batch.cases[case].redelivered;
             match &inbound {
-                Inbound::Event(event) => match &event.thred_id {
-                    None => self.match_unbound(batch, case, event).await?,
-                    Some(id) if *id == SYSTEM => self.control(batch, case, event).await?,
+                Inbound::Event(accepted) => match &accepted.event.thred_id {
+                    None => self.match_unbound(batch, case, &accepted.event).await?,
+                    Some(id) if *id == SYSTEM => self.control(batch, case, &accepted.event).await?,
                     Some(id) => batch.add(case, What::Bound(id.clone())),
                 },
                 Inbound::Command(command) => match &**command {
                     Command::Start(start) if redelivered && self.is_disowned(start).await? => {}
                     Command::Start(start) => batch.add(case, What::Spawn(start.clone())),
+                    Command::Offer { thred_id, pattern_id, .. } => {
+                        self.match_offer(batch, case, thred_id, pattern_id).await?;
+                    }
                     other => batch.add(case, What::Obey(other.thred_id().clone())),
                 },
             }
         }
         Ok(batch.matched > first)
-    }
-
-    /// The redelivered events that are on record as having concerned nobody: whoever worked on them
-    /// died before acknowledging them. They have had their end, whatever they would match by now.
-    ///
-    /// What an engine leaves behind when it dies is among the latest records.
-    pub(super) async fn settled(
-        &self,
-        deliveries: &[Delivery<Inbound>],
-    ) -> Result<HashSet<EventId>, Stopped> {
-        let again = deliveries.iter().filter(|delivery| delivery.attempt > 1);
-        let again = again.filter_map(|delivery| match &delivery.payload {
-            Inbound::Event(event) => Some(&event.id),
-            Inbound::Command(_) => None,
-        });
-        let again: HashSet<&EventId> = again.collect();
-        if again.is_empty() {
-            return Ok(HashSet::new());
-        }
-        let latest = self.config().max_in_flight.saturating_mul(4);
-        let steps = self.insist(|| self.storage().history(None, latest)).await?;
-        let records = steps.into_iter().flat_map(|step| step.log);
-        let ends = records.filter(|record| {
-            matches!(record.log_type, LogType::NoPatternMatch | LogType::NoThred)
-                && again.contains(&record.event)
-        });
-        Ok(ends.map(|record| record.event).collect())
     }
 
     /// Whether a child that is not there is none of its parent's (any more): it was refused, and the
@@ -93,19 +85,40 @@ impl Engine {
         for pattern in library.candidates(event) {
             batch.add(case, What::Begin(pattern.clone()));
         }
-        for (pattern, reaction) in library.listening(event) {
-            let name = &pattern.reactions[*reaction].name;
-            let waiting = self.insist(|| self.storage().listeners(&pattern.key, name)).await?;
-            for thred in waiting {
-                batch.add(case, What::Offer(thred));
-            }
+        let keys = library.awaited(event).into_iter().flat_map(|awaited| awaited.keys);
+        let keys: Vec<WaitKey> = keys.collect();
+        for thred in self.waiting(&keys).await? {
+            batch.offer(case, thred);
         }
         Ok(())
+    }
+
+    /// The threds that wait under any of these keys, each once, in the order of their ids: a look-up
+    /// by key in each partition, however many wait under others.
+    pub(super) async fn waiting(&self, keys: &[WaitKey]) -> Result<BTreeSet<ThredId>, Stopped> {
+        if keys.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let partitions = (0..self.storage().partitions()).map(|partition| async move {
+            let mut found: Vec<ThredId> = Vec::new();
+            loop {
+                let after = found.last().cloned();
+                let page = self
+                    .insist(|| self.storage().waiting(partition, keys, after.as_ref(), PAGE))
+                    .await?;
+                let is_last = page.len() < PAGE;
+                found.extend(page);
+                if is_last {
+                    return Ok(found);
+                }
+            }
+        });
+        Ok(try_join_all(partitions).await?.into_iter().flatten().collect())
     }
 }
 
 /// Whether threds may wait for an unbound event.
 fn awaited(batch: &Batch, inbound: &Inbound) -> bool {
-    matches!(inbound, Inbound::Event(event)
-        if event.thred_id.is_none() && batch.library.listening(event).next().is_some())
+    matches!(inbound, Inbound::Event(accepted) if accepted.event.thred_id.is_none()
+        && batch.library.listening(&accepted.event).next().is_some())
 }

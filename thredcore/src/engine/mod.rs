@@ -11,26 +11,27 @@ mod control;
 mod expiry;
 mod matching;
 mod notice;
+mod offers;
 mod outgoing;
 mod patterns;
 mod places;
 mod publish;
 mod react;
+mod receipts;
 mod receive;
 mod retry;
 mod run;
+mod tombstones;
+mod topics;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, RwLock,
-        atomic::{AtomicBool, AtomicI64},
-    },
+    sync::{Arc, RwLock, atomic::AtomicBool},
 };
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
-pub use accept::AcceptError;
+pub use accept::{AcceptError, Principal};
 pub use config::{EngineBuilder, EngineConfig, Ports};
 pub use expiry::FiredTimers;
 pub use run::Running;
@@ -95,12 +96,15 @@ struct Shared {
     /// The storage's version of the patterns in use; locked while they are read again.
     library_version: tokio::sync::Mutex<Option<u64>>,
     watchers: RwLock<patterns::Watchers>,
-    /// When the timer task means to wake; an earlier timer wakes it.
-    next_timer: AtomicI64,
-    timer_armed: Notify,
+    near_timers: expiry::NearTimers,
     /// Whether it is this engine's turn to fire timers and to relay.
     sweeping: AtomicBool,
     outgoing: outgoing::Outgoing,
+    full: topics::FullTopics,
+    /// Deliveries that wait for something else to happen.
+    deferred: Arc<Semaphore>,
+    /// Control events wait here for their turn, when the engine runs.
+    control_line: RwLock<Option<mpsc::Sender<Delivery<Inbound>>>>,
     /// One event at a time may be tried that the engine may have died over.
     trial: Semaphore,
     stop: watch::Sender<bool>,
@@ -120,10 +124,12 @@ impl Engine {
             library: RwLock::default(),
             library_version: tokio::sync::Mutex::default(),
             watchers: RwLock::default(),
-            next_timer: AtomicI64::new(i64::MAX),
-            timer_armed: Notify::new(),
+            near_timers: expiry::NearTimers::default(),
             sweeping: AtomicBool::new(false),
             outgoing: outgoing::Outgoing::default(),
+            full: topics::FullTopics::default(),
+            deferred: Arc::new(Semaphore::new(offers::MAX_DEFERRED)),
+            control_line: RwLock::default(),
             trial: Semaphore::new(1),
             stop: watch::Sender::new(false),
         }))
@@ -167,6 +173,10 @@ impl Engine {
     /// # Errors
     /// The engine is stopping; what was not acknowledged will be delivered again.
     pub async fn process(&self, deliveries: Vec<Delivery<Inbound>>) -> Result<(), Stopped> {
+        self.process_in_line(self.divert_control(deliveries).await).await
+    }
+
+    async fn process_in_line(&self, deliveries: Vec<Delivery<Inbound>>) -> Result<(), Stopped> {
         let mut batch = Batch::open(self, deliveries).await?;
         while self.match_more(&mut batch).await? {
             while let Some(round) = batch.next_round() {

@@ -4,17 +4,21 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use thredlib::{
-    Event, EventData, EventError, EventId, Message, MessageId, ParticipantId, PatternId, SYSTEM,
-    Source, derive_id, event_type,
+    Event, EventData, EventError, EventId, EventKey, Message, MessageId, ParticipantId, PatternId,
+    SYSTEM, Source, derive_id, event_type,
 };
 
-use super::batch::Batch;
-use crate::port::{Command, Inbound, LogRecord, LogType, Routed};
+use super::batch::{Batch, Task};
+use crate::{
+    port::{Accepted, Command, Inbound, LogRecord, LogType, Routed, Unmoved},
+    state::Consumed,
+};
 
 impl Batch {
     /// Records a decision about an event that moved no thred.
     pub(super) fn note(
         &mut self,
+        case: usize,
         log_type: LogType,
         event: &Arc<Event>,
         pattern: Option<&PatternId>,
@@ -30,7 +34,24 @@ impl Batch {
             timestamp: self.now,
             detail: detail.map(Into::into),
         };
-        self.records.push((record, event.clone()));
+        self.put_on_record(case, record, event.clone());
+    }
+
+    /// Records what was decided about an event that is bound to a thred and changed nothing of it.
+    pub(super) fn unmoved(&mut self, task: &Task, log: Vec<LogRecord>) {
+        self.cases[task.case].taken = true;
+        let Inbound::Event(Accepted { event, .. }) = self.cases[task.case].inbound.clone() else {
+            return;
+        };
+        for record in log {
+            self.put_on_record(task.case, record, event.clone());
+        }
+    }
+
+    fn put_on_record(&mut self, case: usize, record: LogRecord, event: Arc<Event>) {
+        let Consumed { key, partition, .. } = self.cases[case].consumed;
+        let partition = if partition == Consumed::NO_RECEIPT { 0 } else { partition };
+        self.records.push((partition, Unmoved { key, record, event }));
     }
 
     /// Reports an error to the source of an event, unless that is a service or the engine.
@@ -53,7 +74,10 @@ impl Batch {
         data: EventData,
         to: ParticipantId,
     ) {
-        let id = derive_id("notice", &[event.id.as_str(), answer_type, part]);
+        let id = {
+            let key = EventKey::of(event.source.id.as_str(), event.id.as_str());
+            derive_id("notice", &[key.encode(&mut [0; 32]), answer_type, part])
+        };
         let answer = Arc::new(Event {
             id: EventId::new(id.clone()),
             event_type: answer_type.into(),
@@ -84,6 +108,9 @@ impl Batch {
     pub(super) fn close(&mut self) {
         for index in 0..self.cases.len() {
             let case = &mut self.cases[index];
+            if case.settled || case.deferred {
+                continue;
+            }
             let Some(event) = cause_of(&case.inbound).cloned() else { continue };
             if let Some(error) = case.error.take() {
                 self.tell_source(&event, &error);
@@ -91,7 +118,7 @@ impl Batch {
                 && event.thred_id.is_none()
                 && matches!(case.inbound, Inbound::Event(_))
             {
-                self.note(LogType::NoPatternMatch, &event, None, None);
+                self.note(index, LogType::NoPatternMatch, &event, None, None);
             }
         }
     }
@@ -100,9 +127,10 @@ impl Batch {
 /// The event behind a case: itself, or the one that a thred was spawned on.
 fn cause_of(inbound: &Inbound) -> Option<&Arc<Event>> {
     match inbound {
-        Inbound::Event(event) => Some(event),
+        Inbound::Event(accepted) => Some(&accepted.event),
         Inbound::Command(command) => match &**command {
             Command::Start(start) => Some(&start.cause),
+            Command::Offer { accepted, .. } => Some(&accepted.event),
             _ => None,
         },
     }

@@ -8,6 +8,7 @@ use std::{
 use thredlib::ThredId;
 use tokio::sync::Notify;
 
+use super::Engine;
 use crate::hash::FastHash;
 
 /// An unbound event is worked on in the partition of its source, but the answer to what it puts out
@@ -19,6 +20,27 @@ pub(super) struct Outgoing {
     done: Notify,
 }
 
+/// Threds that are being published; they no longer are when this is dropped, also by a panic.
+#[derive(Debug)]
+pub(super) struct Publishing {
+    engine: Engine,
+    threds: Vec<ThredId>,
+}
+
+impl Engine {
+    /// Notes that the outboxes of these threds are being published.
+    pub(super) fn publishing(&self, threds: Vec<ThredId>) -> Publishing {
+        self.0.outgoing.begin(&threds);
+        Publishing { engine: self.clone(), threds }
+    }
+}
+
+impl Drop for Publishing {
+    fn drop(&mut self) {
+        self.engine.0.outgoing.end(&self.threds);
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     busy: HashSet<ThredId, FastHash>,
@@ -27,13 +49,13 @@ struct State {
 }
 
 impl Outgoing {
-    pub(super) fn begin(&self, threds: &[ThredId]) {
+    fn begin(&self, threds: &[ThredId]) {
         if !threds.is_empty() {
             self.lock().busy.extend(threds.iter().cloned());
         }
     }
 
-    pub(super) fn end(&self, threds: &[ThredId]) {
+    fn end(&self, threds: &[ThredId]) {
         if threds.is_empty() {
             return;
         }

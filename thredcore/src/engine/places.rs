@@ -6,6 +6,9 @@ use thredlib::{PatternId, ThredId};
 
 use super::{Engine, Stopped};
 
+/// Places that are looked at at one time.
+const PAGE: usize = 1_000;
+
 /// Places whose threds were missing when they were last looked at.
 #[derive(Debug, Default)]
 pub(super) struct Orphans(HashSet<(PatternId, ThredId)>);
@@ -19,12 +22,21 @@ impl Engine {
         let mut missing = HashSet::new();
         for pattern in library.all().filter(|pattern| pattern.is_limited()) {
             let id = &pattern.key.id;
-            let taken = self.insist(|| self.storage().reserved(id)).await?;
-            let threds = self.insist(|| self.storage().load(&taken)).await?;
-            let dead = taken.into_iter().zip(threds).filter(|(_, thred)| {
-                thred.as_ref().is_none_or(|loaded| !loaded.state.status.is_live())
-            });
-            missing.extend(dead.map(|(thred, _)| (id.clone(), thred)));
+            let mut after: Option<ThredId> = None;
+            loop {
+                let taken =
+                    self.insist(|| self.storage().reserved(id, after.as_ref(), PAGE)).await?;
+                let threds = self.insist(|| self.storage().load(&taken)).await?;
+                after = taken.last().cloned();
+                let is_last = taken.len() < PAGE;
+                let dead = taken.into_iter().zip(threds).filter(|(_, thred)| {
+                    thred.as_ref().is_none_or(|loaded| !loaded.state.status.is_live())
+                });
+                missing.extend(dead.map(|(thred, _)| (id.clone(), thred)));
+                if is_last {
+                    break;
+                }
+            }
         }
         let freed: Vec<_> = missing.intersection(&orphans.0).cloned().collect();
         if !freed.is_empty() {
@@ -61,8 +73,8 @@ mod tests {
         engine.storage().reserve(&place).await.unwrap();
         let mut orphans = Orphans::default();
         engine.free_orphans(&mut orphans).await.unwrap();
-        assert_eq!(engine.storage().reserved(&id).await.unwrap().len(), 1);
+        assert_eq!(engine.storage().reserved(&id, None, 10).await.unwrap().len(), 1);
         engine.free_orphans(&mut orphans).await.unwrap();
-        assert!(engine.storage().reserved(&id).await.unwrap().is_empty());
+        assert!(engine.storage().reserved(&id, None, 10).await.unwrap().is_empty());
     }
 }

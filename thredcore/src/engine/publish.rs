@@ -3,11 +3,27 @@
 use std::{pin::pin, sync::Arc};
 
 use futures::future::try_join_all;
-use thredlib::{MessageId, PatternId, ThredId};
+use thredlib::{PatternId, ThredId};
 use tokio::time::timeout;
 
-use super::{Engine, Stopped, batch::Batch, commit::Published};
-use crate::port::{Inbound, Outgoing, PendingOutbox, Routed};
+use super::{
+    Engine, Stopped,
+    batch::Batch,
+    commit::Published,
+    topics::{TOPIC_FULL, TopicState},
+};
+use crate::port::{
+    Cleared, Inbound, Outgoing, PendingOutbox, PortError, PortErrorKind, Routed, describe,
+};
+
+/// How a message fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// It is in the queue, or among the dead letters.
+    Done,
+    /// Its topic is full; it stays in the outbox.
+    Parked,
+}
 
 impl Engine {
     /// Publishes what the threds of a round have put out.
@@ -25,85 +41,143 @@ impl Engine {
         if !published.is_empty() {
             self.publish_outboxes(published).await?;
         }
-        self.0.outgoing.end(&std::mem::take(&mut batch.outgoing));
+        batch.outgoing = None;
         Ok(())
     }
 
-    /// Publishes outboxes and clears them; insists until all of it is confirmed.
+    /// Publishes outboxes and clears them; insists until all of it is confirmed, or parked because its
+    /// topic is full.
     pub(super) async fn publish_outboxes(&self, outboxes: Vec<Published>) -> Result<(), Stopped> {
         let mut messages = Vec::with_capacity(outboxes.len());
+        let mut owners = Vec::with_capacity(outboxes.len());
         let mut commands: Vec<Inbound> = Vec::new();
         let mut places: Vec<(PatternId, ThredId)> = Vec::new();
-        let mut done: Vec<(ThredId, Vec<MessageId>)> = Vec::with_capacity(outboxes.len());
-        for outbox in outboxes {
-            let mut ids = Vec::with_capacity(outbox.entries().count());
+        let mut cleared: Vec<Cleared> = Vec::with_capacity(outboxes.len());
+        for (number, outbox) in outboxes.into_iter().enumerate() {
+            let mut published = Vec::with_capacity(outbox.entries().count());
             for entry in outbox.entries() {
-                ids.push(entry.id.clone());
                 match &entry.outgoing {
                     Outgoing::Message { topic, message } => {
-                        messages.push(Routed { topic: topic.clone(), message: message.clone() })
+                        messages.push(Routed { topic: topic.clone(), message: message.clone() });
+                        owners.push((number, entry.id.clone()));
+                        continue;
                     }
                     Outgoing::Command(command) => commands.push(Inbound::Command(command.clone())),
                     Outgoing::Release(pattern) => {
                         places.push((pattern.clone(), outbox.thred.clone()))
                     }
                 }
+                published.push(entry.id.clone());
             }
-            done.push((outbox.thred, ids));
+            cleared.push(Cleared { thred: outbox.thred, published, parked: Vec::new() });
         }
+        let threds: Vec<ThredId> = cleared.iter().map(|it| it.thred.clone()).collect();
         let mut publishing = pin!(async {
-            self.publish_messages(messages).await?;
+            let ends = self.publish_messages(messages).await?;
+            for ((number, id), end) in owners.into_iter().zip(ends) {
+                match end {
+                    Sent::Done => cleared[number].published.push(id),
+                    Sent::Parked => cleared[number].parked.push(id),
+                }
+            }
             self.publish_commands(commands).await?;
             if !places.is_empty() {
                 self.insist(|| self.storage().release(&places)).await?;
             }
-            self.insist(|| self.storage().clear_outbox(&done)).await
+            self.insist(|| self.storage().clear_outbox(&cleared)).await
         });
-        // A full topic may hold this up for long, and the relay must not take it for forgotten.
+        // A queue that fails may hold this up for long, and the relay must not take it for
+        // forgotten.
         match timeout(self.config().relay_age / 2, &mut publishing).await {
             Ok(published) => published,
             Err(_) => {
-                let threds: Vec<ThredId> = done.iter().map(|(thred, _)| thred.clone()).collect();
-                self.0.outgoing.begin(&threds);
-                let published = publishing.await;
-                self.0.outgoing.end(&threds);
-                published
+                let _publishing = self.publishing(threds);
+                publishing.await
             }
         }
     }
 
-    /// Publishes messages, in order; those that fail are tried again, with all later ones of
-    /// their topics, before anything else.
-    pub(super) async fn publish_messages(&self, messages: Vec<Routed>) -> Result<(), Stopped> {
-        let mut open = messages;
+    /// Publishes messages, in order. Those that fail are tried again, with all later ones of their
+    /// topics, before anything else; those whose topic is full are left where they are; those that
+    /// the queue refuses are dead-lettered. The answers stand in the order of the messages.
+    pub(super) async fn publish_messages(
+        &self,
+        messages: Vec<Routed>,
+    ) -> Result<Vec<Sent>, Stopped> {
+        let mut ends = vec![Sent::Done; messages.len()];
+        let mut open: Vec<(usize, Routed)> = Vec::with_capacity(messages.len());
+        let mut buried = Vec::new();
+        for (number, message) in messages.into_iter().enumerate() {
+            match self.0.full.state(&message.topic) {
+                TopicState::Open => open.push((number, message)),
+                TopicState::Full => ends[number] = Sent::Parked,
+                TopicState::OverQuota => buried.push((message, TOPIC_FULL.to_owned())),
+            }
+        }
         let mut pauses = self.pauses();
         while !open.is_empty() {
-            let copy = open.clone();
-            let answers = self.message_q().publish(open).await;
+            let call = open.iter().map(|(_, message)| message.clone()).collect();
+            let answers = self.message_q().publish(call).await;
             let mut failure = None;
-            open = copy
-                .into_iter()
-                .zip(answers)
-                .filter_map(|(message, answer)| match answer {
-                    Ok(()) => None,
-                    Err(error) => {
-                        failure = Some(error);
-                        Some(message)
+            let mut failed = Vec::new();
+            for ((number, message), answer) in open.into_iter().zip(answers) {
+                match answer.as_ref().map_err(PortError::kind) {
+                    Ok(()) => {}
+                    Err(PortErrorKind::Full) => {
+                        self.0.full.mark(&message.topic);
+                        ends[number] = Sent::Parked;
                     }
-                })
-                .collect();
+                    Err(PortErrorKind::Rejected) => {
+                        let reason = answer.err().map(|error| describe(&error)).unwrap_or_default();
+                        tracing::warn!(topic = %message.topic, reason, "a message is refused");
+                        buried.push((message, reason));
+                    }
+                    Err(_) => {
+                        failure = answer.err();
+                        failed.push((number, message));
+                    }
+                }
+            }
+            open = failed;
             if let Some(error) = failure {
                 self.pause(&error, &mut pauses).await?;
             }
         }
-        Ok(())
+        if !buried.is_empty() {
+            self.insist(|| self.message_q().bury(buried.clone())).await?;
+        }
+        Ok(ends)
+    }
+
+    /// Publishes messages that belong to no outbox: what finds its topic full is dead-lettered.
+    async fn publish_notices(&self, messages: Vec<Routed>) -> Result<(), Stopped> {
+        let ends = self.publish_messages(messages.clone()).await?;
+        let parked = messages.into_iter().zip(ends).filter(|(_, end)| *end == Sent::Parked);
+        let parked: Vec<_> = parked.map(|(it, _)| (it, TOPIC_FULL.to_owned())).collect();
+        match parked.is_empty() {
+            true => Ok(()),
+            false => self.insist(|| self.message_q().bury(parked.clone())).await,
+        }
     }
 
     pub(super) async fn publish_commands(&self, commands: Vec<Inbound>) -> Result<(), Stopped> {
-        match commands.is_empty() {
-            true => Ok(()),
-            false => self.insist(|| self.event_q().publish(commands.clone())).await,
+        if commands.is_empty() {
+            return Ok(());
         }
+        if self.until_refused(|| self.event_q().publish(commands.clone())).await?.is_ok() {
+            return Ok(());
+        }
+        // One of them will never be taken; the others are.
+        for command in commands {
+            let one = [command];
+            let published = self.until_refused(|| self.event_q().publish(one.to_vec())).await?;
+            if let Err(error) = published {
+                let [command] = &one;
+                let (id, thred) = (command.id(), command.partition_key());
+                tracing::error!(%error, %id, thred, "a command is refused and left out");
+            }
+        }
+        Ok(())
     }
 
     /// Publishes what the commits of dead engines have left in their outboxes; says how many
@@ -157,26 +231,53 @@ impl Engine {
         try_join_all(pending).await
     }
 
-    /// Writes down what moved no thred, tells those concerned, and gives the deliveries up.
-    pub(super) async fn acknowledge(&self, mut batch: Batch) -> Result<(), Stopped> {
-        batch.close();
-        self.publish_messages(std::mem::take(&mut batch.notices)).await?;
-        let commands = std::mem::take(&mut batch.commands).into_iter();
-        let commands = commands.map(|command| Inbound::Command(Arc::new(command)));
-        self.publish_commands(commands.collect()).await?;
-        if !batch.records.is_empty() {
-            self.insist(|| self.storage().append_log(batch.records.clone())).await?;
-        }
-        let mut done = Vec::with_capacity(batch.cases.len());
-        for case in &batch.cases {
-            match &*case.failures {
-                [] => done.push(case.tag),
-                failures => {
-                    let reason = failures.join("; ");
-                    self.insist(|| self.event_q().dead_letter(case.tag, &reason)).await?;
+    /// Publishes what is parked for topics that were full, as far as they take it by now.
+    ///
+    /// # Errors
+    /// The engine is stopping.
+    pub async fn relay_parked(&self) -> Result<usize, Stopped> {
+        const AT_ONCE: usize = 256;
+        let parked = self.insist(|| self.storage().parked_topics()).await?;
+        let mut count = 0;
+        for it in &parked {
+            if !self.0.full.turn(&it.topic) {
+                continue;
+            }
+            'topic: for partition in 0..self.storage().partitions() {
+                loop {
+                    let outboxes = self
+                        .insist(|| self.storage().parked_outboxes(partition, &it.topic, AT_ONCE))
+                        .await?;
+                    let is_last = outboxes.len() < AT_ONCE;
+                    let idle = self.0.outgoing.idle(outboxes.iter().map(|it| &it.thred_id));
+                    let outboxes = outboxes.into_iter().filter(|it| idle.contains(&it.thred_id));
+                    let outboxes: Vec<_> =
+                        outboxes.map(|it| Published::of(it.thred_id, it.entries)).collect();
+                    let tried = outboxes.len();
+                    self.publish_outboxes(outboxes).await?;
+                    if self.0.full.state(&it.topic) != TopicState::Open {
+                        break 'topic;
+                    }
+                    count += tried;
+                    if is_last || tried == 0 {
+                        break;
+                    }
                 }
             }
         }
-        self.insist(|| self.event_q().ack(&done)).await
+        self.0.full.note(parked, self.config().topic_quota);
+        Ok(count)
+    }
+
+    /// Writes down what moved no thred, tells those concerned, and gives the deliveries up.
+    pub(super) async fn acknowledge(&self, mut batch: Batch) -> Result<(), Stopped> {
+        batch.close();
+        self.publish_notices(std::mem::take(&mut batch.notices)).await?;
+        let commands = std::mem::take(&mut batch.commands).into_iter();
+        let commands = commands.map(|command| Inbound::Command(Arc::new(command)));
+        self.publish_commands(commands.collect()).await?;
+        self.settle(&mut batch).await?;
+        self.defer(batch.take_deferred()).await;
+        Ok(())
     }
 }

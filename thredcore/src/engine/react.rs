@@ -14,7 +14,7 @@ use super::{
 use crate::{
     pattern::Pattern,
     port::{Commit, Inbound, Loaded, LogType, PortError, PortErrorKind},
-    thred::{self, Input, Outcome, StepError},
+    thred::{self, Input, Outcome, StepError, World},
 };
 
 /// How often a step that takes too long is computed before its event fails.
@@ -54,8 +54,9 @@ impl Engine {
             .collect();
         if !missing.is_empty() {
             let loaded = self.load_settled(&missing).await?;
-            let found = missing.into_iter().zip(loaded);
-            batch.held.extend(found.filter_map(|(id, loaded)| Some((id, loaded?))));
+            let found: Vec<_> = missing.into_iter().zip(loaded).collect();
+            self.look_up_inboxes(batch, &found).await?;
+            batch.held.extend(found.into_iter().filter_map(|(id, loaded)| Some((id, loaded?))));
         }
         let mut ready = Vec::with_capacity(round.len());
         for task in round {
@@ -111,9 +112,10 @@ impl Engine {
         for Ready { task, pattern } in round {
             if let What::Begin(_) = task.what
                 && scope.as_ref().is_none_or(|(case, _)| *case != task.case)
-                && let Inbound::Event(event) = &batch.cases[task.case].inbound
+                && let Some(accepted) = batch.accepted(task.case)
             {
-                scope = Some((task.case, Scope::new(event.clone(), batch.now, batch.seed)));
+                let event = accepted.event.clone();
+                scope = Some((task.case, Scope::new(event, batch.now, batch.seed)));
             }
             let mut attempt = || {
                 let scope = scope.as_mut().map(|(_, scope)| scope);
@@ -143,7 +145,8 @@ impl Engine {
                     let commit = Arc::new(commit);
                     reacted.push(Reacted { task, commit, pattern, prelude: true });
                 }
-                Ok(Outcome::Nothing) => {}
+                Ok(Outcome::Unmoved(log)) => batch.unmoved(&task, log),
+                Ok(Outcome::Nothing) => self.offer_refused(batch, task.case),
                 Ok(Outcome::Duplicate) => batch.seen_before(&task),
                 Ok(Outcome::Ended) => self.thred_is_gone(batch, &task),
                 Err(error) => self.step_failed(batch, &task, &pattern, &error),
@@ -179,19 +182,20 @@ impl Engine {
 
     /// A bound event whose thred is not there is recorded, and its source told.
     fn thred_is_gone(&self, batch: &mut Batch, task: &Task) {
-        let (What::Bound(thred), Inbound::Event(event)) =
+        let (What::Bound(thred), Inbound::Event(accepted)) =
             (&task.what, batch.cases[task.case].inbound.clone())
         else {
-            return;
+            return self.offer_refused(batch, task.case);
         };
+        let event = accepted.event;
         let text = format!("there is no thred {thred}, or it has ended");
-        batch.note(LogType::NoThred, &event, None, Some(&text));
+        batch.note(task.case, LogType::NoThred, &event, None, Some(&text));
         batch.tell_source(&event, &EventError::new(ErrorCode::ThredDoesNotExist, text));
         batch.cases[task.case].taken = true;
     }
 
     /// The revision of a pattern that a thred runs.
-    async fn revision(
+    pub(super) async fn revision(
         &self,
         batch: &mut Batch,
         key: &crate::state::PatternKey,
@@ -229,24 +233,31 @@ fn react_one(
     pattern: &Pattern,
     scope: Option<&mut Scope>,
 ) -> Result<Outcome, StepError> {
-    let world = batch.world();
     let held = |id: &ThredId| batch.held.get(id).map(|loaded| &*loaded.state);
-    let (input, state) = match (&task.what, &batch.cases[task.case].inbound) {
+    let consumed = batch.cases[task.case].consumed;
+    let world = batch.world();
+    let (input, id) = match (&task.what, &batch.cases[task.case].inbound) {
         (What::Begin(_), _) => {
             let Some(scope) = scope else { return Ok(Outcome::Nothing) };
-            let commit = thred::start(pattern, scope, &world)?;
+            let consumed = batch.consumed_event(task.case);
+            let commit = thred::start(pattern, scope, consumed, &world)?;
             return Ok(commit.map_or(Outcome::Nothing, Outcome::Commit));
         }
         (What::Spawn(start), _) => {
-            return thred::spawn(pattern, start, &world).map(Outcome::Commit);
+            return thred::spawn(pattern, start, consumed, &world).map(Outcome::Commit);
         }
-        (What::Bound(id), Inbound::Event(event)) => (Input::Bound(event), held(id)),
-        (What::Offer(id), Inbound::Event(event)) => (Input::Offered(event), held(id)),
-        (What::Obey(id), Inbound::Command(command)) => (Input::Command(command), held(id)),
+        (What::Bound(id), Inbound::Event(accepted)) => (Input::Bound(&accepted.event), id),
+        (What::Offer(id), Inbound::Event(accepted)) => (Input::Offered(&accepted.event), id),
+        (What::Obey(id), Inbound::Command(command)) => (Input::Command(command), id),
         _ => return Ok(Outcome::Nothing),
     };
-    match state {
-        Some(state) => thred::react(pattern, state, input, &world),
+    if batch.cases[task.case].moved.contains(id) {
+        return Ok(Outcome::Duplicate);
+    }
+    let settled = batch.settled.get(id).map_or(&[][..], |settled| settled);
+    let world = World { settled, ..world };
+    match held(id) {
+        Some(state) => thred::react(pattern, state, input, consumed, &world),
         None => Ok(Outcome::Ended),
     }
 }

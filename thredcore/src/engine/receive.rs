@@ -1,6 +1,10 @@
 //! Receiving: one loop for each partition.
 
-use super::{Engine, Stopped};
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
+
+use super::{Engine, Stopped, batch::Batch};
 use crate::port::{Delivery, Inbound, Lease, PortErrorKind};
 
 /// The names of the leases of trials.
@@ -49,15 +53,30 @@ impl Engine {
     async fn take_in(&self, deliveries: Vec<Delivery<Inbound>>) -> Result<(), Stopped> {
         const SUSPECT: u32 = 3;
         if deliveries.iter().all(|delivery| delivery.attempt < SUSPECT) {
-            return self.process(deliveries).await;
+            return self.process_or_return(deliveries).await.map(drop);
         }
         for delivery in deliveries {
             match delivery.attempt < SUSPECT {
-                true => self.process(vec![delivery]).await?,
+                true => _ = self.process_or_return(vec![delivery]).await?,
                 false => self.try_alone(delivery).await?,
             }
         }
         Ok(())
+    }
+
+    /// Processes deliveries. Should the engine panic over them, a defect, they are given back, and
+    /// tried alone when they have come a third time; says whether it has.
+    async fn process_or_return(&self, deliveries: Vec<Delivery<Inbound>>) -> Result<bool, Stopped> {
+        let tags: Vec<_> = deliveries.iter().map(|delivery| delivery.tag).collect();
+        match AssertUnwindSafe(self.process(deliveries)).catch_unwind().await {
+            Ok(processed) => processed.map(|()| false),
+            Err(_) => {
+                tracing::error!(count = tags.len(), "the engine panicked over events; a defect");
+                self.rest(self.config().first_pause).await?;
+                self.insist(|| self.event_q().nack(&tags)).await?;
+                Ok(true)
+            }
+        }
     }
 
     /// Tries an event that the engine may have died over, one at a time in this process, and at
@@ -74,13 +93,17 @@ impl Engine {
         let deaths = trials.len();
         if deaths >= self.config().max_attempts as usize {
             let reason = format!("the engine has ended {deaths} times while it was tried alone");
-            self.insist(|| self.event_q().dead_letter(delivery.tag, &reason)).await?;
+            self.bury(delivery, reason).await?;
         } else {
             let owner = thredlib::new_event_id().to_string();
             let name = format!("{prefix}{owner}");
             let trial = Lease { name, owner, until: now.saturating_add(TRIAL_MEMORY) };
             self.insist(|| self.storage().acquire(&trial, now)).await?;
-            let processed = self.process(vec![delivery]).await;
+            let processed = self.process_or_return(vec![delivery]).await;
+            if processed == Ok(true) {
+                // A panic is as good as a death: it stays on record.
+                return Ok(());
+            }
             // Also when the engine has been told to stop: that is no death.
             self.insist(|| self.storage().give_back(&trial.name, &trial.owner)).await?;
             processed?;
@@ -90,6 +113,18 @@ impl Engine {
             self.insist(|| self.storage().give_back(&trial.name, &trial.owner)).await?;
         }
         Ok(())
+    }
+}
+
+impl Engine {
+    /// Puts an event among the dead letters without trying it.
+    async fn bury(&self, delivery: Delivery<Inbound>, reason: String) -> Result<(), Stopped> {
+        let mut batch = Batch::open(self, vec![delivery]).await?;
+        for case in batch.cases.iter_mut().filter(|case| !case.settled) {
+            case.taken = true;
+            case.failures.push(reason.clone());
+        }
+        self.acknowledge(batch).await
     }
 }
 

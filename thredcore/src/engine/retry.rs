@@ -8,10 +8,9 @@ use super::{Engine, Stopped};
 use crate::port::{PortError, PortErrorKind};
 
 impl Engine {
-    /// Calls a port until it succeeds; gives up when the engine stops or the port is closed.
-    ///
-    /// An error that says "rejected" is tried again too: the engine may not lose what it holds,
-    /// and pauses while an operator mends the backend.
+    /// Calls a port until it succeeds; gives up when the engine stops or the port is closed. For
+    /// calls that are refused only when the backend itself is at fault: that is tried again too,
+    /// and logged as an error each time.
     pub(super) async fn insist<T, F: Future<Output = Result<T, PortError>>>(
         &self,
         mut call: impl FnMut() -> F,
@@ -21,6 +20,23 @@ impl Engine {
             match call().await {
                 Ok(value) => return Ok(value),
                 Err(error) => self.pause(&error, &mut pauses).await?,
+            }
+        }
+    }
+
+    /// Calls a port until it succeeds or refuses for ever; gives up when the engine stops or the port
+    /// is closed.
+    pub(super) async fn until_refused<T, F: Future<Output = Result<T, PortError>>>(
+        &self,
+        mut call: impl FnMut() -> F,
+    ) -> Result<Result<T, PortError>, Stopped> {
+        let mut pauses = self.pauses();
+        loop {
+            match call().await {
+                Err(error) if error.kind() != PortErrorKind::Rejected => {
+                    self.pause(&error, &mut pauses).await?;
+                }
+                settled => return Ok(settled),
             }
         }
     }
@@ -46,7 +62,12 @@ impl Engine {
             return Err(Stopped);
         }
         let source = std::error::Error::source(error).map(ToString::to_string);
-        tracing::warn!(%error, source, "a backend failed; trying again");
+        match error.kind() {
+            PortErrorKind::Rejected => {
+                tracing::error!(%error, source, "a backend refuses what it must take; trying again");
+            }
+            _ => tracing::warn!(%error, source, "a backend failed; trying again"),
+        }
         self.rest(pauses.next().unwrap_or(self.config().longest_pause)).await
     }
 

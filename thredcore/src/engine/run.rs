@@ -1,14 +1,26 @@
 //! Running: the engine's loops, and their end.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
-use tokio::{task::JoinSet, time::timeout};
+use futures::FutureExt;
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
-use super::{Engine, Stopped, places::Orphans};
+use super::{
+    Engine, Stopped,
+    places::Orphans,
+    tombstones::{Found, Skipped},
+};
 use crate::port::Lease;
 
 /// The name of the lease of whoever fires timers and relays.
 const SWEEP: &str = "sweep";
+
+/// Control events that wait for their turn; more hold up the partition that they come by.
+const CONTROL_LINE: usize = 1_024;
 
 /// An engine at work. Dropping it stops the engine without waiting for the work at hand; nothing
 /// that was accepted is lost, but [`shutdown`](Self::shutdown) is kinder.
@@ -24,12 +36,27 @@ impl Engine {
     pub fn start(&self) -> Running {
         let mut loops = JoinSet::new();
         for partition in 0..self.event_q().partitions() {
-            loops.spawn(self.clone().work(partition));
+            loops.spawn(self.clone().keep_up("partition", move |it| it.work(partition)));
         }
-        loops.spawn(self.clone().keep_time());
-        loops.spawn(self.clone().keep_relaying());
-        loops.spawn(self.clone().sweep());
+        loops.spawn(self.clone().keep_up("timers", Self::keep_time));
+        loops.spawn(self.clone().keep_up("relay", Self::keep_relaying));
+        loops.spawn(self.clone().keep_up("ended threds", Self::keep_forgetting));
+        loops.spawn(self.clone().keep_up("sweep", Self::sweep));
+        loops.spawn(self.clone().keep_up("control", Self::keep_controlling));
         Running { engine: self.clone(), loops }
+    }
+
+    /// Runs a loop until the engine stops. One that panics, a defect, starts again, loudly.
+    async fn keep_up<F: Future<Output = ()>>(self, name: &'static str, run: impl Fn(Self) -> F) {
+        loop {
+            if AssertUnwindSafe(run(self.clone())).catch_unwind().await.is_ok() {
+                return;
+            }
+            tracing::error!(name, "a loop of the engine panicked and starts again; a defect");
+            if self.rest(self.config().longest_pause).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Publishes what dead engines have left, until the engine stops. Apart from the sweep: a topic
@@ -38,6 +65,11 @@ impl Engine {
         let age = i64::try_from(self.config().relay_age.as_millis()).unwrap_or(i64::MAX);
         loop {
             if self.0.sweeping.load(Ordering::Relaxed) {
+                match self.relay_parked().await {
+                    Ok(0) => {}
+                    Ok(count) => tracing::info!(count, "published what waited for full topics"),
+                    Err(Stopped) => return,
+                }
                 match self.relay(self.now().saturating_sub(age)).await {
                     Ok(0) => {}
                     Ok(count) => tracing::info!(count, "published forgotten outboxes"),
@@ -45,6 +77,48 @@ impl Engine {
                 }
             }
             if self.rest(self.config().sweep_interval).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Forgets ended threds that nothing keeps, until the engine stops. As long as there are many, at
+    /// once.
+    async fn keep_forgetting(self) {
+        const SHORTEST: Duration = Duration::from_millis(100);
+        let mut skipped = Skipped::default();
+        let mut pause = SHORTEST;
+        loop {
+            let found = match self.0.sweeping.load(Ordering::Relaxed) {
+                true => self.forget_ended(&mut skipped).await,
+                false => Ok(Found::Nothing),
+            };
+            pause = match found {
+                Ok(Found::More) => continue,
+                Ok(Found::Some) => SHORTEST,
+                Ok(Found::Nothing) => (pause * 2).min(self.config().timer_interval),
+                Err(Stopped) => return,
+            };
+            if self.rest(pause).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Does what control events ask for, one after the other, beside all else: a slow one holds up
+    /// other control events and nobody else.
+    async fn keep_controlling(self) {
+        let (line, mut waiting) = mpsc::channel(CONTROL_LINE);
+        *self.0.control_line.write().unwrap_or_else(PoisonError::into_inner) = Some(line);
+        let mut stop = self.0.stop.subscribe();
+        loop {
+            let delivery = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                delivery = waiting.recv() => delivery,
+            };
+            let Some(delivery) = delivery else { return };
+            if self.process_in_line(vec![delivery]).await.is_err() {
                 return;
             }
         }
@@ -99,7 +173,7 @@ impl Engine {
         let turn = self.storage().acquire(&lease, now).await.unwrap_or(true);
         let before = self.0.sweeping.swap(turn, Ordering::Relaxed);
         if turn && !before {
-            self.0.timer_armed.notify_one();
+            self.0.near_timers.look_now();
         }
     }
 }

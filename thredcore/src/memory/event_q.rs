@@ -7,20 +7,23 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use super::{
-    lane::{Buried, DeadLetters, Item, Kept, Lane, dead_letter_setters},
+    dead_letters::{Buried, DeadLetters, Limits, queue_setters},
+    lane::{Item, Kept, Lane},
     lock,
+    tally::Waiting,
 };
 use crate::{
     hash::FastHash,
     port::{
-        Clock, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, EventQ, Inbound, PortError,
-        PortErrorKind, SystemClock,
+        Accepted, Backlog, Clock, DeadLetter, DeadLetterFilter, Death, Delivery, DeliveryTag,
+        EventQ, Inbound, PortError, PortErrorKind, Quarantine, Redriven, SystemClock, Unreadable,
     },
 };
 
@@ -33,10 +36,14 @@ pub struct MemoryEventQConfig {
     /// With so many events waiting, publishers of events wait: 65,536. A batch is taken whole as
     /// soon as there is room for its first event.
     pub capacity: usize,
-    /// How many dead letters are kept: 10,000. With more the oldest is dropped, with a warning;
-    /// [`MemoryEventQ::dropped_dead_letters`] counts them.
-    pub dead_letters: usize,
-    /// Tells when an item was dead-lettered.
+    /// How large an item may be as JSON: 64 MiB. Said to the door; a larger one is taken too.
+    pub max_item_bytes: usize,
+    /// How long dead letters are kept: 30 days.
+    pub dead_letters_time: Duration,
+    /// How many bytes of dead letters are kept: 64 MiB. With more the oldest is dropped. So is one
+    /// whose time is over, each with a warning; [`MemoryEventQ::dropped_dead_letters`] counts them.
+    pub dead_letters_bytes: usize,
+    /// Tells when an item was published or dead-lettered.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -45,7 +52,9 @@ impl Default for MemoryEventQConfig {
         Self {
             partitions: 16,
             capacity: 65_536,
-            dead_letters: 10_000,
+            max_item_bytes: 64 << 20,
+            dead_letters_time: super::DEAD_LETTERS_TIME,
+            dead_letters_bytes: 64 << 20,
             clock: Arc::new(SystemClock),
         }
     }
@@ -66,7 +75,7 @@ impl MemoryEventQConfig {
         self
     }
 
-    dead_letter_setters!();
+    queue_setters!();
 }
 
 /// An [`EventQ`] in memory. Any number of tasks may receive from a partition; order holds for each
@@ -80,6 +89,8 @@ pub struct MemoryEventQ {
     published: AtomicU64,
     room: Notify,
     dead: Mutex<DeadLetters<Inbound>>,
+    max_item_bytes: usize,
+    clock: Arc<dyn Clock>,
 }
 
 #[derive(Debug)]
@@ -87,6 +98,7 @@ struct Partition {
     state: Mutex<PartitionState>,
     /// Told when an item becomes ready in a partition that had none, and when it closes.
     ready: Notify,
+    waiting: Waiting,
 }
 
 #[derive(Debug)]
@@ -107,6 +119,7 @@ impl MemoryEventQ {
         let partition = |number| Partition {
             state: Mutex::new(PartitionState { lane: Lane::new(number), closed: false }),
             ready: Notify::new(),
+            waiting: Waiting::default(),
         };
         Self {
             partitions: (0..u32::from(config.partitions.max(1))).map(partition).collect(),
@@ -114,7 +127,9 @@ impl MemoryEventQ {
             events: AtomicUsize::new(0),
             published: AtomicU64::new(0),
             room: Notify::new(),
-            dead: Mutex::new(DeadLetters::new(config.dead_letters, config.clock)),
+            dead: Mutex::new(DeadLetters::new(config.dead_letter_limits())),
+            max_item_bytes: config.max_item_bytes,
+            clock: config.clock,
         }
     }
 
@@ -144,7 +159,7 @@ impl MemoryEventQ {
         self.partitions.iter().map(give_back).sum()
     }
 
-    /// How many dead letters were dropped for want of room.
+    /// How many dead letters were dropped, since their time was over or for want of room.
     pub fn dropped_dead_letters(&self) -> u64 {
         lock(&self.dead).dropped()
     }
@@ -206,20 +221,21 @@ impl MemoryEventQ {
         self.end(&tags, |lane, item| lane.put_back(item));
     }
 
-    /// Dead-letters an item; says its order, its letter, and the one that had to go for it.
-    pub fn bury(&self, tag: DeliveryTag, reason: &str) -> Option<Buried<Inbound>> {
+    /// Dead-letters an item; says what that did.
+    pub fn bury(&self, tag: DeliveryTag, death: &Death) -> Option<Buried<Inbound>> {
         let mut buried = None;
         let mut events = 0;
         self.end(&[tag], |_, item| {
             events += count_events([&item.payload]);
-            let order = item.order();
-            let mut dead = lock(&self.dead);
-            let lost = dead.add(item, reason);
-            let letter = dead.last().cloned();
-            buried = letter.map(|letter| Buried { order, letter, lost });
+            buried = Some(lock(&self.dead).add(item, death.clone()));
         });
         self.leave(events);
         buried
+    }
+
+    /// Drops dead letters whose time is over; says which.
+    pub fn expire_dead(&self) -> Vec<DeadLetter<Inbound>> {
+        lock(&self.dead).expire()
     }
 
     /// Takes up dead letters that are kept elsewhere.
@@ -265,23 +281,25 @@ impl MemoryEventQ {
     }
 
     fn push(&self, items: Vec<Inbound>) -> Result<(), PortError> {
+        let at = self.clock.now();
         if items.len() == 1 {
             return items
                 .into_iter()
-                .try_for_each(|item| self.push_to(self.partition_of(&item), [item]));
+                .try_for_each(|item| self.push_to(self.partition_of(&item), [item], at));
         }
         let mut parts: Vec<Vec<Inbound>> = vec![vec![]; self.partitions.len()];
         for item in items {
             parts[self.partition_of(&item)].push(item);
         }
         let parts = parts.into_iter().enumerate().filter(|(_, items)| !items.is_empty());
-        parts.into_iter().try_for_each(|(partition, items)| self.push_to(partition, items))
+        parts.into_iter().try_for_each(|(partition, items)| self.push_to(partition, items, at))
     }
 
     fn push_to(
         &self,
         partition: usize,
         items: impl IntoIterator<Item = Inbound>,
+        at: i64,
     ) -> Result<(), PortError> {
         let partition = &self.partitions[partition];
         let mut state = lock(&partition.state);
@@ -290,7 +308,7 @@ impl MemoryEventQ {
         }
         let was_idle = state.lane.ready() == 0;
         for item in items {
-            state.lane.push(item, self.published.fetch_add(1, Ordering::Relaxed));
+            state.lane.push(item, self.published.fetch_add(1, Ordering::Relaxed), at);
         }
         drop(state);
         if was_idle {
@@ -347,6 +365,10 @@ impl EventQ for MemoryEventQ {
         self.partitions.len() as u16
     }
 
+    fn max_item_bytes(&self) -> usize {
+        self.max_item_bytes
+    }
+
     async fn room(&self) -> Result<(), PortError> {
         let is_full = || self.events.load(Ordering::Acquire) >= self.capacity;
         while is_full() {
@@ -376,10 +398,11 @@ impl EventQ for MemoryEventQ {
         let partition = self.partitions.get(usize::from(partition)).ok_or_else(|| {
             PortError::new("receive events", PortErrorKind::Rejected, "there is no such partition")
         })?;
+        if let Some(batch) = self.try_receive(partition, max)? {
+            return Ok(batch);
+        }
+        let _waiting = partition.waiting.enter();
         loop {
-            if let Some(batch) = self.try_receive(partition, max)? {
-                return Ok(batch);
-            }
             let mut ready = pin!(partition.ready.notified());
             ready.as_mut().enable();
             if let Some(batch) = self.try_receive(partition, max)? {
@@ -402,8 +425,8 @@ impl EventQ for MemoryEventQ {
         Ok(())
     }
 
-    async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
-        self.bury(tag, reason);
+    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError> {
+        self.bury(tag, death);
         Ok(())
     }
 
@@ -411,15 +434,17 @@ impl EventQ for MemoryEventQ {
         &self,
         filter: &DeadLetterFilter,
     ) -> Result<Vec<DeadLetter<Inbound>>, PortError> {
-        Ok(lock(&self.dead).list(filter))
+        let mut dead = lock(&self.dead);
+        dead.expire();
+        Ok(dead.list(filter))
     }
 
     async fn redrive(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
         if self.is_closed() {
             return Err(PortError::closed("redrive events"));
         }
-        let items = lock(&self.dead).remove(filter);
-        let items: Vec<_> = items.into_iter().map(|letter| letter.payload).collect();
+        self.expire_dead();
+        let items: Vec<_> = self.exhume(filter).into_iter().map(redriven).collect();
         let count = items.len();
         // They come in above the capacity: whoever redrives may be who empties the queue.
         self.events.fetch_add(count_events(&items), Ordering::AcqRel);
@@ -433,5 +458,41 @@ impl EventQ for MemoryEventQ {
 
     async fn depth(&self) -> Result<usize, PortError> {
         Ok(self.partitions.iter().map(|partition| lock(&partition.state).lane.len()).sum())
+    }
+
+    async fn backlog(&self) -> Result<Vec<Backlog>, PortError> {
+        let backlog = |partition: &Partition| {
+            let state = lock(&partition.state);
+            Backlog {
+                depth: state.lane.len() as u64,
+                oldest: state.lane.oldest(),
+                consumers: Some(partition.waiting.consumers(state.lane.out_count() > 0)),
+                dead_letters: 0,
+            }
+        };
+        Ok(self.partitions.iter().map(backlog).collect())
+    }
+}
+
+/// What is published again of a dead letter.
+pub fn redriven(letter: DeadLetter<Inbound>) -> Inbound {
+    match letter.payload {
+        Inbound::Event(accepted) => {
+            let redriven = Redriven { times: letter.times, moved: letter.moved };
+            Inbound::Event(Accepted { redriven: Some(Arc::new(redriven)), ..accepted })
+        }
+        command @ Inbound::Command(_) => command,
+    }
+}
+
+/// Nothing is ever written down here that would have to be read again.
+#[async_trait]
+impl Quarantine for MemoryEventQ {
+    async fn unreadable(&self, _limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        Ok(vec![])
+    }
+
+    async fn move_out(&self, _limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        Ok(vec![])
     }
 }

@@ -1,8 +1,8 @@
-//! What both queues are made of: a line of items, those handed out, and the dead letters.
+//! What both queues are made of: a line of items, and those handed out.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
-use crate::port::{Clock, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag};
+use crate::port::{Delivery, DeliveryTag};
 
 /// A first-in-first-out line. Items that are handed out sit in slots that their tags name, so that
 /// acknowledging takes no search; a slot knows its delivery, so that an old tag does nothing.
@@ -14,7 +14,7 @@ pub(super) struct Lane<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     deliveries: u64,
-    /// What has been handed out so often is handed out alone.
+    /// What so many consumers have died of is handed out alone.
     alone_from: u32,
 }
 
@@ -24,7 +24,11 @@ pub(super) struct Item<T> {
     pub(super) payload: T,
     /// Its place among all items; kept when it is given back.
     order: u64,
+    /// When it was published, milliseconds since the Unix epoch.
+    pub(super) at: i64,
     pub(super) attempts: u32,
+    /// How many of the attempts ended with its being given back as failed.
+    pub(super) failures: u32,
 }
 
 #[derive(Debug)]
@@ -45,9 +49,13 @@ impl<T: Clone> Lane<T> {
         }
     }
 
-    /// Hands out alone what has been handed out so often before.
+    /// Hands out alone what has been handed out so often before without having failed.
     pub(super) fn hand_out_alone_from(&mut self, attempts: u32) {
         self.alone_from = attempts;
+    }
+
+    fn is_suspect(&self, item: &Item<T>) -> bool {
+        self.alone_from < u32::MAX && item.attempts.saturating_sub(item.failures) >= self.alone_from
     }
 
     /// The lane that a tag belongs to.
@@ -56,14 +64,14 @@ impl<T: Clone> Lane<T> {
     }
 
     /// Adds an item; `order` is higher than that of any before.
-    pub(super) fn push(&mut self, payload: T, order: u64) {
-        self.ready.push_back(Item { payload, order, attempts: 0 });
+    pub(super) fn push(&mut self, payload: T, order: u64, at: i64) {
+        self.ready.push_back(Item { payload, order, at, attempts: 0, failures: 0 });
     }
 
     /// Adds a kept item; `order` is higher than that of any before.
     pub(super) fn restore(&mut self, kept: Kept<T>) {
-        let Kept { payload, order, attempts } = kept;
-        self.ready.push_back(Item { payload, order, attempts });
+        let Kept { payload, order, at, attempts, failures } = kept;
+        self.ready.push_back(Item { payload, order, at, attempts, failures });
     }
 
     /// Counts one attempt for the first items that have none.
@@ -84,13 +92,15 @@ impl<T: Clone> Lane<T> {
         self.slots.iter().filter_map(|slot| slot.item.as_ref())
     }
 
-    /// Hands out up to `max` items.
-    pub(super) fn take(&mut self, max: usize, into: &mut Vec<Delivery<T>>) {
+    /// Hands out up to `max` items; says whether what is handed out has to stay alone.
+    pub(super) fn take(&mut self, max: usize, into: &mut Vec<Delivery<T>>) -> bool {
         let mut count = max.min(self.ready.len());
+        let mut is_alone = false;
         if self.alone_from < u32::MAX {
-            let suspect = |item: &Item<T>| item.attempts >= self.alone_from;
-            let innocent = self.ready.iter().take(count).take_while(|item| !suspect(item)).count();
-            count = innocent.max(count.min(1));
+            let innocent =
+                self.ready.iter().take(count).take_while(|item| !self.is_suspect(item)).count();
+            is_alone = innocent == 0 && count > 0 && into.is_empty();
+            count = if is_alone { 1 } else { innocent };
         }
         into.reserve(count);
         for mut item in self.ready.drain(..count) {
@@ -101,9 +111,15 @@ impl<T: Clone> Lane<T> {
                 (self.slots.len() - 1) as u32
             });
             let tag = DeliveryTag(u64::from(self.number) << 32 | u64::from(slot), self.deliveries);
-            into.push(Delivery { payload: item.payload.clone(), tag, attempt: item.attempts });
+            into.push(Delivery {
+                payload: item.payload.clone(),
+                tag,
+                attempt: item.attempts,
+                failures: item.failures,
+            });
             self.slots[slot as usize] = Slot { delivery: self.deliveries, item: Some(item) };
         }
+        is_alone
     }
 
     /// Ends a delivery; `None` when it has ended already.
@@ -136,14 +152,7 @@ impl<T: Clone> Lane<T> {
 
     /// Puts back all that is handed out, as after the loss of its consumer; says how many.
     pub(super) fn put_all_back(&mut self) -> usize {
-        let (slots, free) = (&mut self.slots, &mut self.free);
-        let mut out: Vec<_> = (slots.iter_mut().zip(0..))
-            .filter_map(|(slot, number)| {
-                let item = slot.item.take()?;
-                free.push(number);
-                Some(item)
-            })
-            .collect();
+        let mut out = self.drain_out();
         // Latest first, so that nearly all go to the very front.
         out.sort_unstable_by_key(|item| std::cmp::Reverse(item.order));
         let count = out.len();
@@ -152,13 +161,35 @@ impl<T: Clone> Lane<T> {
     }
 
     /// Removes the first item without handing it out.
-    pub(super) fn pop(&mut self) -> Option<T> {
-        self.ready.pop_front().map(|item| item.payload)
+    pub(super) fn pop(&mut self) -> Option<Item<T>> {
+        self.ready.pop_front()
     }
 
-    /// The order of the first item that is ready.
-    pub(super) fn first_order(&self) -> Option<u64> {
-        self.ready.front().map(|item| item.order)
+    /// Removes all that is ready.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Item<T>> {
+        self.ready.drain(..)
+    }
+
+    /// Removes what is handed out; its tags are worth nothing any more.
+    pub(super) fn drain_out(&mut self) -> Vec<Item<T>> {
+        let (slots, free) = (&mut self.slots, &mut self.free);
+        let out = slots.iter_mut().zip(0..).filter_map(|(slot, number)| {
+            let item = slot.item.take()?;
+            free.push(number);
+            Some(item)
+        });
+        out.collect()
+    }
+
+    /// The first item that is ready.
+    pub(super) fn first(&self) -> Option<&Item<T>> {
+        self.ready.front()
+    }
+
+    /// When the oldest item was published, those handed out included.
+    pub(super) fn oldest(&self) -> Option<i64> {
+        let out = self.all_out().map(|item| item.at);
+        out.chain(self.ready.front().map(|item| item.at)).min()
     }
 
     /// How many items can be handed out.
@@ -166,9 +197,23 @@ impl<T: Clone> Lane<T> {
         self.ready.len()
     }
 
+    /// How many items are handed out.
+    pub(super) fn out_count(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     /// How many items there are, those handed out included.
     pub(super) fn len(&self) -> usize {
-        self.ready.len() + self.slots.len() - self.free.len()
+        self.ready.len() + self.out_count()
+    }
+}
+
+impl<T: Clone> Item<T> {
+    /// What a backend with a store below keeps of it.
+    pub(super) fn known(&self) -> Kept<T> {
+        let Self { payload, order, at, attempts, failures } = self;
+        let (order, at, attempts, failures) = (*order, *at, *attempts, *failures);
+        Kept { payload: payload.clone(), order, at, attempts, failures }
     }
 }
 
@@ -178,7 +223,8 @@ impl<T> Item<T> {
     }
 
     pub(super) fn kept(self) -> Kept<T> {
-        Kept { payload: self.payload, order: self.order, attempts: self.attempts }
+        let Self { payload, order, at, attempts, failures } = self;
+        Kept { payload, order, at, attempts, failures }
     }
 }
 
@@ -189,113 +235,10 @@ pub struct Kept<T> {
     pub payload: T,
     /// Its place among all items of its queue: unique and rising.
     pub order: u64,
+    /// When it was published, milliseconds since the Unix epoch.
+    pub at: i64,
     /// How often it has been handed out.
     pub attempts: u32,
+    /// How many of the attempts ended with its being given back as failed.
+    pub failures: u32,
 }
-
-/// What dead-lettering an item did.
-#[derive(Clone, Debug)]
-pub struct Buried<T> {
-    /// The order of the item that left the queue.
-    pub order: u64,
-    /// Its dead letter.
-    pub letter: DeadLetter<T>,
-    /// The oldest letter, if it had to go for the new one.
-    pub lost: Option<DeadLetter<T>>,
-}
-
-/// Items taken out of circulation: the latest so many.
-#[derive(Debug)]
-pub(super) struct DeadLetters<T> {
-    letters: VecDeque<DeadLetter<T>>,
-    limit: usize,
-    made: u64,
-    dropped: u64,
-    clock: Arc<dyn Clock>,
-}
-
-impl<T: Clone> DeadLetters<T> {
-    pub(super) fn new(limit: usize, clock: Arc<dyn Clock>) -> Self {
-        Self { letters: VecDeque::new(), limit, made: 0, dropped: 0, clock }
-    }
-
-    /// Adds an item; returns the oldest letter if that has to go for it.
-    pub(super) fn add(&mut self, item: Item<T>, reason: &str) -> Option<DeadLetter<T>> {
-        self.made += 1;
-        self.letters.push_back(DeadLetter {
-            id: self.made.to_string(),
-            payload: item.payload,
-            reason: reason.to_owned(),
-            at: self.clock.now(),
-            attempts: item.attempts,
-        });
-        if self.letters.len() <= self.limit {
-            return None;
-        }
-        self.dropped += 1;
-        let lost = self.letters.pop_front();
-        let (id, reason) = lost.as_ref().map_or(("", ""), |l| (&l.id, &l.reason));
-        tracing::warn!(id, reason, limit = self.limit, "too many dead letters, one is lost");
-        lost
-    }
-
-    /// The letter that came last.
-    pub(super) fn last(&self) -> Option<&DeadLetter<T>> {
-        self.letters.back()
-    }
-
-    /// Puts letters to their places by id; those of other hands than [`add`](Self::add) stand
-    /// first.
-    pub(super) fn restore(&mut self, letters: Vec<DeadLetter<T>>) {
-        let number = |letter: &DeadLetter<T>| letter.id.parse::<u64>().unwrap_or(0);
-        self.made = letters.iter().map(number).max().unwrap_or(0).max(self.made);
-        self.letters.extend(letters);
-        self.letters.make_contiguous().sort_by_key(number);
-    }
-
-    pub(super) fn list(&self, filter: &DeadLetterFilter) -> Vec<DeadLetter<T>> {
-        let meant = self.letters.iter().filter(|letter| filter.matches(letter));
-        meant.take(filter.limit.unwrap_or(usize::MAX)).cloned().collect()
-    }
-
-    /// Removes the letters that are meant.
-    pub(super) fn remove(&mut self, filter: &DeadLetterFilter) -> Vec<DeadLetter<T>> {
-        let mut left = filter.limit.unwrap_or(usize::MAX);
-        let (mut removed, mut kept) = (Vec::new(), VecDeque::new());
-        for letter in self.letters.drain(..) {
-            if left > 0 && filter.matches(&letter) {
-                left -= 1;
-                removed.push(letter);
-            } else {
-                kept.push_back(letter);
-            }
-        }
-        self.letters = kept;
-        removed
-    }
-
-    /// How many were dropped for want of room.
-    pub(super) fn dropped(&self) -> u64 {
-        self.dropped
-    }
-}
-
-/// The setters that the configurations of both queues have.
-macro_rules! dead_letter_setters {
-    () => {
-        /// Sets how many dead letters are kept.
-        #[must_use]
-        pub fn dead_letters(mut self, letters: usize) -> Self {
-            self.dead_letters = letters;
-            self
-        }
-
-        /// Sets the clock.
-        #[must_use]
-        pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-            self.clock = clock;
-            self
-        }
-    };
-}
-pub(super) use dead_letter_setters;

@@ -15,55 +15,99 @@ use tokio::{
 };
 
 use super::{
-    lane::{Buried, DeadLetters, Item, Kept, Lane, dead_letter_setters},
+    dead_letters::{Buried, DeadLetters, Limits, queue_setters},
+    lane::{Item, Kept, Lane},
     lock,
     topics::{MessageTopic, Topics},
 };
 use crate::port::{
-    Clock, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, Routed,
-    SystemClock,
+    Clock, DeadLetter, DeadLetterFilter, Death, Delivery, DeliveryTag, MessageQ, PortError,
+    PortErrorKind, Quarantine, Returned, Routed, SystemClock, TopicBacklog, Unreadable,
 };
 
 /// Limits of a [`MemoryMessageQ`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MemoryMessageQConfig {
-    /// With so many messages waiting on a topic, its publishers wait: 65,536.
+    /// With so many messages waiting on a topic it is full: 65,536.
     pub capacity: usize,
-    /// How many dead letters are kept: 10,000. With more the oldest is dropped, with a warning;
-    /// [`MemoryMessageQ::dropped_dead_letters`] counts them.
-    pub dead_letters: usize,
-    /// Tells when a message was dead-lettered.
+    /// How long a message waits before it goes to the dead letters as
+    /// [`EXPIRED`](MemoryMessageQ::EXPIRED): without end.
+    pub message_ttl: Option<Duration>,
+    /// How long a topic without messages and consumers stays: for good.
+    pub idle_expiry: Option<Duration>,
+    /// How large a message with its topic may be as JSON: 64 MiB. Said to the engine; a larger one
+    /// is taken too.
+    pub max_item_bytes: usize,
+    /// How long dead letters are kept: 30 days.
+    pub dead_letters_time: Duration,
+    /// How many bytes of dead letters are kept: 64 MiB. With more the oldest is dropped. So is one
+    /// whose time is over, each with a warning; [`MemoryMessageQ::dropped_dead_letters`] counts
+    /// them.
+    pub dead_letters_bytes: usize,
+    /// Tells when a message was published or dead-lettered.
     pub clock: Arc<dyn Clock>,
 }
 
 impl Default for MemoryMessageQConfig {
     fn default() -> Self {
-        Self { capacity: 65_536, dead_letters: 10_000, clock: Arc::new(SystemClock) }
+        Self {
+            capacity: 65_536,
+            message_ttl: None,
+            idle_expiry: None,
+            max_item_bytes: 64 << 20,
+            dead_letters_time: super::DEAD_LETTERS_TIME,
+            dead_letters_bytes: 64 << 20,
+            clock: Arc::new(SystemClock),
+        }
     }
 }
 
 impl MemoryMessageQConfig {
-    /// Sets how many messages wait on a topic before its publishers do; at least 1.
+    /// Sets how many messages wait on a topic before it is full; at least 1.
     #[must_use]
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = messages.max(1);
         self
     }
 
-    dead_letter_setters!();
+    /// Sets how long a message waits before it goes to the dead letters.
+    #[must_use]
+    pub fn message_ttl(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.message_ttl = time.into();
+        self
+    }
+
+    /// Sets how long a topic without messages and consumers stays.
+    #[must_use]
+    pub fn idle_expiry(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.idle_expiry = time.into();
+        self
+    }
+
+    queue_setters!();
 }
 
 /// A [`MessageQ`] in memory. Topics come into being when they are named.
 #[derive(Debug)]
 pub struct MemoryMessageQ {
     /// One lock for all topics keeps one order of all messages; it is taken once for a batch.
-    state: Mutex<Topics>,
-    capacity: usize,
-    room: Notify,
+    state: Mutex<State>,
+    config: MemoryMessageQConfig,
     /// Told when a message becomes ready anywhere.
     ready: Notify,
 }
+
+#[derive(Debug)]
+struct State {
+    topics: Topics,
+    dead: DeadLetters<Routed>,
+    /// When to look for what has expired.
+    next_sweep: i64,
+}
+
+/// The longest delay; the runtime's clock cannot count much further.
+const MAX_DELAY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl Default for MemoryMessageQ {
     fn default() -> Self {
@@ -72,24 +116,34 @@ impl Default for MemoryMessageQ {
 }
 
 impl MemoryMessageQ {
+    /// The reason of a message that nobody has taken in its time.
+    pub const EXPIRED: &'static str = "EXPIRED";
+
     /// An empty queue.
     pub fn new(config: MemoryMessageQConfig) -> Self {
-        Self {
-            state: Mutex::new(Topics::new(DeadLetters::new(config.dead_letters, config.clock))),
-            capacity: config.capacity.max(1),
-            room: Notify::new(),
-            ready: Notify::new(),
-        }
+        let state = State {
+            topics: Topics::default(),
+            dead: DeadLetters::new(config.dead_letter_limits()),
+            next_sweep: i64::MIN,
+        };
+        Self { state: Mutex::new(state), config, ready: Notify::new() }
+    }
+
+    fn now(&self) -> i64 {
+        self.config.clock.now()
     }
 
     /// Takes nothing more; consumers get what is in the queue, and
     /// [`Closed`](crate::port::PortErrorKind::Closed) once all of that is acknowledged.
     pub fn close(&self) {
         let mut state = lock(&self.state);
-        state.closed = true;
-        state.topics.iter().for_each(|topic| topic.ready.notify_waiters());
+        state.topics.closed = true;
+        self.tell_all(&state.topics);
+    }
+
+    fn tell_all(&self, topics: &Topics) {
+        topics.topics.iter().for_each(|topic| topic.ready.notify_waiters());
         self.ready.notify_waiters();
-        self.room.notify_waiters();
     }
 
     /// Like [`receive`](MessageQ::receive) of all topics there are and will be, in the order of
@@ -103,14 +157,16 @@ impl MemoryMessageQ {
             ready.as_mut().enable();
             let next = {
                 let mut state = lock(&self.state);
-                let batch = state.take_any(max.max(1));
+                self.sweep(&mut state, false);
+                let topics = &mut state.topics;
+                let batch = topics.take_any(max.max(1));
                 if !batch.is_empty() {
                     return Ok(batch);
                 }
-                if state.is_over(0..state.topics.len()) {
+                if topics.is_over(0..topics.topics.len()) {
                     return Err(PortError::closed("receive messages"));
                 }
-                state.topics.iter().filter_map(MessageTopic::next_delayed).min()
+                topics.topics.iter().filter_map(MessageTopic::next_delayed).min()
             };
             wait(ready, next).await;
         }
@@ -120,11 +176,12 @@ impl MemoryMessageQ {
     pub fn take_all(&self) -> Vec<Routed> {
         let mut all = Vec::new();
         let mut state = lock(&self.state);
-        state.topics.iter_mut().for_each(MessageTopic::wake_delayed);
-        while let Some(first) = state.first() {
-            all.extend(state.topics[first].lane.pop());
+        self.sweep(&mut state, false);
+        let topics = &mut state.topics;
+        topics.topics.iter_mut().for_each(MessageTopic::wake_delayed);
+        while let Some(first) = topics.first() {
+            all.extend(topics.topics[first].lane.pop().map(|item| item.payload));
         }
-        self.room.notify_waiters();
         all
     }
 
@@ -132,13 +189,13 @@ impl MemoryMessageQ {
     /// messages. For tests and programs that replace an agent within one process.
     pub fn redeliver_unacked(&self) -> usize {
         let mut state = lock(&self.state);
-        let count = state.topics.iter_mut().map(|topic| topic.lane.put_all_back()).sum();
-        state.topics.iter().for_each(|topic| topic.ready.notify_waiters());
-        self.ready.notify_waiters();
+        let topics = &mut state.topics;
+        let count = topics.topics.iter_mut().map(|topic| topic.lane.put_all_back()).sum();
+        self.tell_all(topics);
         count
     }
 
-    /// How many dead letters were dropped for want of room.
+    /// How many dead letters were dropped, since their time was over or for want of room.
     pub fn dropped_dead_letters(&self) -> u64 {
         lock(&self.state).dead.dropped()
     }
@@ -147,67 +204,44 @@ impl MemoryMessageQ {
     /// their `order`, which is higher than that of any message before.
     ///
     /// This and the following are for a backend that has its messages in a store as well, and
-    /// this queue as the way to its consumers.
+    /// this queue as the way to its consumers. It leaves `message_ttl` unset here, and calls
+    /// [`expire`](Self::expire).
     pub fn restore(&self, messages: impl IntoIterator<Item = Kept<Routed>>) {
+        let now = self.now();
         let mut state = lock(&self.state);
+        let topics = &mut state.topics;
         for kept in messages {
-            state.published = state.published.max(kept.order);
-            let number = state.topic(&kept.payload.topic);
-            state.topics[number].lane.restore(kept);
-            state.topics[number].ready.notify_waiters();
+            topics.published = topics.published.max(kept.order);
+            let number = topics.topic(&kept.payload.topic, now);
+            topics.topics[number].lane.restore(kept);
+            topics.topics[number].ready.notify_waiters();
         }
         self.ready.notify_waiters();
     }
 
     /// Gives the next message this order or a higher one.
     pub fn start_at(&self, order: u64) {
-        let mut state = lock(&self.state);
-        state.published = state.published.max(order.saturating_sub(1));
+        let topics = &mut lock(&self.state).topics;
+        topics.published = topics.published.max(order.saturating_sub(1));
     }
 
-    /// Publishes the first of some messages, until a topic is full; says the order of each.
-    ///
-    /// # Errors
-    /// [`PortErrorKind::Closed`](crate::port::PortErrorKind::Closed).
-    pub fn publish_first(&self, messages: &[Routed]) -> Result<Vec<u64>, PortError> {
-        let mut state = lock(&self.state);
-        if state.closed {
-            return Err(PortError::closed("publish messages"));
-        }
-        let mut orders = Vec::with_capacity(messages.len());
-        let mut woke = false;
-        for message in messages {
-            let number = state.topic(&message.topic);
-            if state.topics[number].len() >= self.capacity {
-                break;
-            }
-            woke |= state.push(number, message.clone());
-            orders.push(state.published);
-        }
-        if woke {
-            self.ready.notify_waiters();
-        }
-        Ok(orders)
-    }
-
-    /// Ends when some message has left its topic, or the queue closes, after this call.
-    pub fn room_made(&self) -> impl Future<Output = ()> + Send + '_ {
-        // It counts from its making on, polled or not.
-        self.room.notified()
+    /// Publishes messages of topics that are not full; says the order of each.
+    pub fn publish_each(&self, messages: &[Routed]) -> Vec<Result<u64, PortError>> {
+        self.push_each(messages.iter().cloned())
     }
 
     /// Counts an attempt for the first so many messages of each topic, unless they have one: they
     /// may have been handed out by a process that died.
     pub fn suspect_first(&self, count: usize) {
-        let mut state = lock(&self.state);
-        state.topics.iter_mut().for_each(|topic| topic.lane.suspect_first(count));
+        let topics = &mut lock(&self.state).topics;
+        topics.topics.iter_mut().for_each(|topic| topic.lane.suspect_first(count));
     }
 
     /// The orders and attempts of what the tags have out.
     pub fn orders(&self, tags: &[DeliveryTag]) -> Vec<(u64, u32)> {
         let state = lock(&self.state);
         let order = |tag: &DeliveryTag| {
-            let item = state.topics.get(Lane::<Routed>::of(tag))?.lane.out(tag)?;
+            let item = state.topics.topics.get(Lane::<Routed>::of(tag))?.lane.out(tag)?;
             Some((item.order(), item.attempts))
         };
         tags.iter().filter_map(order).collect()
@@ -218,20 +252,35 @@ impl MemoryMessageQ {
         // Freed after the lock is.
         let mut done = Vec::with_capacity(tags.len());
         let mut state = lock(&self.state);
-        done.extend(tags.iter().filter_map(|tag| state.end(tag)).map(Item::kept));
-        self.left(&state);
+        done.extend(tags.iter().filter_map(|tag| state.topics.end(tag)).map(Item::kept));
+        self.left(&state.topics);
         drop(state);
         done
     }
 
-    /// Dead-letters a message; says its order, its letter, and the one that had to go for it.
-    pub fn bury(&self, tag: DeliveryTag, reason: &str) -> Option<Buried<Routed>> {
+    /// Dead-letters a message; says what that did.
+    pub fn bury_delivery(&self, tag: DeliveryTag, reason: &str) -> Option<Buried<Routed>> {
         let mut state = lock(&self.state);
-        let item = state.end(&tag)?;
-        let order = item.order();
-        let lost = state.dead.add(item, reason);
-        self.left(&state);
-        state.dead.last().cloned().map(|letter| Buried { order, letter, lost })
+        let item = state.topics.end(&tag)?;
+        let buried = state.dead.add(item, because(reason));
+        self.left(&state.topics);
+        Some(buried)
+    }
+
+    /// Dead-letters a message that was never published; says what that did.
+    pub fn bury_unpublished(&self, message: Routed, reason: &str) -> Buried<Routed> {
+        lock(&self.state).dead.add_payload(message, 0, because(reason))
+    }
+
+    /// Dead-letters what was published at a time (milliseconds since the Unix epoch) or before and
+    /// is not handed out; says what that did.
+    pub fn expire(&self, published_until: i64) -> Vec<Buried<Routed>> {
+        lock(&self.state).expire(published_until)
+    }
+
+    /// Drops dead letters whose time is over; says which.
+    pub fn expire_dead(&self) -> Vec<DeadLetter<Routed>> {
+        lock(&self.state).dead.expire()
     }
 
     /// Takes up dead letters that are kept elsewhere.
@@ -249,18 +298,70 @@ impl MemoryMessageQ {
     /// # Errors
     /// [`PortErrorKind::Closed`](crate::port::PortErrorKind::Closed).
     pub fn publish_over(&self, messages: &[Routed]) -> Result<Vec<u64>, PortError> {
-        let mut state = lock(&self.state);
-        if state.closed {
+        let now = self.now();
+        let topics = &mut lock(&self.state).topics;
+        if topics.closed {
             return Err(PortError::closed("redrive messages"));
         }
         let mut orders = Vec::with_capacity(messages.len());
         for message in messages {
-            let number = state.topic(&message.topic);
-            state.push(number, message.clone());
-            orders.push(state.published);
+            let number = topics.topic(&message.topic, now);
+            topics.push(number, message.clone(), now);
+            orders.push(topics.published);
         }
         self.ready.notify_waiters();
         Ok(orders)
+    }
+
+    /// Removes what waits on a topic and is not handed out.
+    pub fn purged(&self, topic: &Topic) -> Vec<Kept<Routed>> {
+        let mut state = lock(&self.state);
+        let items = state.topics.find_mut(topic).map_or(vec![], MessageTopic::purge);
+        self.left(&state.topics);
+        items.into_iter().map(Item::kept).collect()
+    }
+
+    /// Removes a topic with all that waits on it.
+    ///
+    /// # Errors
+    /// [`PortErrorKind::Rejected`]: it has consumers.
+    pub fn removed(&self, topic: &Topic) -> Result<Vec<Kept<Routed>>, PortError> {
+        let mut state = lock(&self.state);
+        if state.topics.find(topic).is_some_and(|topic| topic.consumers() > 0) {
+            let cause = "the topic has consumers";
+            return Err(PortError::new("delete a topic", PortErrorKind::Rejected, cause));
+        }
+        let items = state.topics.remove(topic);
+        self.left(&state.topics);
+        Ok(items.into_iter().map(Item::kept).collect())
+    }
+
+    /// Gives a message back; says what it is now.
+    pub fn give_back(
+        &self,
+        tag: DeliveryTag,
+        delay_ms: u64,
+        why: Returned,
+    ) -> Option<Kept<Routed>> {
+        let mut state = lock(&self.state);
+        let mut item = state.topics.end(&tag)?;
+        match why {
+            Returned::Failed => item.failures += 1,
+            Returned::Untried => item.attempts -= 1,
+        }
+        let kept = item.known();
+        let topic = &mut state.topics.topics[Lane::<Routed>::of(&tag)];
+        match delay_ms {
+            0 => topic.lane.put_back(item),
+            _ => {
+                let due = Instant::now() + Duration::from_millis(delay_ms).min(MAX_DELAY);
+                topic.delayed.insert((due, item.order()), item);
+            }
+        }
+        // Who waits for a message sees it now, or until when to wait for it.
+        topic.ready.notify_waiters();
+        self.ready.notify_waiters();
+        Some(kept)
     }
 
     /// The orders and attempts of all that is handed out or given back.
@@ -271,44 +372,90 @@ impl MemoryMessageQ {
             let all = topic.lane.all_out().chain(topic.delayed.values());
             all.map(known).chain(topic.lane.tried().map(known)).collect()
         };
-        state.topics.iter().flat_map(tried).collect()
+        state.topics.topics.iter().flat_map(tried).collect()
     }
 
-    /// Publishes until a topic is full; says which message has to wait.
-    fn push_some(
+    fn push_each(
         &self,
-        messages: &mut std::iter::Peekable<std::vec::IntoIter<Routed>>,
-        answers: &mut Vec<Result<(), PortError>>,
-    ) {
+        messages: impl ExactSizeIterator<Item = Routed>,
+    ) -> Vec<Result<u64, PortError>> {
+        let now = self.now();
         let mut state = lock(&self.state);
+        self.sweep(&mut state, false);
         let mut woke = false;
-        while let Some(message) = messages.peek() {
-            let number = state.topic(&message.topic);
-            if !state.closed && state.topics[number].len() >= self.capacity {
-                break;
-            }
-            let Some(message) = messages.next() else { break };
-            answers.push(match state.closed {
-                true => Err(PortError::closed("publish messages")),
-                false => {
-                    woke |= state.push(number, message);
-                    Ok(())
+        let mut answers = Vec::with_capacity(messages.len());
+        for message in messages {
+            answers.push(match self.push(&mut state.topics, message, now) {
+                Ok(was_idle) => {
+                    woke |= was_idle;
+                    Ok(state.topics.published)
                 }
+                Err(error) => Err(error),
             });
         }
         if woke {
             self.ready.notify_waiters();
         }
+        answers
     }
 
-    /// Tells those who wait for room, or for the end, that messages have left.
-    fn left(&self, state: &Topics) {
-        self.room.notify_waiters();
-        if state.closed {
-            state.topics.iter().for_each(|topic| topic.ready.notify_waiters());
-            self.ready.notify_waiters();
+    /// Says whether the topic had no message ready.
+    fn push(&self, topics: &mut Topics, message: Routed, now: i64) -> Result<bool, PortError> {
+        if topics.closed {
+            return Err(PortError::closed("publish messages"));
+        }
+        let number = topics.topic(&message.topic, now);
+        if topics.topics[number].len() >= self.config.capacity.max(1) {
+            let cause = format!("{} messages wait on {}", self.config.capacity, message.topic);
+            return Err(PortError::new("publish messages", PortErrorKind::Full, cause));
+        }
+        Ok(topics.push(number, message, now))
+    }
+
+    /// Looks for what has expired, from time to time or at once.
+    fn sweep(&self, state: &mut State, at_once: bool) {
+        let (ttl, idle) = (self.config.message_ttl, self.config.idle_expiry);
+        let Some(shortest) = ttl.into_iter().chain(idle).min() else { return };
+        let now = self.now();
+        if !at_once && now < state.next_sweep {
+            return;
+        }
+        // Late by no more than a tenth.
+        state.next_sweep = now.saturating_add((millis(shortest) / 10).min(10_000));
+        if let Some(ttl) = ttl {
+            state.expire(now.saturating_sub(millis(ttl)));
+        }
+        if let Some(idle) = idle {
+            state.topics.remove_idle(now, now.saturating_sub(millis(idle)));
         }
     }
+
+    /// Tells those who wait for the end that messages have left.
+    fn left(&self, topics: &Topics) {
+        if topics.closed {
+            self.tell_all(topics);
+        }
+    }
+}
+
+impl State {
+    fn expire(&mut self, published_until: i64) -> Vec<Buried<Routed>> {
+        let mut all = vec![];
+        for topic in &mut self.topics.topics {
+            for item in topic.expired(published_until) {
+                all.push(self.dead.add(item, because(MemoryMessageQ::EXPIRED)));
+            }
+        }
+        all
+    }
+}
+
+fn because(reason: &str) -> Death {
+    Death { reason: reason.to_owned(), ..Death::default() }
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Waits to be told, or for a time.
@@ -323,22 +470,13 @@ async fn wait(told: impl Future<Output = ()>, until: Option<Instant>) {
 
 #[async_trait]
 impl MessageQ for MemoryMessageQ {
+    fn max_item_bytes(&self) -> usize {
+        self.config.max_item_bytes
+    }
+
     async fn publish(&self, messages: Vec<Routed>) -> Vec<Result<(), PortError>> {
-        let mut answers = Vec::with_capacity(messages.len());
-        let mut messages = messages.into_iter().peekable();
-        loop {
-            self.push_some(&mut messages, &mut answers);
-            if messages.peek().is_none() {
-                return answers;
-            }
-            let mut room = pin!(self.room.notified());
-            room.as_mut().enable();
-            self.push_some(&mut messages, &mut answers);
-            if messages.peek().is_none() {
-                return answers;
-            }
-            room.await;
-        }
+        let answers = self.push_each(messages.into_iter());
+        answers.into_iter().map(|answer| answer.map(|_order| ())).collect()
     }
 
     async fn receive(
@@ -347,30 +485,42 @@ impl MessageQ for MemoryMessageQ {
         max: usize,
     ) -> Result<Vec<Delivery<Routed>>, PortError> {
         let (numbers, signals): (Vec<_>, Vec<_>) = {
+            let now = self.now();
             let mut state = lock(&self.state);
-            let numbers: Vec<_> = topics.iter().map(|topic| state.topic(topic)).collect();
-            let batch = state.take(&numbers, max.max(1));
+            self.sweep(&mut state, false);
+            let numbers: Vec<_> =
+                topics.iter().map(|topic| state.topics.topic(topic, now)).collect();
+            let batch = state.topics.take(&numbers, max.max(1));
             if !batch.is_empty() {
                 return Ok(batch);
             }
-            numbers.into_iter().map(|number| (number, state.topics[number].ready.clone())).unzip()
+            let topic = |number: usize| {
+                let topic = &mut state.topics.topics[number];
+                topic.used_at = now;
+                (number, (topic.ready.clone(), topic.waiting.clone()))
+            };
+            numbers.into_iter().map(topic).unzip()
         };
+        // A topic with a consumer is not removed, so that the numbers stay right.
+        let _waiting: Vec<_> = signals.iter().map(|(_, waiting)| waiting.enter()).collect();
         loop {
             let mut told: Vec<_> =
-                signals.iter().map(|signal| Box::pin(signal.notified())).collect();
+                signals.iter().map(|(ready, _)| Box::pin(ready.notified())).collect();
             for told in &mut told {
                 told.as_mut().enable();
             }
             let next = {
                 let mut state = lock(&self.state);
-                let batch = state.take(&numbers, max.max(1));
+                self.sweep(&mut state, false);
+                let batch = state.topics.take(&numbers, max.max(1));
                 if !batch.is_empty() {
                     return Ok(batch);
                 }
-                if state.is_over(numbers.iter().copied()) {
+                if state.topics.is_over(numbers.iter().copied()) {
                     return Err(PortError::closed("receive messages"));
                 }
-                numbers.iter().filter_map(|number| state.topics[*number].next_delayed()).min()
+                let topics = numbers.iter().map(|number| &state.topics.topics[*number]);
+                topics.filter_map(MessageTopic::next_delayed).min()
             };
             match told.is_empty() {
                 true => std::future::pending().await,
@@ -384,22 +534,21 @@ impl MessageQ for MemoryMessageQ {
         Ok(())
     }
 
-    async fn nack(&self, tag: DeliveryTag, delay_ms: u64) -> Result<(), PortError> {
-        let mut state = lock(&self.state);
-        let Some(item) = state.end(&tag) else { return Ok(()) };
-        let topic = &mut state.topics[Lane::<Routed>::of(&tag)];
-        match Instant::now().checked_add(Duration::from_millis(delay_ms)) {
-            Some(due) if delay_ms > 0 => _ = topic.delayed.insert((due, item.order()), item),
-            _ => topic.lane.put_back(item),
-        }
-        // Who waits for a message sees it now, or until when to wait for it.
-        topic.ready.notify_waiters();
-        self.ready.notify_waiters();
+    async fn nack(&self, tag: DeliveryTag, delay_ms: u64, why: Returned) -> Result<(), PortError> {
+        self.give_back(tag, delay_ms, why);
         Ok(())
     }
 
     async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
-        self.bury(tag, reason);
+        self.bury_delivery(tag, reason);
+        Ok(())
+    }
+
+    async fn bury(&self, messages: Vec<(Routed, String)>) -> Result<(), PortError> {
+        let mut state = lock(&self.state);
+        for (message, reason) in messages {
+            state.dead.add_payload(message, 0, because(&reason));
+        }
         Ok(())
     }
 
@@ -407,30 +556,69 @@ impl MessageQ for MemoryMessageQ {
         &self,
         filter: &DeadLetterFilter,
     ) -> Result<Vec<DeadLetter<Routed>>, PortError> {
-        Ok(lock(&self.state).dead.list(filter))
+        let mut state = lock(&self.state);
+        self.sweep(&mut state, true);
+        state.dead.expire();
+        Ok(state.dead.list(filter))
     }
 
     async fn redrive(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
+        let now = self.now();
         let mut state = lock(&self.state);
-        if state.closed {
+        if state.topics.closed {
             return Err(PortError::closed("redrive messages"));
         }
+        state.dead.expire();
         let letters = state.dead.remove(filter);
         let count = letters.len();
         for message in letters.into_iter().map(|letter| letter.payload) {
-            let number = state.topic(&message.topic);
-            state.push(number, message);
+            let number = state.topics.topic(&message.topic, now);
+            state.topics.push(number, message, now);
         }
         self.ready.notify_waiters();
         Ok(count)
     }
 
     async fn discard(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
-        Ok(lock(&self.state).dead.remove(filter).len())
+        Ok(self.exhume(filter).len())
     }
 
     async fn depth(&self, topic: &Topic) -> Result<usize, PortError> {
-        let state = lock(&self.state);
-        Ok(state.numbers.get(topic).map_or(0, |number| state.topics[*number].len()))
+        let mut state = lock(&self.state);
+        self.sweep(&mut state, true);
+        Ok(state.topics.find(topic).map_or(0, MessageTopic::len))
+    }
+
+    async fn backlog(&self) -> Result<Vec<TopicBacklog>, PortError> {
+        let mut state = lock(&self.state);
+        self.sweep(&mut state, true);
+        state.dead.expire();
+        let mut topics = state.topics.backlog();
+        for letter in state.dead.iter() {
+            if let Some(topic) = topics.get_mut(&letter.payload.topic) {
+                topic.backlog.dead_letters += 1;
+            }
+        }
+        Ok(topics.into_values().collect())
+    }
+
+    async fn purge(&self, topic: &Topic) -> Result<u64, PortError> {
+        Ok(self.purged(topic).len() as u64)
+    }
+
+    async fn delete(&self, topic: &Topic) -> Result<u64, PortError> {
+        Ok(self.removed(topic)?.len() as u64)
+    }
+}
+
+/// Nothing is ever written down here that would have to be read again.
+#[async_trait]
+impl Quarantine for MemoryMessageQ {
+    async fn unreadable(&self, _limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        Ok(vec![])
+    }
+
+    async fn move_out(&self, _limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        Ok(vec![])
     }
 }

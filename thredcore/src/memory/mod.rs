@@ -3,29 +3,45 @@
 //! They are also the model that the other backends are measured against: the conformance suite
 //! runs on them first.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
+mod dead_letters;
+mod ending;
 mod event_q;
+mod keys;
 mod lane;
+mod live;
 mod message_q;
 mod outboxes;
+mod parked;
 mod places;
 mod query;
+mod receipts;
 mod records;
 mod revisions;
 mod storage;
 mod tally;
 mod topics;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
 
-pub use event_q::{MemoryEventQ, MemoryEventQConfig};
-pub use lane::{Buried, Kept};
+pub use event_q::{MemoryEventQ, MemoryEventQConfig, redriven};
+pub use dead_letters::Buried;
+pub use lane::Kept;
 pub use message_q::{MemoryMessageQ, MemoryMessageQConfig};
-pub use query::{Listeners, Pager};
+pub use query::Pager;
+pub use receipts::Receipts;
 pub use storage::{MemoryStorage, MemoryStorageConfig};
 pub use tally::Tally;
+pub use waiting::{ListeningPatterns, WaitIndex};
+
+/// How long dead letters are kept, and their receipts: 30 days.
+const DEAD_LETTERS_TIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// All backends that an engine needs, in memory, with default limits.
 ///

@@ -5,23 +5,29 @@ use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     hash::{Hash, Hasher},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, Ordering},
     },
 };
 
-use thredlib::{MessageId, ThredId};
+use thredlib::ThredId;
 
+use super::{
+    live::LiveIndex,
+    lock,
+    parked::{Parked, can_be_parked},
+};
 use crate::{
     hash::FastHash,
-    port::{Commit, OutboxEntry},
+    port::{Cleared, Commit, OutboxEntry},
     state::ThredState,
 };
 
 /// Some of the threds.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    /// Known by the id inside the state, so that an open thred costs one pointer here.
+    pub(super) live: LiveIndex,
+    /// Known by the id inside the state, so that an open thred costs two words here.
     pub(super) threds: HashSet<ById, FastHash>,
     pub(super) outboxes: HashMap<ThredId, Outbox, FastHash>,
     /// No entry in the outboxes was made before this time.
@@ -46,23 +52,27 @@ impl Oldest {
 
 /// A state, found by its thred's id.
 #[derive(Debug)]
-pub(super) struct ById(pub(super) Arc<ThredState>);
+pub(super) struct ById {
+    pub(super) state: Arc<ThredState>,
+    /// The number of its last step on record.
+    pub(super) last_step: u64,
+}
 
 impl Borrow<str> for ById {
     fn borrow(&self) -> &str {
-        self.0.id.as_str()
+        self.state.id.as_str()
     }
 }
 
 impl Hash for ById {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.id.as_str().hash(state);
+        self.state.id.as_str().hash(state);
     }
 }
 
 impl PartialEq for ById {
     fn eq(&self, other: &Self) -> bool {
-        self.0.id == other.0.id
+        self.state.id == other.state.id
     }
 }
 
@@ -80,16 +90,18 @@ pub(super) enum Outbox {
 #[derive(Debug)]
 pub(super) struct Unpublished {
     commit: Arc<Commit>,
-    place: usize,
+    place: u32,
+    is_parked: bool,
 }
 
 impl Unpublished {
     fn all(commit: &Arc<Commit>) -> impl Iterator<Item = Self> {
-        (0..commit.outbox.len()).map(|place| Self { commit: commit.clone(), place })
+        let places = 0..commit.outbox.len() as u32;
+        places.map(|place| Self { commit: commit.clone(), place, is_parked: false })
     }
 
-    fn entry(&self) -> &OutboxEntry {
-        &self.commit.outbox[self.place]
+    pub(super) fn entry(&self) -> &OutboxEntry {
+        &self.commit.outbox[self.place as usize]
     }
 }
 
@@ -100,6 +112,16 @@ impl Outbox {
             Self::Parts(parts) => (&[], parts),
         };
         whole.iter().chain(parts.iter().map(Unpublished::entry))
+    }
+
+    /// When the oldest entry was made that is not parked.
+    pub(super) fn oldest_unparked(&self) -> Option<i64> {
+        match self {
+            Self::Whole(commit) => commit.outbox.iter().map(|entry| entry.at).min(),
+            Self::Parts(parts) => {
+                parts.iter().filter(|one| !one.is_parked).map(|one| one.entry().at).min()
+            }
+        }
     }
 
     fn parts(&mut self) -> &mut Vec<Unpublished> {
@@ -115,7 +137,13 @@ impl Outbox {
 
 impl Shard {
     pub(super) fn state(&self, id: &ThredId) -> Option<&Arc<ThredState>> {
-        self.threds.get(id.as_str()).map(|by_id| &by_id.0)
+        self.threds.get(id.as_str()).map(|by_id| &by_id.state)
+    }
+
+    /// Whether a thred has ended and published all that it had to.
+    pub(super) fn is_done(&self, id: &ThredId) -> bool {
+        let ended = self.state(id).is_some_and(|state| !state.status.is_live());
+        ended && !self.outboxes.contains_key(id)
     }
 
     /// The entries of a thred, oldest first.
@@ -135,24 +163,58 @@ impl Shard {
         }
     }
 
-    /// Removes entries; returns what can be freed once the lock is.
-    pub(super) fn clear(&mut self, id: &ThredId, published: &[MessageId]) -> Option<Outbox> {
+    /// Removes published entries and parks others; returns what can be freed once the lock is.
+    pub(super) fn clear(&mut self, cleared: &Cleared, parked: &Mutex<Parked>) -> Option<Outbox> {
+        let id = &cleared.thred;
         let Entry::Occupied(mut outbox) = self.outboxes.entry(id.clone()) else { return None };
-        let cleared = if outbox.get().entries().map(|entry| &entry.id).eq(published) {
-            outbox.remove()
-        } else {
-            let published: HashSet<_> = published.iter().collect();
-            let parts = outbox.get_mut().parts();
-            let cleared = parts.extract_if(.., |one| published.contains(&one.entry().id)).collect();
-            if parts.is_empty() {
-                outbox.remove();
-            }
-            Outbox::Parts(cleared)
-        };
+        let is_whole = matches!(outbox.get(), Outbox::Whole(_));
+        let gone =
+            if is_whole && outbox.get().entries().map(|entry| &entry.id).eq(&cleared.published) {
+                outbox.remove()
+            } else {
+                let published: HashSet<_> = cleared.published.iter().collect();
+                let to_park: HashSet<_> = cleared.parked.iter().collect();
+                let parts = outbox.get_mut().parts();
+                let gone: Vec<_> =
+                    parts.extract_if(.., |one| published.contains(&one.entry().id)).collect();
+                for one in gone.iter().filter(|one| one.is_parked) {
+                    lock(parked).remove(id, one.entry());
+                }
+                for one in parts.iter_mut().filter(|one| to_park.contains(&one.entry().id)) {
+                    if !one.is_parked && can_be_parked(one.entry()) {
+                        one.is_parked = true;
+                        lock(parked).insert(id, one.entry());
+                    }
+                }
+                if parts.is_empty() {
+                    outbox.remove();
+                }
+                Outbox::Parts(gone)
+            };
         if self.outboxes.is_empty() {
             self.oldest.0.store(i64::MAX, Ordering::Relaxed);
         }
-        Some(cleared)
+        Some(gone)
+    }
+
+    /// The outboxes of a partition with unparked entries made before a time, with that of the
+    /// oldest.
+    pub(super) fn pending(
+        &self,
+        made_before: i64,
+        is_meant: impl Fn(&ThredId) -> bool,
+        into: &mut Vec<(i64, ThredId)>,
+    ) {
+        let mut oldest = i64::MAX;
+        for (id, outbox) in &self.outboxes {
+            let Some(at) = outbox.oldest_unparked() else { continue };
+            oldest = oldest.min(at);
+            if at < made_before && is_meant(id) {
+                into.push((at, id.clone()));
+            }
+        }
+        // Exact again: what was published or parked since was older, maybe.
+        self.oldest.0.store(oldest, Ordering::Relaxed);
     }
 
     pub(super) fn oldest(&self) -> &Oldest {

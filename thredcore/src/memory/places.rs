@@ -1,6 +1,9 @@
 //! Places of patterns, and leases.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound::{Excluded, Unbounded},
+};
 
 use async_trait::async_trait;
 use thredlib::{PatternId, ThredId};
@@ -54,9 +57,17 @@ impl LimitStore for MemoryStorage {
         Ok(())
     }
 
-    async fn reserved(&self, pattern: &PatternId) -> Result<Vec<ThredId>, PortError> {
+    async fn reserved(
+        &self,
+        pattern: &PatternId,
+        after: Option<&ThredId>,
+        limit: usize,
+    ) -> Result<Vec<ThredId>, PortError> {
         let places = lock(&self.places);
-        Ok(places.get(pattern).map_or(vec![], |places| places.threds.iter().cloned().collect()))
+        let Some(places) = places.get(pattern) else { return Ok(vec![]) };
+        let threds =
+            places.threds.range::<ThredId, _>((after.map_or(Unbounded, Excluded), Unbounded));
+        Ok(threds.take(limit).cloned().collect())
     }
 }
 

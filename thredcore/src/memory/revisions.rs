@@ -68,7 +68,7 @@ impl PatternStore for MemoryStorage {
     }
 
     async fn listening_patterns(&self) -> Result<Vec<PatternKey>, PortError> {
-        Ok(lock(&self.listeners).patterns())
+        Ok(lock(&self.listening).keys())
     }
 
     async fn patterns_version(&self) -> Result<u64, PortError> {

@@ -1,51 +1,78 @@
 //! The storage.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::BuildHasher,
+    ops::Bound::{Excluded, Unbounded},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use async_trait::async_trait;
-use thredlib::{Event, MessageId, PatternId, ThredId};
+use thredlib::{EventKey, PatternId, ThredId, Topic};
 
 use super::{
+    ending::Ending,
+    live::Place,
     lock,
     outboxes::{ById, Oldest, Shard},
+    parked::Parked,
     places::{Leases, Places},
-    query::{Listeners, Pager},
-    records::{Records, Step},
+    query::Pager,
+    receipts::Receipts,
+    records::{NONE, Records, Step},
     revisions::Revisions,
     tally::{Counters, Tally},
+    waiting::{ListeningPatterns, WaitIndex},
 };
 use crate::{
     hash::FastHash,
     port::{
-        Commit, Committed, Due, History, Loaded, LogRecord, PendingOutbox, PortError, RecordStore,
-        ThredPage, ThredQuery, ThredStore, Timer,
+        Cleared, Commit, Committed, Due, Ended, History, Loaded, LogRecord, ParkedTopic,
+        PendingOutbox, PortError, PortErrorKind, Quarantine, Receipt, ReceiptRetention,
+        RecordStore, Settlement, ThredCount, ThredPage, ThredQuery, ThredStore, Timer, UnmovedPage,
+        Unreadable,
     },
-    state::{PatternKey, Status, ThredState},
+    state::{Status, ThredState, WaitKey},
 };
 
 /// Limits of a [`MemoryStorage`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MemoryStorageConfig {
-    /// How many partitions timers and outboxes are kept in: 64.
+    /// How many partitions there are: 64.
     pub partitions: u16,
-    /// How many ended threds are kept, so that a redelivered event is recognized and the thred can
-    /// be looked at: the latest 10,000, and those with unpublished entries.
+    /// How many ended threds are kept to be looked at: the latest 10,000, and those that may still
+    /// be needed.
     ///
     /// What is kept, here and in the history, has left the processor's caches when it is freed at
     /// last: keeping much more makes each short thred dearer.
     pub ended_threds: usize,
     /// How many steps of history are kept, with their events and log records: the latest 1,000.
     pub history_records: usize,
+    /// How long receipts are kept: a day.
+    pub receipts_time: Duration,
+    /// How many receipts are kept, even if that is not so long: the latest million. Each takes some
+    /// 20 bytes, and up to half as many again are kept.
+    pub receipts_capacity: u64,
+    /// How long receipts of dead letters are kept: 30 days, and no shorter than the queue keeps
+    /// dead letters.
+    pub dead_letters_time: Duration,
+    /// How large a commit may be, in bytes: 64 MiB. Said to the engine; a larger one is taken too.
+    pub max_commit_bytes: usize,
 }
 
 impl Default for MemoryStorageConfig {
     fn default() -> Self {
-        Self { partitions: 64, ended_threds: 10_000, history_records: 1_000 }
+        Self {
+            partitions: 64,
+            ended_threds: 10_000,
+            history_records: 1_000,
+            receipts_time: ReceiptRetention::DEFAULT_TIME,
+            receipts_capacity: 1_000_000,
+            dead_letters_time: super::DEAD_LETTERS_TIME,
+            max_commit_bytes: 64 << 20,
+        }
     }
 }
 
@@ -70,30 +97,64 @@ impl MemoryStorageConfig {
         self.history_records = steps;
         self
     }
+
+    /// Sets how long receipts are kept.
+    #[must_use]
+    pub fn receipts_time(mut self, time: Duration) -> Self {
+        self.receipts_time = time;
+        self
+    }
+
+    /// Sets how many receipts are kept.
+    #[must_use]
+    pub fn receipts_capacity(mut self, receipts: u64) -> Self {
+        self.receipts_capacity = receipts;
+        self
+    }
+
+    /// Sets how long receipts of dead letters are kept.
+    #[must_use]
+    pub fn dead_letters_time(mut self, time: Duration) -> Self {
+        self.dead_letters_time = time;
+        self
+    }
+
+    /// Sets how large a commit may be, in bytes.
+    #[must_use]
+    pub fn max_commit_bytes(mut self, bytes: usize) -> Self {
+        self.max_commit_bytes = bytes;
+        self
+    }
 }
 
 /// A [`Storage`](crate::port::Storage) in memory.
 ///
-/// Locks are taken in the order shard, then one of the others, and never across an await.
+/// Locks are taken in the order ended threds, shard, then one of the others, and never across an
+/// await.
 #[derive(Debug)]
 pub struct MemoryStorage {
     shards: Box<[Mutex<Shard>]>,
     /// Of each shard.
     oldest: Box<[Oldest]>,
-    /// By partition; when a timer is due and whose it is. The rest stands in the state.
-    timers: Box<[Mutex<Timers>]>,
+    partitions: Box<[Partition]>,
     records: Mutex<Records>,
-    /// In the order of their ending.
-    ended: Mutex<VecDeque<ThredId>>,
-    ended_limit: usize,
+    receipts: Receipts,
+    ending: Ending,
+    max_commit_bytes: usize,
     counters: Counters,
-    pub(super) listeners: Mutex<Listeners>,
+    pub(super) listening: Mutex<ListeningPatterns>,
     pub(super) places: Mutex<HashMap<PatternId, Places>>,
     pub(super) leases: Mutex<Leases>,
     pub(super) revisions: Mutex<Revisions>,
 }
 
-type Timers = BTreeSet<(i64, ThredId)>;
+/// What is found by partition.
+#[derive(Debug, Default)]
+struct Partition {
+    timers: Mutex<BTreeSet<Timer>>,
+    waiting: Mutex<WaitIndex>,
+    parked: Mutex<Parked>,
+}
 
 /// More shards than cores by far, so that two commits rarely meet and a query holds each one only
 /// for a moment.
@@ -109,15 +170,19 @@ impl MemoryStorage {
     /// An empty storage.
     pub fn new(config: MemoryStorageConfig) -> Self {
         let shards: Vec<_> = (0..SHARDS).map(|_| Shard::default()).collect();
+        let partitions = config.partitions.max(1);
+        let retention =
+            ReceiptRetention { time: config.receipts_time, capacity: config.receipts_capacity };
         Self {
             oldest: shards.iter().map(|shard| shard.oldest().clone()).collect(),
             shards: shards.into_iter().map(Mutex::new).collect(),
-            timers: (0..config.partitions.max(1)).map(|_| Mutex::default()).collect(),
+            partitions: (0..partitions).map(|_| Partition::default()).collect(),
             records: Mutex::new(Records::new(config.history_records)),
-            ended: Mutex::default(),
-            ended_limit: config.ended_threds,
+            receipts: Receipts::new(partitions, retention, config.dead_letters_time),
+            ending: Ending::new(partitions, config.ended_threds),
+            max_commit_bytes: config.max_commit_bytes,
             counters: Counters::default(),
-            listeners: Mutex::default(),
+            listening: Mutex::default(),
             places: Mutex::default(),
             leases: Mutex::default(),
             revisions: Mutex::default(),
@@ -134,121 +199,124 @@ impl MemoryStorage {
         &self.shards[(hash >> 40) as usize % SHARDS]
     }
 
-    fn partition(&self, id: &ThredId) -> u16 {
-        ThredState::partition(id, self.timers.len() as u16)
+    fn shard_of(&self, id: &ThredId) -> &Mutex<Shard> {
+        self.shard(FastHash::new().hash_one(id.as_str()))
+    }
+
+    fn number_of_partitions(&self) -> u16 {
+        self.partitions.len() as u16
+    }
+
+    fn partition_of(&self, id: &ThredId) -> u16 {
+        ThredState::partition(id, self.number_of_partitions())
+    }
+
+    fn partition(&self, id: &ThredId) -> &Partition {
+        &self.partitions[usize::from(self.partition_of(id))]
     }
 
     /// All checks come before the first write.
     fn apply(&self, commit: &Arc<Commit>) -> Applied {
         let (expected, consumed, state) = (commit.expected, &commit.consumed, &commit.state);
         debug_assert_eq!(state.version, expected + 1, "a commit raises the version by one");
-        debug_assert!(state.has_consumed(consumed), "the inbox holds what is consumed");
-        let hash = hash(&state.id);
-        let mut shard = lock(self.shard(hash));
-        let stored = shard.state(&state.id);
-        if stored.is_some_and(|stored| stored.has_consumed(consumed)) {
+        debug_assert!(state.has_consumed(&consumed.key), "the inbox holds what is consumed");
+        let mut shard = lock(self.shard_of(&state.id));
+        let stored = shard.threds.get(state.id.as_str());
+        if stored.is_some_and(|stored| stored.state.has_consumed(&consumed.key)) {
             return Applied::not(Committed::Duplicate);
         }
-        if stored.map_or(0, |stored| stored.version) != expected {
+        if stored.map_or(0, |stored| stored.state.version) != expected {
             return Applied::not(Committed::Conflict);
         }
 
+        let last_step = stored.map_or(NONE, |stored| stored.last_step);
+        let (last_step, oldest) = lock(&self.records).push_commit(commit.clone(), last_step);
         if !commit.outbox.is_empty() {
             shard.put_out(commit);
         }
-        let old = shard.threds.replace(ById(state.clone())).map(|old| old.0);
+        let old = shard.threds.replace(ById { state: state.clone(), last_step });
+        let old = old.map(|old| old.state);
+        shard.live.update(old.as_deref(), state);
         self.update_timer(old.as_deref(), state);
-        if old.as_deref().and_then(Listeners::place).is_some() || Listeners::place(state).is_some()
-        {
-            lock(&self.listeners).update(old.as_deref(), state);
+        if WaitIndex::is_concerned(old.as_deref(), state) {
+            lock(&self.partition(&state.id).waiting).update(old.as_deref(), state);
+            lock(&self.listening).update(old.as_deref(), state);
         }
-        let oldest = lock(&self.records).push(hash, Step::Commit(commit.clone()));
         let ended = !state.status.is_live() && old.as_ref().is_none_or(|old| old.status.is_live());
         drop(shard);
         self.counters.commit(old.is_none(), ended);
-        Applied {
-            answer: Committed::Applied,
-            ended: ended.then(|| state.clone()),
-            _freed: (old, oldest),
-        }
+        Applied { answer: Committed::Applied, ended, _freed: (old, oldest) }
     }
 
     fn update_timer(&self, old: Option<&ThredState>, new: &ThredState) {
-        let due = |state: &ThredState| state.timer().map(|(at, _)| at);
-        let (old, new_due) = (old.and_then(due), due(new));
-        if old == new_due {
+        let (old, due) = (old.and_then(ThredState::timer), new.timer());
+        if old == due {
             return;
         }
-        let mut timers = lock(&self.timers[usize::from(self.partition(&new.id))]);
-        if let Some(at) = old {
-            timers.remove(&(at, new.id.clone()));
+        let mut timers = lock(&self.partition(&new.id).timers);
+        let timer = |(at, entry)| Timer { at, thred_id: new.id.clone(), entry };
+        if let Some(old) = old {
+            timers.remove(&timer(old));
         }
-        if let Some(at) = new_due {
-            timers.insert((at, new.id.clone()));
-        }
-    }
-
-    /// Remembers ended threds in place of the oldest ones.
-    fn retire(&self, newly: Vec<Arc<ThredState>>) {
-        if newly.is_empty() {
-            return;
-        }
-        // More than came in, so that a jam of unpublished ones dissolves; but not without bound.
-        let most = 2 * newly.len() + 16;
-        let oldest: Vec<_> = {
-            let mut ended = lock(&self.ended);
-            ended.extend(newly.iter().map(|state| state.id.clone()));
-            let excess = ended.len().saturating_sub(self.ended_limit);
-            ended.drain(..excess.min(most)).collect()
-        };
-        let kept: Vec<_> = oldest.into_iter().filter(|id| !self.forget(id)).collect();
-        if !kept.is_empty() {
-            lock(&self.ended).extend(kept);
+        if let Some(due) = due {
+            timers.insert(timer(due));
         }
     }
 
-    /// Forgets an ended thred, unless it has something left to publish.
-    fn forget(&self, id: &ThredId) -> bool {
-        let mut shard = lock(self.shard(hash(id)));
-        if shard.outboxes.contains_key(id) {
-            return false;
+    /// The threds of some ids that are meant by a query.
+    fn offer_each(&self, pager: &mut Pager<'_>, ids: impl IntoIterator<Item = ThredId>) {
+        for id in ids {
+            if let Some(state) = lock(self.shard_of(&id)).state(&id) {
+                pager.offer(state);
+            }
         }
-        let freed = match shard.state(id) {
-            Some(state) if state.status == Status::Terminated => shard.threds.take(id.as_str()),
-            _ => None,
-        };
-        drop(shard);
-        drop(freed);
-        true
+        pager.prune();
     }
-}
 
-fn hash(id: &ThredId) -> u64 {
-    FastHash::new().hash_one(id.as_str())
+    fn offer_live(&self, pager: &mut Pager<'_>, query: &ThredQuery, after: Option<&Place>) {
+        for shard in &self.shards {
+            let shard = lock(shard);
+            for places in shard.live.sources(query) {
+                let mut found = 0;
+                for (started_at, id) in places.after(after) {
+                    if found > query.page_size() || pager.is_beyond((*started_at, id.as_str())) {
+                        break;
+                    }
+                    found += usize::from(shard.state(id).is_some_and(|state| pager.offer(state)));
+                }
+                pager.prune();
+            }
+        }
+    }
 }
 
 /// What is left to do after a commit, outside of the lock.
 struct Applied {
     answer: Committed,
-    ended: Option<Arc<ThredState>>,
+    /// Whether the thred has ended by it.
+    ended: bool,
     _freed: (Option<Arc<ThredState>>, Option<Step>),
 }
 
 impl Applied {
     fn not(answer: Committed) -> Self {
-        Self { answer, ended: None, _freed: (None, None) }
+        Self { answer, ended: false, _freed: (None, None) }
     }
 }
 
 #[async_trait]
 impl ThredStore for MemoryStorage {
     fn partitions(&self) -> u16 {
-        self.timers.len() as u16
+        self.number_of_partitions()
+    }
+
+    fn max_commit_bytes(&self) -> usize {
+        self.max_commit_bytes
     }
 
     async fn load(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, PortError> {
         let load = |id: &ThredId| {
-            let shard = lock(self.shard(hash(id)));
+            let shard = lock(self.shard_of(id));
             let state = shard.state(id)?.clone();
             Some(Loaded { state, outbox: shard.outbox(id) })
         };
@@ -257,20 +325,22 @@ impl ThredStore for MemoryStorage {
 
     async fn commit(&self, commits: &[Arc<Commit>]) -> Vec<Result<Committed, PortError>> {
         let mut answers = Vec::with_capacity(commits.len());
-        let mut ended = Vec::new();
         for commit in commits {
             let applied = self.apply(commit);
             answers.push(Ok(applied.answer));
-            ended.extend(applied.ended);
+            if applied.ended {
+                let id = &commit.state.id;
+                self.ending.push(self.partition_of(id), id.clone());
+            }
         }
-        self.retire(ended);
         answers
     }
 
-    async fn clear_outbox(&self, published: &[(ThredId, Vec<MessageId>)]) -> Result<(), PortError> {
-        for (id, entries) in published {
+    async fn clear_outbox(&self, cleared: &[Cleared]) -> Result<(), PortError> {
+        for one in cleared {
+            let parked = &self.partition(&one.thred).parked;
             // Freed after the lock is.
-            let _cleared = lock(self.shard(hash(id))).clear(id, entries);
+            let _gone = lock(self.shard_of(&one.thred)).clear(one, parked);
         }
         Ok(())
     }
@@ -284,87 +354,222 @@ impl ThredStore for MemoryStorage {
         let mut pending: Vec<(i64, ThredId)> = vec![];
         let shards = self.shards.iter().zip(&self.oldest);
         for (shard, _) in shards.filter(|(_, oldest)| oldest.is_before(made_before)) {
-            for (id, entries) in &lock(shard).outboxes {
-                let oldest = entries.entries().map(|entry| entry.at).min();
-                if let Some(at) = oldest.filter(|at| *at < made_before)
-                    && self.partition(id) == partition
-                {
-                    pending.push((at, id.clone()));
-                }
-            }
+            let is_meant = |id: &ThredId| self.partition_of(id) == partition;
+            lock(shard).pending(made_before, is_meant, &mut pending);
         }
         pending.sort_unstable();
         pending.truncate(limit);
-        let whole = |(_, id): (i64, ThredId)| {
-            let entries = lock(self.shard(hash(&id))).outbox(&id);
-            PendingOutbox { thred_id: id, entries }
-        };
-        Ok(pending.into_iter().map(whole).filter(|outbox| !outbox.entries.is_empty()).collect())
+        Ok(self.whole(pending.into_iter().map(|(_, id)| id)))
     }
 
-    async fn due(&self, partition: u16, at: i64, limit: usize) -> Result<Due, PortError> {
-        let Some(timers) = self.timers.get(usize::from(partition)) else {
+    async fn parked_topics(&self) -> Result<Vec<ParkedTopic>, PortError> {
+        let mut topics = BTreeMap::new();
+        self.partitions.iter().for_each(|partition| lock(&partition.parked).gather(&mut topics));
+        Ok(topics.into_values().collect())
+    }
+
+    async fn parked_outboxes(
+        &self,
+        partition: u16,
+        topic: &Topic,
+        limit: usize,
+    ) -> Result<Vec<PendingOutbox>, PortError> {
+        let Some(partition) = self.partitions.get(usize::from(partition)) else {
+            return Ok(vec![]);
+        };
+        let threds = lock(&partition.parked).threds(topic, limit);
+        Ok(self.whole(threds))
+    }
+
+    async fn due(
+        &self,
+        partition: u16,
+        at: i64,
+        after: Option<&Timer>,
+        limit: usize,
+    ) -> Result<Due, PortError> {
+        let Some(partition) = self.partitions.get(usize::from(partition)) else {
             return Ok(Due::default());
         };
-        let (first, next) = {
-            let timers = lock(timers);
-            let mut rest = timers.iter().peekable();
-            let mut first: Vec<_> = vec![];
-            while first.len() < limit
-                && let Some(timer) = rest.next_if(|(due, _)| *due <= at)
-            {
-                first.push(timer.clone());
-            }
-            (first, rest.peek().map(|(due, _)| *due))
-        };
-        // What a commit has changed in between is not due any more.
-        let timer = |(at, id): (i64, ThredId)| {
-            let (due, entry) = lock(self.shard(hash(&id))).state(&id)?.timer()?;
-            (due == at).then_some(Timer { at, thred_id: id, entry })
-        };
-        Ok(Due { timers: first.into_iter().filter_map(timer).collect(), next })
+        let timers = lock(&partition.timers);
+        let mut rest = timers.range((after.map_or(Unbounded, Excluded), Unbounded)).peekable();
+        let mut due = Due::default();
+        while due.timers.len() < limit
+            && let Some(timer) = rest.next_if(|timer| timer.at <= at)
+        {
+            due.timers.push(timer.clone());
+        }
+        due.next = rest.peek().map(|timer| timer.at);
+        Ok(due)
     }
 
     async fn threds(&self, query: &ThredQuery) -> Result<ThredPage, PortError> {
         let mut pager = Pager::new(query)?;
-        for shard in &self.shards {
-            lock(shard).threds.iter().for_each(|by_id| pager.offer(&by_id.0));
-            pager.prune();
+        if let Some(key) = query.key {
+            for partition in &self.partitions {
+                let ids = lock(&partition.waiting).threds(&[key], None, usize::MAX);
+                self.offer_each(&mut pager, ids);
+            }
+            return Ok(pager.page());
         }
+        if query.status.contains(&Status::Terminated) {
+            // As many as are to be kept and a few more: no index is worth its cost.
+            for partition in 0..self.number_of_partitions() {
+                self.offer_each(&mut pager, self.ending.all(partition));
+            }
+        }
+        let after = query.start()?.map(|(started_at, id)| (started_at, ThredId::from(id)));
+        self.offer_live(&mut pager, query, after.as_ref());
         Ok(pager.page())
     }
 
-    async fn listeners(
+    async fn counts(&self) -> Result<Vec<ThredCount>, PortError> {
+        let mut counts = HashMap::new();
+        for shard in &self.shards {
+            for (class, threds) in lock(shard).live.counts() {
+                match counts.get_mut(class) {
+                    Some(sum) => *sum += threds,
+                    None => _ = counts.insert(class.clone(), threds),
+                }
+            }
+        }
+        let mut counts: Vec<_> = (counts.into_iter())
+            .map(|(class, threds)| ThredCount {
+                pattern: (*class.pattern).clone(),
+                reaction: class.reaction,
+                status: class.status,
+                threds,
+            })
+            .collect();
+        counts.sort_unstable();
+        Ok(counts)
+    }
+
+    async fn waiting(
         &self,
-        pattern: &PatternKey,
-        reaction: &str,
+        partition: u16,
+        keys: &[WaitKey],
+        after: Option<&ThredId>,
+        limit: usize,
     ) -> Result<Vec<ThredId>, PortError> {
-        Ok(lock(&self.listeners).threds(pattern, reaction))
+        let partition = self.partitions.get(usize::from(partition));
+        let threds = |partition: &Partition| lock(&partition.waiting).threds(keys, after, limit);
+        Ok(partition.map_or(vec![], threds))
+    }
+
+    async fn surplus(
+        &self,
+        partition: u16,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Vec<Ended>, PortError> {
+        let inbox = |id: &ThredId| {
+            let shard = lock(self.shard_of(id));
+            shard.is_done(id).then(|| shard.state(id).map(|state| state.inbox.clone()))?
+        };
+        let ended = |id: &ThredId| Some(Ended { thred: id.clone(), inbox: inbox(id)? });
+        Ok(self
+            .ending
+            .surplus(partition, |ids| ids.filter_map(ended).skip(skip).take(limit).collect()))
+    }
+
+    async fn forget(&self, threds: &[ThredId]) -> Result<(), PortError> {
+        // Freed after the locks are.
+        let mut freed = Vec::with_capacity(threds.len());
+        let mut gone = Vec::with_capacity(threds.len());
+        for id in threds {
+            let mut shard = lock(self.shard_of(id));
+            if shard.is_done(id)
+                && let Some(thred) = shard.threds.take(id.as_str())
+            {
+                gone.push((id.clone(), thred.last_step));
+                freed.push(thred);
+            }
+        }
+        for run in gone.chunk_by(|(a, _), (b, _)| self.partition_of(a) == self.partition_of(b)) {
+            self.ending.remove(self.partition_of(&run[0].0), run.iter().map(|(id, _)| id));
+        }
+        lock(&self.records).forget(gone);
+        Ok(())
+    }
+}
+
+impl MemoryStorage {
+    /// The outboxes of threds, those that have one.
+    fn whole(&self, threds: impl IntoIterator<Item = ThredId>) -> Vec<PendingOutbox> {
+        let whole = |id: ThredId| {
+            let entries = lock(self.shard_of(&id)).outbox(&id);
+            PendingOutbox { thred_id: id, entries }
+        };
+        threds.into_iter().map(whole).filter(|outbox| !outbox.entries.is_empty()).collect()
     }
 }
 
 #[async_trait]
 impl RecordStore for MemoryStorage {
-    async fn append_log(&self, records: Vec<(LogRecord, Arc<Event>)>) -> Result<(), PortError> {
-        let mut kept = lock(&self.records);
-        for (record, event) in records {
-            let decision = record.log_type;
-            if kept.push_unmoved(record, event) {
-                self.counters.unmoved(decision);
+    async fn settle(&self, partition: u16, settlement: &Settlement) -> Result<(), PortError> {
+        if !settlement.unmoved.is_empty() {
+            let mut records = lock(&self.records);
+            for unmoved in &settlement.unmoved {
+                if records.push_unmoved(unmoved) {
+                    self.counters.unmoved(unmoved.record.log_type);
+                }
             }
         }
-        Ok(())
+        match self.receipts.write(partition, &settlement.receipts, settlement.now) {
+            true => Ok(()),
+            false => {
+                let cause = "there is no such partition";
+                Err(PortError::new("settle", PortErrorKind::Rejected, cause))
+            }
+        }
+    }
+
+    async fn receipts(
+        &self,
+        partition: u16,
+        keys: &[EventKey],
+    ) -> Result<Vec<Option<Receipt>>, PortError> {
+        Ok(self.receipts.find(partition, keys))
+    }
+
+    async fn recorded(&self, keys: &[EventKey]) -> Result<Vec<bool>, PortError> {
+        Ok(lock(&self.records).recorded(keys))
+    }
+
+    fn retention(&self) -> ReceiptRetention {
+        self.receipts.retention()
     }
 
     async fn history(
         &self,
-        thred: Option<&ThredId>,
+        thred: &ThredId,
+        before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<History>, PortError> {
-        Ok(lock(&self.records).history(thred.map(|id| (hash(id), id)), limit))
+        let last = lock(self.shard_of(thred)).threds.get(thred.as_str()).map(|it| it.last_step);
+        let records = lock(&self.records);
+        let last = last.unwrap_or_else(|| records.last_of_forgotten(thred));
+        Ok(records.history(last, before, limit))
+    }
+
+    async fn unmoved(&self, before: Option<&str>, limit: usize) -> Result<UnmovedPage, PortError> {
+        lock(&self.records).unmoved(before, limit)
     }
 
     async fn log(&self, limit: usize) -> Result<Vec<LogRecord>, PortError> {
         Ok(lock(&self.records).log(limit))
+    }
+}
+
+/// Nothing is ever written down here that would have to be read again.
+#[async_trait]
+impl Quarantine for MemoryStorage {
+    async fn unreadable(&self, _limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        Ok(vec![])
+    }
+
+    async fn move_out(&self, _limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        Ok(vec![])
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -64,5 +64,31 @@ impl Counters {
             started: self.started.load(Ordering::Relaxed),
             unmoved: lock(&self.unmoved).clone(),
         }
+    }
+}
+
+/// How many consumers wait at this moment.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(AtomicU32);
+
+/// A consumer that waits, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Entered<'w>(&'w Waiting);
+
+impl Waiting {
+    pub(super) fn enter(&self) -> Entered<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Entered(self)
+    }
+
+    /// How many consumers there are: those that wait, or else one that has something in hand.
+    pub(super) fn consumers(&self, has_items_out: bool) -> u32 {
+        self.0.load(Ordering::Relaxed).max(u32::from(has_items_out))
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -128,7 +128,10 @@ impl WaitRule {
         let place = [number, part];
         let bytes: Vec<_> = values.iter().map(|value| canonical(value)).collect();
         let values = bytes.iter().flat_map(|(kind, rest)| [&kind[..], rest]);
-        WaitKey::from_bytes(hash_parts("wait value", [&self.any.as_bytes()[..], &place].into_iter().chain(values)))
+        WaitKey::from_bytes(hash_parts(
+            "wait value",
+            [&self.any.as_bytes()[..], &place].into_iter().chain(values),
+        ))
     }
 }
 

@@ -29,6 +29,18 @@ pub enum PortErrorKind {
     Closed,
 }
 
+/// An error with what lies below it, in a line.
+pub(crate) fn describe(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(cause) = below {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        below = cause.source();
+    }
+    text
+}
+
 impl PortError {
     /// A failure of an operation.
     pub fn new(

@@ -139,6 +139,14 @@ impl Inbound {
         }
     }
 
+    /// Who it comes from, for people and logs.
+    pub fn source(&self) -> &str {
+        match self {
+            Self::Event(accepted) => accepted.event.source.id.as_str(),
+            Self::Command(_) => SYSTEM,
+        }
+    }
+
     /// Its id, for people and logs.
     pub fn id(&self) -> EventId {
         match self {
@@ -181,6 +189,8 @@ pub enum Command {
         pattern_id: PatternId,
         /// The event.
         accepted: Accepted,
+        /// What a thred's inbox keeps of the event: it has one effect, however it comes there.
+        consumed: Consumed,
     },
     /// Take a transition, by order of an administrator.
     Transition {
@@ -270,18 +280,14 @@ impl Command {
         })
     }
 
-    /// What it is known by. An event that is offered keeps its own key, so that it has one effect on
-    /// the thred, however it comes there.
+    /// What it is known by.
     pub fn key(&self) -> EventKey {
-        match self {
-            Self::Offer { accepted, .. } => accepted.key(),
-            _ => EventKey::of(SYSTEM, self.id().as_str()),
-        }
+        EventKey::of(SYSTEM, self.id().as_str())
     }
 
     /// Whether doing it twice would have a second effect, so that a receipt must keep it from that.
     /// Expiring, ending and disowning find nothing to do the second time.
     pub fn needs_receipt(&self) -> bool {
-        matches!(self, Self::Start(_) | Self::Transition { .. })
+        matches!(self, Self::Start(_) | Self::Offer { .. } | Self::Transition { .. })
     }
 }

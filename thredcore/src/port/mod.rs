@@ -17,6 +17,7 @@ mod storage;
 pub use accepted::{Accepted, Redriven};
 pub use address::{AddressResolver, Directory, FixedDirectory};
 pub use clock::{Clock, SystemClock};
+pub(crate) use error::describe;
 pub use error::{PortError, PortErrorKind};
 pub use event_q::{Command, EventQ, Inbound, Start};
 pub use handler::{AgentContext, HandlerError, MessageHandler};
@@ -24,6 +25,7 @@ pub use message_q::{MessageQ, Returned, Routed, TopicBacklog};
 pub use queue::{Backlog, DeadLetter, DeadLetterFilter, Death, Delivery, DeliveryTag};
 #[doc(hidden)]
 pub use storage::forwarded;
+pub(crate) use storage::json_size;
 pub use storage::{
     Cleared, Commit, Committed, Due, Ended, Facts, History, Lease, LeaseStore, LimitStore, Loaded,
     LogRecord, LogType, OutboxEntry, Outgoing, ParkedTopic, PatternStore, PendingOutbox,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use thredlib::{Event, EventId, Message, PatternModel, ThredId};
+use thredlib::{Event, EventKey, Message, PatternModel, ThredId};
 
 use super::ManualClock;
 use crate::{
@@ -207,7 +207,7 @@ impl Bed {
         let storage = self.engine.storage();
         let mut first: Option<i64> = None;
         for partition in 0..storage.partitions() {
-            let due = storage.due(partition, until, FiredTimers::AT_ONCE).await?;
+            let due = storage.due(partition, until, None, FiredTimers::AT_ONCE).await?;
             let turns = due.timers.iter().map(|timer| self.fired.turn_of(partition, timer));
             first = first.into_iter().chain(turns).min();
         }
@@ -274,12 +274,13 @@ impl Bed {
     ///
     /// # Errors
     /// When the storage fails.
-    pub async fn started_by(&self, event: &EventId) -> Result<Vec<ThredId>, BedError> {
+    pub async fn started_by(&self, event: &Event) -> Result<Vec<ThredId>, BedError> {
         let patterns = self.engine.library();
+        let key = EventKey::of(event.source.id.as_str(), event.id.as_str());
         let ids: Vec<_> = patterns
             .entries()
             .iter()
-            .map(|pattern| crate::thred::started_id(event, &pattern.key.id))
+            .map(|pattern| crate::thred::started_id(&key, &pattern.key.id))
             .collect();
         let loaded = self.engine.storage().load(&ids).await?;
         let found = ids.into_iter().zip(loaded);

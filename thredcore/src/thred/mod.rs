@@ -102,7 +102,7 @@ pub enum Input<'a> {
     Bound(&'a Arc<Event>),
     /// An unbound event that it waits for.
     Offered(&'a Arc<Event>),
-    /// A command of the engine.
+    /// A command of the engine; an [`Offer`](Command::Offer) is the unbound event in it.
     Command(&'a Command),
 }
 

@@ -98,9 +98,15 @@ pub fn react(
     if state.status == Status::Terminated {
         return Ok(Outcome::Ended);
     }
-    let event = match input {
-        Input::Command(command) => return obey(pattern, state, command, consumed, world),
-        Input::Bound(event) | Input::Offered(event) => event,
+    let (event, offer) = match input {
+        Input::Command(command) => match command {
+            Command::Offer { accepted, consumed, .. } => match state.has_consumed(&consumed.key) {
+                true => return Ok(Outcome::Duplicate),
+                false => (&accepted.event, Some((command, *consumed))),
+            },
+            other => return obey(pattern, state, other, consumed, world),
+        },
+        Input::Bound(event) | Input::Offered(event) => (event, None),
     };
     let bound = matches!(input, Input::Bound(_));
     // Offered to where the thred stood when the event was matched; it may have moved since.
@@ -117,7 +123,9 @@ pub fn react(
             other => Ok(other),
         };
     }
-    let mut step = Step::new(pattern, world, state.clone(), consumed, Some(event.clone()), None);
+    let command = offer.map(|(command, _)| Arc::new(command.clone()));
+    let mut step = Step::new(pattern, world, state.clone(), consumed, Some(event.clone()), command);
+    step.state.inbox.extend(offer.map(|(_, of_event)| of_event));
     if bound && event.error().is_some() {
         step.report_error(event)?;
     } else if bound && *event.event_type == *event_type::CLIENT_BROADCAST {

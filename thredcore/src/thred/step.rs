@@ -366,7 +366,8 @@ impl<'a> Step<'a> {
             self.facts().settled = settled.to_vec();
         }
         // What has no second effect anyway is kept while there is room.
-        let mut surplus = (self.state.inbox.len() + 1).saturating_sub(self.world.limits.inbox.max(1));
+        let mut surplus =
+            (self.state.inbox.len() + 1).saturating_sub(self.world.limits.inbox.max(1));
         if surplus > 0 {
             self.state.inbox.retain(|consumed| {
                 let stays = surplus == 0 || consumed.needs_receipt();
@@ -412,13 +413,6 @@ impl<'a> Step<'a> {
             facts: self.facts.filter(|facts| **facts != Facts::default()).map(Arc::from),
         })
     }
-}
-
-/// Whether the engine should ask for receipts before the thred's next step: its inbox has outgrown its
-/// usual size, and this many more have come since that was last asked.
-pub(crate) fn outgrows(inbox: usize, limit: usize) -> bool {
-    const EVERY: usize = 32;
-    inbox >= limit && (inbox - limit) % EVERY == 0
 }
 
 /// A small number as text, without an allocation.

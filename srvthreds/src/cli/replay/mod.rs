@@ -105,7 +105,7 @@ impl<'q> Run<'q> {
         let verdict = match self.pattern(&state.pattern).await? {
             Ok(pattern) => {
                 // An engine may go on meanwhile: what came after the state was read is left out.
-                let mut history = self.queries.history(Some(&state.id), usize::MAX).await?;
+                let mut history = self.queries.history(&state.id, None, usize::MAX).await?;
                 history.retain(|step| step.version <= state.version);
                 self.steps += history.len();
                 compare(&pattern, state, &history, &self.config.react_limits)

@@ -12,7 +12,8 @@ use std::{
 
 use async_trait::async_trait;
 use thredcore::port::{
-    DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, PortErrorKind, Routed,
+    DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, PortErrorKind,
+    Returned, Routed, TopicBacklog,
 };
 use thredlib::{MessageId, Topic};
 use tokio::{
@@ -303,8 +304,14 @@ impl Printer {
     }
 }
 
+thredcore::forward_store!(Quarantine for Outlet => store);
+
 #[async_trait]
 impl MessageQ for Outlet {
+    fn max_item_bytes(&self) -> usize {
+        self.store.max_item_bytes()
+    }
+
     async fn publish(&self, messages: Vec<Routed>) -> Vec<Result<(), PortError>> {
         self.meet(messages.iter().map(|routed| &routed.topic));
         self.published.fetch_add(messages.len() as u64, Ordering::SeqCst);
@@ -327,8 +334,13 @@ impl MessageQ for Outlet {
         self.store.ack(tags).await
     }
 
-    async fn nack(&self, tag: DeliveryTag, delay_ms: u64) -> Result<(), PortError> {
-        self.store.nack(tag, delay_ms).await
+    async fn nack(
+        &self,
+        tag: DeliveryTag,
+        delay_ms: u64,
+        why: Returned,
+    ) -> Result<(), PortError> {
+        self.store.nack(tag, delay_ms, why).await
     }
 
     async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
@@ -350,7 +362,23 @@ impl MessageQ for Outlet {
         self.store.discard(filter).await
     }
 
+    async fn bury(&self, messages: Vec<(Routed, String)>) -> Result<(), PortError> {
+        self.store.bury(messages).await
+    }
+
     async fn depth(&self, topic: &Topic) -> Result<usize, PortError> {
         self.store.depth(topic).await
+    }
+
+    async fn backlog(&self) -> Result<Vec<TopicBacklog>, PortError> {
+        self.store.backlog().await
+    }
+
+    async fn purge(&self, topic: &Topic) -> Result<u64, PortError> {
+        self.store.purge(topic).await
+    }
+
+    async fn delete(&self, topic: &Topic) -> Result<u64, PortError> {
+        self.store.delete(topic).await
     }
 }

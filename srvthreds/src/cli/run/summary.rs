@@ -72,7 +72,7 @@ impl Dead {
         let events = events.into_iter().map(|letter| {
             let id = letter.payload.id().to_string();
             let (what, kind) = match &letter.payload {
-                Inbound::Event(event) => ("event", event.event_type.to_string()),
+                Inbound::Event(it) => ("event", it.event.event_type.to_string()),
                 Inbound::Command(command) => ("command", format!("for {}", command.thred_id())),
             };
             Letter { what, id, kind, reason: letter.reason }

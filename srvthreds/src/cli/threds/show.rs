@@ -25,7 +25,7 @@ pub(super) async fn show(
         return Ok(no_thred(&args.id));
     };
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let history = queries.history(Some(&id), limit).await?;
+    let history = queries.history(&id, None, limit).await?;
     if args.json {
         let document = json!({ "state": state, "unpublished": outbox, "history": history });
         writeln!(out, "{document:#}")?;
@@ -66,7 +66,7 @@ pub(super) fn where_it_stands(
     line("thred", state.id.as_str())?;
     let key = &state.pattern;
     line("pattern", &format!("{}, revision {:016x}", key.id, key.revision))?;
-    let listening = if state.listening { ", waits for unbound events too" } else { "" };
+    let listening = if state.is_listening() { ", waits for unbound events too" } else { "" };
     line("status", &format!("{}{listening}", state.status.as_str()))?;
     line("reaction", &format!("{}, since {}", state.reaction, text::time(state.entered_at)))?;
     line("next timer", &text::time(state.timer().map(|(at, _)| at)))?;

@@ -65,7 +65,7 @@ pub(super) async fn one(
     let mut state = Some(found.state);
     while let Some(now) = state {
         if now.version > seen {
-            for step in queries.history(Some(&thred), STEPS).await? {
+            for step in queries.history(&thred, None, STEPS).await? {
                 // What came after the state was read is shown with the state that it led to.
                 if step.version > seen && step.version <= now.version {
                     match json {

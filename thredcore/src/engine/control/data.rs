@@ -152,7 +152,14 @@ impl Engine {
             }
             EVENT_RECORD => {
                 let thred = thred_of(&target.matcher);
-                let past = self.insist(|| self.storage().history(thred.as_ref(), RECORDS)).await?;
+                let past = match &thred {
+                    Some(id) => self.insist(|| self.storage().history(id, None, RECORDS)).await?,
+                    None => {
+                        let page = self.insist(|| self.storage().unmoved(None, RECORDS)).await?;
+                        let unmoved = page.records.into_iter();
+                        unmoved.map(|it| History::unmoved(it.record, it.event)).collect()
+                    }
+                };
                 Ok(past.iter().flat_map(event_records).collect())
             }
             THRED_LOG => {

@@ -8,13 +8,13 @@ mod data;
 mod system;
 mod user;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use serde_json::{Map, Value};
-use thredlib::{ErrorCode, Event, EventData, EventError, ThredId, event_type};
+use thredlib::{ErrorCode, Event, EventData, EventError, SYSTEM, ThredId, event_type};
 
 use super::{Engine, Stopped, batch::Batch};
-use crate::port::{LogType, PortError};
+use crate::port::{Delivery, Inbound, LogType, PortError};
 
 /// The role that may control the engine.
 const ADMIN: &str = "admin";
@@ -62,6 +62,31 @@ impl From<PortError> for Refusal {
 type Answer = Result<Map<String, Value>, Refusal>;
 
 impl Engine {
+    /// Sends control events to their own line, if the engine runs; gives back all else. When the line
+    /// is full they stay.
+    pub(super) async fn divert_control(
+        &self,
+        deliveries: Vec<Delivery<Inbound>>,
+    ) -> Vec<Delivery<Inbound>> {
+        if !deliveries.iter().any(is_control) {
+            return deliveries;
+        }
+        let line = self.0.control_line.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(line) = line else { return deliveries };
+        let mut rest = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            match is_control(&delivery) {
+                true => {
+                    if let Err(error) = line.try_send(delivery) {
+                        rest.push(error.into_inner());
+                    }
+                }
+                false => rest.push(delivery),
+            }
+        }
+        rest
+    }
+
     /// Does what a control event asks for, and answers.
     pub(super) async fn control(
         &self,
@@ -70,7 +95,13 @@ impl Engine {
         event: &Arc<Event>,
     ) -> Result<(), Stopped> {
         batch.cases[case].taken = true;
-        batch.note(LogType::Control, event, None, event.value_named("op").and_then(Value::as_str));
+        batch.note(
+            case,
+            LogType::Control,
+            event,
+            None,
+            event.value_named("op").and_then(Value::as_str),
+        );
         let source = event.source.id.clone();
         let is_admin = batch.directory().has_role(&source, ADMIN);
         let answer = match &*event.event_type {
@@ -102,6 +133,11 @@ impl Engine {
         batch.tell(event, kind, "answer", data, source);
         Ok(())
     }
+}
+
+fn is_control(delivery: &Delivery<Inbound>) -> bool {
+    matches!(&delivery.payload, Inbound::Event(accepted)
+        if accepted.event.thred_id.as_ref().is_some_and(|id| *id == SYSTEM))
 }
 
 /// The name of the operation.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use thredlib::{ErrorCode, Event, PatternId, ThredId, transition_name};
+use thredlib::{ErrorCode, Event, EventKey, PatternId, ThredId, transition_name};
 
 use super::{Answer, Refusal, operation, thred_id};
 use crate::{
@@ -23,8 +23,8 @@ impl Engine {
             "getThreds" => return self.get_threds(event).await,
             "transitionThred" => {
                 let thred = self.known(&thred_id(event)?).await?;
-                let (thred_id, cause) = (thred.id.clone(), event.id.clone());
-                let to = self.transition_of(event, &thred).await?;
+                let (thred_id, cause) = (thred.id.clone(), key_of(event));
+                let to = self.transition_of(batch, event, &thred).await?;
                 fields.insert("thredId".into(), json!(thred_id));
                 fields.insert("transition".into(), json!(to));
                 let command = Command::Transition { thred_id, to, cause };
@@ -33,7 +33,7 @@ impl Engine {
             }
             "terminateThred" => {
                 let thred = self.known(&thred_id(event)?).await?;
-                let (thred_id, cause) = (thred.id.clone(), event.id.clone());
+                let (thred_id, cause) = (thred.id.clone(), key_of(event));
                 let command = Command::Terminate { thred_id, cause };
                 check_live(&thred, &command)?;
                 fields.insert("thredId".into(), json!(thred.id));
@@ -44,7 +44,7 @@ impl Engine {
                 fields.insert("count".into(), threds.len().into());
                 batch.commands.extend(threds.into_iter().map(|thred| Command::Terminate {
                     thred_id: thred.id.clone(),
-                    cause: event.id.clone(),
+                    cause: key_of(event),
                 }));
             }
             "watchThreds" => return self.watch(event).await,
@@ -127,7 +127,12 @@ impl Engine {
         loaded.pop().flatten().map(|loaded| loaded.state).ok_or_else(|| Refusal::no_thred(id))
     }
 
-    async fn transition_of(&self, event: &Event, thred: &ThredState) -> Result<String, Refusal> {
+    async fn transition_of(
+        &self,
+        batch: &mut Batch,
+        event: &Event,
+        thred: &ThredState,
+    ) -> Result<String, Refusal> {
         let value = event.value_named("transition").or_else(|| event.value_named("to"));
         let name = match value {
             Some(Value::String(name)) => Some(name.as_str()),
@@ -136,7 +141,7 @@ impl Engine {
         };
         let name = name.ok_or_else(|| Refusal::missing("transition"))?;
         let reserved = [transition_name::NEXT, transition_name::TERMINATE].contains(&name);
-        let known = match self.library().revision(&thred.pattern) {
+        let known = match self.revision(batch, &thred.pattern).await? {
             Some(pattern) => pattern.position(name).is_some(),
             None => false,
         };
@@ -173,8 +178,13 @@ impl Engine {
 /// Whether a thred can be told something: it has not ended, or by this very command. A request
 /// that is delivered again has the answer that it had.
 fn check_live(thred: &ThredState, command: &Command) -> Result<(), Refusal> {
-    match thred.status.is_live() || thred.has_consumed(&command.id()) {
+    match thred.status.is_live() || thred.has_consumed(&command.key()) {
         true => Ok(()),
         false => Err(Refusal::no_thred(&thred.id)),
     }
+}
+
+/// What a control event is known by.
+fn key_of(event: &Event) -> EventKey {
+    EventKey::of(event.source.id.as_str(), event.id.as_str())
 }

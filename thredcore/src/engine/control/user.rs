@@ -25,7 +25,7 @@ impl Engine {
                 let mut own = Vec::new();
                 for thred in self.all(query).await? {
                     let past =
-                        self.insist(|| self.storage().history(Some(&thred.id), STEPS)).await?;
+                        self.insist(|| self.storage().history(&thred.id, None, STEPS)).await?;
                     let last = own_events(&past, me).pop();
                     own.push(json!({ "thred": summary(&thred), "lastEvent": last }));
                 }
@@ -37,7 +37,7 @@ impl Engine {
                     let text = format!("`{me}` does not take part in thred {}", thred.id);
                     return Err(Refusal::new(ErrorCode::NotAParticipant, text));
                 }
-                let past = self.insist(|| self.storage().history(Some(&thred.id), STEPS)).await?;
+                let past = self.insist(|| self.storage().history(&thred.id, None, STEPS)).await?;
                 fields.insert("thredId".into(), json!(thred.id));
                 fields.insert("events".into(), json!(own_events(&past, me)));
             }

@@ -20,6 +20,7 @@ pub use quarantine::{Quarantine, Unreadable};
 pub use query::{ThredCount, ThredPage, ThredQuery};
 pub use receipts::{Receipt, ReceiptRetention, Settlement, Unmoved};
 pub use records::{History, LogRecord, LogType, RecordStore, UnmovedPage};
+pub(crate) use size::json_size;
 pub use threds::{
     Cleared, Commit, Committed, Due, Ended, Loaded, OutboxEntry, Outgoing, ParkedTopic,
     PendingOutbox, ThredStore, Timer,

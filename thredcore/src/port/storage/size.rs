@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Commit, Outgoing};
 
 /// The bytes that a value takes as JSON.
-fn json_size(value: &impl Serialize) -> usize {
+pub(crate) fn json_size(value: &impl Serialize) -> usize {
     struct Counter(usize);
 
     impl io::Write for Counter {

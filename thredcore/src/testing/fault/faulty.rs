@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use thredlib::{Event, MessageId, PatternId, ThredId, Topic};
+use thredlib::{EventKey, PatternId, ThredId, Topic};
 
 use super::Fault;
 use crate::{
     port::{
-        Commit, Committed, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, Due, EventQ,
-        History, Inbound, Lease, LeaseStore, LimitStore, Loaded, LogRecord, MessageQ, PatternStore,
-        PendingOutbox, PortError, RecordStore, Reservation, Reserved, Routed, StoredPattern,
-        ThredPage, ThredQuery, ThredStore,
+        Backlog, Cleared, Commit, Committed, DeadLetter, DeadLetterFilter, Death, Delivery,
+        DeliveryTag, Due, Ended, EventQ, History, Inbound, Lease, LeaseStore, LimitStore, Loaded,
+        LogRecord, MessageQ, ParkedTopic, PatternStore, PendingOutbox, PortError, Quarantine,
+        Receipt, ReceiptRetention, RecordStore, Reservation, Reserved, Returned, Routed,
+        Settlement, StoredPattern, ThredCount, ThredPage, ThredQuery, ThredStore, Timer,
+        TopicBacklog, UnmovedPage, Unreadable,
     },
-    state::PatternKey,
+    state::{PatternKey, WaitKey},
 };
 
 /// A backend with a [`Fault`].
@@ -34,6 +36,10 @@ impl<P: ?Sized> Faulty<P> {
 impl<P: EventQ + ?Sized> EventQ for Faulty<P> {
     fn partitions(&self) -> u16 {
         self.port.partitions()
+    }
+
+    fn max_item_bytes(&self) -> usize {
+        self.port.max_item_bytes()
     }
 
     async fn room(&self) -> Result<(), PortError> {
@@ -61,8 +67,8 @@ impl<P: EventQ + ?Sized> EventQ for Faulty<P> {
         self.fault.call("nack", self.port.nack(tags)).await
     }
 
-    async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
-        self.fault.call("dead_letter", self.port.dead_letter(tag, reason)).await
+    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError> {
+        self.fault.call("dead_letter", self.port.dead_letter(tag, death)).await
     }
 
     async fn dead_letters(
@@ -83,10 +89,18 @@ impl<P: EventQ + ?Sized> EventQ for Faulty<P> {
     async fn depth(&self) -> Result<usize, PortError> {
         self.fault.call("depth", self.port.depth()).await
     }
+
+    async fn backlog(&self) -> Result<Vec<Backlog>, PortError> {
+        self.fault.call("backlog", self.port.backlog()).await
+    }
 }
 
 #[async_trait]
 impl<P: MessageQ + ?Sized> MessageQ for Faulty<P> {
+    fn max_item_bytes(&self) -> usize {
+        self.port.max_item_bytes()
+    }
+
     async fn publish(&self, messages: Vec<Routed>) -> Vec<Result<(), PortError>> {
         self.fault.each("publish", messages.len(), self.port.publish(messages)).await
     }
@@ -98,7 +112,7 @@ impl<P: MessageQ + ?Sized> MessageQ for Faulty<P> {
     ) -> Result<Vec<Delivery<Routed>>, PortError> {
         let give_back = async |tags: Vec<DeliveryTag>| {
             for tag in tags {
-                self.port.nack(tag, 0).await?;
+                self.port.nack(tag, 0, Returned::Failed).await?;
             }
             Ok(())
         };
@@ -109,12 +123,16 @@ impl<P: MessageQ + ?Sized> MessageQ for Faulty<P> {
         self.fault.call("ack", self.port.ack(tags)).await
     }
 
-    async fn nack(&self, tag: DeliveryTag, delay_ms: u64) -> Result<(), PortError> {
-        self.fault.call("nack", self.port.nack(tag, delay_ms)).await
+    async fn nack(&self, tag: DeliveryTag, delay_ms: u64, why: Returned) -> Result<(), PortError> {
+        self.fault.call("nack", self.port.nack(tag, delay_ms, why)).await
     }
 
     async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
         self.fault.call("dead_letter", self.port.dead_letter(tag, reason)).await
+    }
+
+    async fn bury(&self, messages: Vec<(Routed, String)>) -> Result<(), PortError> {
+        self.fault.call("bury", self.port.bury(messages)).await
     }
 
     async fn dead_letters(
@@ -135,12 +153,28 @@ impl<P: MessageQ + ?Sized> MessageQ for Faulty<P> {
     async fn depth(&self, topic: &Topic) -> Result<usize, PortError> {
         self.fault.call("depth", self.port.depth(topic)).await
     }
+
+    async fn backlog(&self) -> Result<Vec<TopicBacklog>, PortError> {
+        self.fault.call("backlog", self.port.backlog()).await
+    }
+
+    async fn purge(&self, topic: &Topic) -> Result<u64, PortError> {
+        self.fault.call("purge", self.port.purge(topic)).await
+    }
+
+    async fn delete(&self, topic: &Topic) -> Result<u64, PortError> {
+        self.fault.call("delete", self.port.delete(topic)).await
+    }
 }
 
 #[async_trait]
 impl<P: ThredStore + ?Sized> ThredStore for Faulty<P> {
     fn partitions(&self) -> u16 {
         self.port.partitions()
+    }
+
+    fn max_commit_bytes(&self) -> usize {
+        self.port.max_commit_bytes()
     }
 
     async fn load(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, PortError> {
@@ -151,8 +185,8 @@ impl<P: ThredStore + ?Sized> ThredStore for Faulty<P> {
         self.fault.each("commit", commits.len(), self.port.commit(commits)).await
     }
 
-    async fn clear_outbox(&self, published: &[(ThredId, Vec<MessageId>)]) -> Result<(), PortError> {
-        self.fault.call("clear_outbox", self.port.clear_outbox(published)).await
+    async fn clear_outbox(&self, cleared: &[Cleared]) -> Result<(), PortError> {
+        self.fault.call("clear_outbox", self.port.clear_outbox(cleared)).await
     }
 
     async fn pending_outboxes(
@@ -166,35 +200,95 @@ impl<P: ThredStore + ?Sized> ThredStore for Faulty<P> {
             .await
     }
 
-    async fn due(&self, partition: u16, at: i64, limit: usize) -> Result<Due, PortError> {
-        self.fault.call("due", self.port.due(partition, at, limit)).await
+    async fn parked_topics(&self) -> Result<Vec<ParkedTopic>, PortError> {
+        self.fault.call("parked_topics", self.port.parked_topics()).await
+    }
+
+    async fn parked_outboxes(
+        &self,
+        partition: u16,
+        topic: &Topic,
+        limit: usize,
+    ) -> Result<Vec<PendingOutbox>, PortError> {
+        let call = self.port.parked_outboxes(partition, topic, limit);
+        self.fault.call("parked_outboxes", call).await
+    }
+
+    async fn due(
+        &self,
+        partition: u16,
+        at: i64,
+        after: Option<&Timer>,
+        limit: usize,
+    ) -> Result<Due, PortError> {
+        self.fault.call("due", self.port.due(partition, at, after, limit)).await
     }
 
     async fn threds(&self, query: &ThredQuery) -> Result<ThredPage, PortError> {
         self.fault.call("threds", self.port.threds(query)).await
     }
 
-    async fn listeners(
+    async fn counts(&self) -> Result<Vec<ThredCount>, PortError> {
+        self.fault.call("counts", self.port.counts()).await
+    }
+
+    async fn waiting(
         &self,
-        pattern: &PatternKey,
-        reaction: &str,
+        partition: u16,
+        keys: &[WaitKey],
+        after: Option<&ThredId>,
+        limit: usize,
     ) -> Result<Vec<ThredId>, PortError> {
-        self.fault.call("listeners", self.port.listeners(pattern, reaction)).await
+        self.fault.call("waiting", self.port.waiting(partition, keys, after, limit)).await
+    }
+
+    async fn surplus(
+        &self,
+        partition: u16,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Vec<Ended>, PortError> {
+        self.fault.call("surplus", self.port.surplus(partition, skip, limit)).await
+    }
+
+    async fn forget(&self, threds: &[ThredId]) -> Result<(), PortError> {
+        self.fault.call("forget", self.port.forget(threds)).await
     }
 }
 
 #[async_trait]
 impl<P: RecordStore + ?Sized> RecordStore for Faulty<P> {
-    async fn append_log(&self, records: Vec<(LogRecord, Arc<Event>)>) -> Result<(), PortError> {
-        self.fault.call("append_log", self.port.append_log(records)).await
+    async fn settle(&self, partition: u16, settlement: &Settlement) -> Result<(), PortError> {
+        self.fault.call("settle", self.port.settle(partition, settlement)).await
+    }
+
+    async fn receipts(
+        &self,
+        partition: u16,
+        keys: &[EventKey],
+    ) -> Result<Vec<Option<Receipt>>, PortError> {
+        self.fault.call("receipts", self.port.receipts(partition, keys)).await
+    }
+
+    async fn recorded(&self, keys: &[EventKey]) -> Result<Vec<bool>, PortError> {
+        self.fault.call("recorded", self.port.recorded(keys)).await
+    }
+
+    fn retention(&self) -> ReceiptRetention {
+        self.port.retention()
     }
 
     async fn history(
         &self,
-        thred: Option<&ThredId>,
+        thred: &ThredId,
+        before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<History>, PortError> {
-        self.fault.call("history", self.port.history(thred, limit)).await
+        self.fault.call("history", self.port.history(thred, before, limit)).await
+    }
+
+    async fn unmoved(&self, before: Option<&str>, limit: usize) -> Result<UnmovedPage, PortError> {
+        self.fault.call("unmoved", self.port.unmoved(before, limit)).await
     }
 
     async fn log(&self, limit: usize) -> Result<Vec<LogRecord>, PortError> {
@@ -212,8 +306,24 @@ impl<P: LimitStore + ?Sized> LimitStore for Faulty<P> {
         self.fault.call("release", self.port.release(places)).await
     }
 
-    async fn reserved(&self, pattern: &PatternId) -> Result<Vec<ThredId>, PortError> {
-        self.fault.call("reserved", self.port.reserved(pattern)).await
+    async fn reserved(
+        &self,
+        pattern: &PatternId,
+        after: Option<&ThredId>,
+        limit: usize,
+    ) -> Result<Vec<ThredId>, PortError> {
+        self.fault.call("reserved", self.port.reserved(pattern, after, limit)).await
+    }
+}
+
+#[async_trait]
+impl<P: Quarantine + ?Sized> Quarantine for Faulty<P> {
+    async fn unreadable(&self, limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        self.fault.call("unreadable", self.port.unreadable(limit)).await
+    }
+
+    async fn move_out(&self, limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        self.fault.call("move_out", self.port.move_out(limit)).await
     }
 }
 

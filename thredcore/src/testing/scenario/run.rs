@@ -170,13 +170,13 @@ impl Run {
         }
         let before = self.thred_ids().await?;
         self.transcript.sent(self.bed.now(), &event);
-        let id = event.id.clone();
+        let sent = event.clone();
         self.bed.send(event).await?;
         self.observe().await?;
         let Some(names) = starts else { return Ok(()) };
         let all = self.bed.all_threds().await?;
         let mut new: Vec<_> = all.iter().filter(|thred| !before.contains(&thred.id)).collect();
-        let own = self.bed.started_by(&id).await?;
+        let own = self.bed.started_by(&sent).await?;
         // The threds that the event starts; or, where the names count them too, those that these
         // have spawned.
         if new.len() != names.len() {

@@ -1,0 +1,73 @@
+//! Ended threds, in the order of their ending.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use thredlib::ThredId;
+
+use super::lock;
+
+/// Which threds have ended, and which of them are beyond the number to be kept.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// By partition, each with the number of its ending.
+    threds: Box<[Mutex<VecDeque<(u64, ThredId)>>]>,
+    /// How many have ended.
+    count: AtomicU64,
+    /// How many are to be kept: the latest of all partitions.
+    keep: u64,
+}
+
+impl Ending {
+    pub(super) fn new(partitions: u16, keep: usize) -> Self {
+        Self {
+            threds: (0..partitions).map(|_| Mutex::default()).collect(),
+            count: AtomicU64::new(0),
+            keep: keep as u64,
+        }
+    }
+
+    /// A thred has ended.
+    pub(super) fn push(&self, partition: u16, id: ThredId) {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        lock(&self.threds[usize::from(partition)]).push_back((number, id));
+    }
+
+    /// Looks at the threds of a partition beyond the number to be kept, oldest end first.
+    pub(super) fn surplus<T: Default>(
+        &self,
+        partition: u16,
+        look: impl FnOnce(&mut dyn Iterator<Item = &ThredId>) -> T,
+    ) -> T {
+        let Some(threds) = self.threds.get(usize::from(partition)) else { return T::default() };
+        let end = self.count.load(Ordering::Relaxed).saturating_sub(self.keep);
+        let threds = lock(threds);
+        look(&mut threds.iter().take_while(|(number, _)| *number < end).map(|(_, id)| id))
+    }
+
+    /// Threds of a partition are forgotten.
+    pub(super) fn remove<'t>(&self, partition: u16, ids: impl Iterator<Item = &'t ThredId>) {
+        let mut threds = lock(&self.threds[usize::from(partition)]);
+        // Nearly always they are the first ones, in their order.
+        let mut ids = ids.peekable();
+        while let Some((_, first)) = threds.front()
+            && ids.next_if(|id| *id == first).is_some()
+        {
+            threds.pop_front();
+        }
+        if ids.peek().is_some() {
+            let ids: HashSet<_> = ids.collect();
+            threds.retain(|(_, id)| !ids.contains(id));
+        }
+    }
+
+    /// All ended threds of a partition.
+    pub(super) fn all(&self, partition: u16) -> Vec<ThredId> {
+        lock(&self.threds[usize::from(partition)]).iter().map(|(_, id)| id.clone()).collect()
+    }
+}
