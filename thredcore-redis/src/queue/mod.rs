@@ -26,8 +26,14 @@ pub use self::{
     events::{RedisEventQ, RedisEventQConfig},
     messages::{RedisMessageQ, RedisMessageQConfig},
 };
-use self::{items::Items, lane::Lane};
+use self::{
+    items::Items,
+    lane::{Count, Lane},
+};
 use crate::{Connection, Error, Request, Script, Tag};
+
+/// How long dead letters are kept unless it is said otherwise.
+const DEAD_LETTERS_TIME: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
 
 /// How many ids go into one command; Lua takes no more than some thousand arguments.
 const IDS: usize = 1_000;
@@ -47,7 +53,7 @@ fn ending<T: Clone>(items: &Items, lane: &Lane<T>, tags: &[DeliveryTag]) -> Vec<
     let mut requests = vec![];
     for tags in tags.chunks(IDS) {
         let out = || tags.iter().filter_map(|tag| lane.get(tag));
-        let counted = out().filter(|(_, item)| item.attempts > 1);
+        let counted = out().filter(|(_, item)| item.count != Count::FIRST);
         let counted: Vec<_> = counted.map(|(id, _)| id).collect();
         requests.extend(items.end(&out().map(|(id, _)| id).collect::<Vec<_>>(), &counted));
     }

@@ -38,6 +38,9 @@ struct Kind<'s> {
     check: Check,
 }
 
+/// A field's name and value.
+type Field = (Vec<u8>, Vec<u8>);
+
 /// Says what is wrong with a field.
 type Check = fn(field: &[u8], value: &[u8]) -> Result<(), Error>;
 
@@ -87,13 +90,16 @@ impl RedisStorage {
     ) -> Result<Vec<Found<'_>>, PortError> {
         let mut all = vec![];
         for kind in self.kinds() {
-            self.scan(operation, kind.tag, kind.hash, async |field, value| {
-                if let Err(error) = (kind.check)(&field, &value) {
-                    all.push(found(&kind, field, value, &error));
+            let mut cursor = Some(0);
+            while let Some(from) = cursor.filter(|_| all.len() < limit) {
+                let (next, fields) = self.scan(operation, kind.tag, kind.hash, from).await?;
+                for (field, value) in fields {
+                    if let Err(error) = (kind.check)(&field, &value) {
+                        all.push(found(&kind, field, value, &error));
+                    }
                 }
-                all.len() < limit
-            })
-            .await?;
+                cursor = next;
+            }
         }
         for keys in &self.0.partitions {
             self.find_outboxes(operation, keys, limit, &mut all).await?;
@@ -111,45 +117,38 @@ impl RedisStorage {
         all: &mut Vec<Found<'s>>,
     ) -> Result<(), PortError> {
         let kind = Kind { kind: "outbox", tag: &keys.tag, hash: &keys.outboxes, check: thred };
-        self.scan(operation, &keys.tag, &keys.outboxes, async |field, value| {
-            let mut command = redis::cmd("HGET");
-            command.arg(&keys.entries).arg(&field);
-            let entries = self.one(operation, Request::read(&keys.tag, command)).await;
-            let entries: Option<Vec<u8>> = entries.ok().flatten();
-            // Without entries it has been published meanwhile.
-            let read = entries.map(|entries| outbox::outbox(&entries, &value));
-            if let Some(Err(error)) = read {
-                all.push(found(&kind, field, value, &error));
+        let mut cursor = Some(0);
+        while let Some(from) = cursor.filter(|_| all.len() < limit) {
+            let (next, fields) = self.scan(operation, &keys.tag, &keys.outboxes, from).await?;
+            for (field, value) in fields {
+                let mut command = redis::cmd("HGET");
+                command.arg(&keys.entries).arg(&field);
+                let request = Request::read(&keys.tag, command);
+                let entries: Option<Vec<u8>> = self.one(operation, request).await?;
+                // Without entries it has been published meanwhile.
+                let read = entries.map(|entries| outbox::outbox(&entries, &value));
+                if let Some(Err(error)) = read {
+                    all.push(found(&kind, field, value, &error));
+                }
             }
-            all.len() < limit
-        })
-        .await
+            cursor = next;
+        }
+        Ok(())
     }
 
-    /// Goes through a hash, as long as it is to go on.
+    /// Some fields of a hash, and where to go on.
     async fn scan(
         &self,
         operation: &'static str,
         tag: &Tag,
         hash: &str,
-        mut look: impl AsyncFnMut(Vec<u8>, Vec<u8>) -> bool,
-    ) -> Result<(), PortError> {
-        let mut cursor: u64 = 0;
-        loop {
-            let mut command = redis::cmd("HSCAN");
-            command.arg(hash).arg(cursor).arg("COUNT").arg(AT_ONCE);
-            type Page = (u64, Vec<(Vec<u8>, Vec<u8>)>);
-            let (next, fields): Page = self.one(operation, Request::read(tag, command)).await?;
-            for (field, value) in fields {
-                if !look(field, value).await {
-                    return Ok(());
-                }
-            }
-            if next == 0 {
-                return Ok(());
-            }
-            cursor = next;
-        }
+        cursor: u64,
+    ) -> Result<(Option<u64>, Vec<Field>), PortError> {
+        let mut command = redis::cmd("HSCAN");
+        command.arg(hash).arg(cursor).arg("COUNT").arg(AT_ONCE);
+        let (next, fields): (u64, Vec<Field>) =
+            self.one(operation, Request::read(tag, command)).await?;
+        Ok((Some(next).filter(|next| *next != 0), fields))
     }
 
     /// Takes threds that are gone out of the indexes: which members are theirs does not follow from

@@ -7,13 +7,12 @@
 use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use thin_vec::ThinVec;
 use thredcore::{
     port::{Commit, History},
     state::{Consumed, PatternKey, Status, ThredState, WaitKey},
 };
 use thredlib::{
-    EventKey, ParticipantId, PatternId, ThredId,
+    EventKey, ParticipantId, ThredId,
     expr::{Locals, no_locals},
 };
 
@@ -121,7 +120,7 @@ struct Stored {
     matched: Vec<u16>,
     /// Of a thred that is past waiting: the index must not have it.
     #[serde(rename = "w", default, skip_serializing_if = "<[WaitKey]>::is_empty")]
-    unused_waits: ThinVec<WaitKey>,
+    unused_waits: Vec<WaitKey>,
     #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
     label: Option<Arc<str>>,
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
@@ -186,7 +185,7 @@ fn record(state: &ThredState) -> Result<String, Error> {
         modified_at: *modified_at,
         locals: (!locals.is_empty()).then(|| locals.clone()),
         matched: matched.to_vec(),
-        unused_waits: if listening { ThinVec::new() } else { waits.clone() },
+        unused_waits: if listening { vec![] } else { waits.to_vec() },
         label: label.clone(),
         description: description.clone(),
         display: display.clone(),
@@ -212,7 +211,7 @@ pub(super) fn state(id: ThredId, record: &[u8]) -> Result<Arc<ThredState>, Error
         version: head.version,
         status: head.place.status,
         reaction: head.place.reaction,
-        waits,
+        waits: waits.into(),
         entry: stored.entry,
         entered_at: stored.entered_at,
         expires_at: stored.expires_at,
@@ -246,7 +245,7 @@ struct Head {
     started_at: i64,
     place: Place,
     participants: Vec<ParticipantId>,
-    waits: ThinVec<WaitKey>,
+    waits: Vec<WaitKey>,
     inbox: Vec<Consumed>,
 }
 

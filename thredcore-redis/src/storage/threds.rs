@@ -18,7 +18,7 @@ use thredlib::{ThredId, Topic};
 
 use super::{
     RedisStorage, outbox, query,
-    record::{self, Place, Written},
+    record::{self, Written},
     script, text,
     writes::{Clear, PER_CALL},
 };
