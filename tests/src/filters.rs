@@ -14,6 +14,10 @@ use thredlib::{
 
 use crate::arbitrary::{KINDS, SOURCES};
 
+mod correlated;
+
+pub use correlated::{correlated_event, correlated_patterns, locals};
+
 /// The names of values; one of them empty, one not ASCII.
 const NAMES: [&str; 4] = ["k", "m", "", "\u{fc}ber"];
 

@@ -41,9 +41,9 @@
 //!
 //! # What is guaranteed
 //!
-//! Each event changes a thred at most once (within the dedupe window,
-//! [`ReactLimits::inbox`](thred::ReactLimits::inbox)); an accepted event is not lost, as far as the
-//! backend keeps what it has accepted; a message arrives at least once, with a stable id, published
+//! Each event changes a thred at most once, for as long as the storage keeps
+//! [receipts](port::RecordStore::retention); an accepted event is not lost, as far as the backend
+//! keeps what it has accepted; a message arrives at least once, with a stable id, published
 //! in the thred's order; a timer takes effect once.
 
 mod hash;

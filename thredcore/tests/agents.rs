@@ -189,3 +189,105 @@ async fn a_queue_that_fails_once_leaves_no_message_behind() {
         }
     }
 }
+
+fn message(n: usize) -> Routed {
+    let event = Event::builder("t", "SYSTEM").thred(format!("t{n}")).build();
+    let message = Message {
+        id: format!("m{n}").as_str().into(),
+        event: Arc::new(event),
+        to: vec![TYPE.into()],
+        timestamp: 0,
+    };
+    Routed { topic: TYPE.into(), message: Arc::new(message) }
+}
+
+/// The first message takes until it is let go, the others no time.
+struct OneSlow {
+    begun: AtomicU32,
+    let_go: tokio::sync::Semaphore,
+}
+
+#[async_trait]
+impl MessageHandler for OneSlow {
+    async fn process_message(
+        &self,
+        _: &Message,
+        _: &AgentContext,
+    ) -> Result<Vec<Event>, HandlerError> {
+        if self.begun.fetch_add(1, Ordering::SeqCst) == 0 {
+            let _ = self.let_go.acquire().await;
+        }
+        Ok(vec![])
+    }
+}
+
+#[tokio::test]
+async fn a_slow_message_holds_one_slot_and_nothing_else() {
+    let (event_q, message_q) =
+        (Arc::new(MemoryEventQ::default()), Arc::new(MemoryMessageQ::default()));
+    let handler =
+        Arc::new(OneSlow { begun: AtomicU32::new(0), let_go: tokio::sync::Semaphore::new(0) });
+    let agent = AgentRunner::new(TYPE, handler.clone(), message_q.clone(), event_q);
+    let agent = agent.start().await.unwrap();
+    let begun = |count| {
+        let handler = handler.clone();
+        timeout(Duration::from_secs(10), async move {
+            while handler.begun.load(Ordering::SeqCst) < count {
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    message_q.publish(vec![message(0)]).await;
+    begun(1).await.expect("it is taken in");
+    message_q.publish((1..200).map(message).collect()).await;
+    begun(200).await.expect("the others do not wait for it");
+    handler.let_go.add_permits(1);
+    assert!(agent.shutdown().await);
+}
+
+/// Takes the process down, as far as a test can tell: it never ends.
+struct Deadly(AtomicU32);
+
+#[async_trait]
+impl MessageHandler for Deadly {
+    async fn process_message(
+        &self,
+        _: &Message,
+        _: &AgentContext,
+    ) -> Result<Vec<Event>, HandlerError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_kills_its_agent_is_dead_lettered_at_its_limit() {
+    let (event_q, message_q) =
+        (Arc::new(MemoryEventQ::default()), Arc::new(MemoryMessageQ::default()));
+    let handler = Arc::new(Deadly(AtomicU32::new(0)));
+    message_q.publish(vec![message(0)]).await;
+    for life in 1..=5 {
+        let agent = AgentRunner::new(TYPE, handler.clone(), message_q.clone(), event_q.clone());
+        let agent = agent.start().await.unwrap();
+        let tried = async {
+            while handler.0.load(Ordering::SeqCst) < life {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(10), tried).await.expect("it is tried");
+        drop(agent);
+        message_q.redeliver_unacked();
+    }
+    let agent = AgentRunner::new(TYPE, handler.clone(), message_q.clone(), event_q);
+    let agent = agent.start().await.unwrap();
+    let dead = async {
+        while message_q.dead_letters(&DeadLetterFilter::all()).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), dead).await.expect("it is given up");
+    assert_eq!(handler.0.load(Ordering::SeqCst), 5);
+    let reason = &message_q.dead_letters(&DeadLetterFilter::all()).await.unwrap()[0].reason;
+    assert!(reason.contains("ended 5 times"), "{reason}");
+    agent.shutdown().await;
+}

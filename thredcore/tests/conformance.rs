@@ -1,27 +1,41 @@
 //! The memory backends keep the promises of their ports.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use thredcore::{
     conformance::Fixture,
     memory::{
         MemoryEventQ, MemoryEventQConfig, MemoryMessageQ, MemoryMessageQConfig, MemoryStorage,
+        MemoryStorageConfig,
     },
     port::{EventQ, MessageQ, Storage},
 };
 
 const CAPACITY: usize = 8;
+const ENDED: usize = 10;
+const DEAD_LETTER_BYTES: usize = 100_000;
+const A_SECOND: Duration = Duration::from_secs(1);
 
 async fn storage() -> Fixture<dyn Storage> {
-    Fixture::new(Arc::new(MemoryStorage::default()))
+    let config = MemoryStorageConfig::default().ended_threds(ENDED).receipts_capacity(1_000);
+    Fixture::new(Arc::new(MemoryStorage::new(config)) as Arc<dyn Storage>).keeping(ENDED)
 }
 
 async fn event_q() -> Fixture<dyn EventQ> {
-    Fixture::new(Arc::new(MemoryEventQ::default()))
+    let config = MemoryEventQConfig::default().dead_letters_bytes(DEAD_LETTER_BYTES);
+    let queue: Arc<dyn EventQ> = Arc::new(MemoryEventQ::new(config));
+    Fixture::new(queue).with_dead_letter_bytes(DEAD_LETTER_BYTES)
 }
 
 async fn message_q() -> Fixture<dyn MessageQ> {
-    Fixture::new(Arc::new(MemoryMessageQ::default()))
+    let config = MemoryMessageQConfig::default().dead_letters_bytes(DEAD_LETTER_BYTES);
+    let queue = Arc::new(MemoryMessageQ::new(config));
+    Fixture::new(queue.clone() as Arc<dyn MessageQ>)
+        .with_dead_letter_bytes(DEAD_LETTER_BYTES)
+        .losing_consumers(move |port| {
+            queue.redeliver_unacked();
+            async { port }
+        })
 }
 
 async fn small_event_q() -> Fixture<dyn EventQ> {
@@ -32,6 +46,12 @@ async fn small_event_q() -> Fixture<dyn EventQ> {
 async fn small_message_q() -> Fixture<dyn MessageQ> {
     let config = MemoryMessageQConfig::default().capacity(CAPACITY);
     Fixture::new(Arc::new(MemoryMessageQ::new(config)) as Arc<dyn MessageQ>).with_capacity(CAPACITY)
+}
+
+async fn expiring_message_q() -> Fixture<dyn MessageQ> {
+    let config = MemoryMessageQConfig::default().message_ttl(A_SECOND);
+    Fixture::new(Arc::new(MemoryMessageQ::new(config)) as Arc<dyn MessageQ>)
+        .with_message_ttl(A_SECOND)
 }
 
 thredcore::conformance::storage_tests!(storage);
@@ -73,9 +93,27 @@ fn a_full_event_queue_makes_publishers_wait() {
 }
 
 #[test]
-fn a_full_topic_makes_publishers_wait() {
+fn a_full_topic_stops_nobody_else() {
     thredcore::conformance::run(async {
         let fixture = small_message_q().await;
-        thredcore::conformance::message_q::a_full_topic_makes_publishers_wait(fixture).await
+        thredcore::conformance::message_q::a_full_topic_stops_nobody_else(fixture).await
+    });
+}
+
+#[test]
+fn messages_expire() {
+    thredcore::conformance::run(async {
+        let fixture = expiring_message_q().await;
+        thredcore::conformance::message_q::messages_expire(fixture).await
+    });
+}
+
+#[test]
+fn idle_topics_go() {
+    thredcore::conformance::run(async {
+        let config = MemoryMessageQConfig::default().idle_expiry(A_SECOND);
+        let queue: Arc<dyn MessageQ> = Arc::new(MemoryMessageQ::new(config));
+        let fixture = Fixture::new(queue).with_idle_expiry(A_SECOND);
+        thredcore::conformance::message_q::idle_topics_go(fixture).await
     });
 }

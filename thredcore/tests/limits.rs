@@ -106,14 +106,14 @@ async fn children_are_bounded() {
 }
 
 #[tokio::test]
-async fn the_dedupe_window_is_bounded() {
+async fn the_inbox_lets_go_of_what_is_settled() {
     let condition = ConditionBuilder::filter("true").transition("$noTransition");
     let mut bed = bed(reaction("p", condition), |config| config.react_limits.inbox = 2).await;
     bed.send(Event::builder("start", "ann").id("e0").build()).await.unwrap();
     let thred = bed.live_threds().await.unwrap()[0].id.clone();
-    for id in ["e1", "e2", "e2", "e1"] {
+    for id in ["e1", "e2", "e2", "e1", "e3", "e1"] {
         bed.send(Event::builder("x", "ann").id(id).thred(thred.clone()).build()).await.unwrap();
     }
     let state = bed.thred(&thred).await.unwrap().unwrap();
-    assert_eq!((state.version, &*state.inbox), (3, &["e1".into(), "e2".into()][..]));
+    assert_eq!((state.version, state.inbox.len()), (4, 2));
 }

@@ -152,8 +152,7 @@ async fn a_redriven_dead_letter_moves_nobody_a_second_time() {
 #[tokio::test]
 async fn what_changes_nothing_takes_no_room_in_the_inbox() {
     let mut pattern = counting(false);
-    pattern.reactions[1].allowed_sources =
-        Some(serde_json::from_value(json!(["ann"])).unwrap());
+    pattern.reactions[1].allowed_sources = Some(serde_json::from_value(json!(["ann"])).unwrap());
     let mut bed = Bed::new([pattern]).await.unwrap();
     bed.send(start()).await.unwrap();
     let id = bed.live_threds().await.unwrap()[0].id.clone();

@@ -20,7 +20,7 @@ fn on(kind: &str) -> ConditionBuilder {
 }
 
 /// Starts on an event, and ends so many milliseconds later.
-fn timed(name: &str, start: &str, interval: i64) -> PatternModel {
+fn timed(name: &str, start: &str, interval: u64) -> PatternModel {
     PatternBuilder::new(name)
         .reaction(ReactionBuilder::new("start").condition(on(start)))
         .reaction(ReactionBuilder::new("wait").condition(on("x")).expiry(interval, "$terminate"))

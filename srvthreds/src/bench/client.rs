@@ -52,6 +52,8 @@ pub(super) struct Client {
     depth: usize,
     storage: Arc<Observed>,
     tell: Tell,
+    /// Threds that wait for what concerns them.
+    waiting: usize,
     runs: Arc<AtomicUsize>,
 }
 
@@ -95,7 +97,13 @@ impl Client {
     /// Sends to an engine on a storage, and takes what goes out by its queue.
     pub(super) fn new(engine: Engine, depth: usize, storage: Arc<Observed>, tell: Tell) -> Self {
         let topics = [Topic::from(Directory::DEFAULT_NODE)].into();
-        Self { engine, topics, depth, storage, tell, runs: Arc::default() }
+        Self { engine, topics, depth, storage, tell, waiting: 0, runs: Arc::default() }
+    }
+
+    /// So many threds wait, each under a key of its own.
+    pub(super) fn waiting(mut self, threds: usize) -> Self {
+        self.waiting = threds;
+        self
     }
 
     /// Does a workload, at a rate (events each second) or as fast as it goes.
@@ -111,6 +119,7 @@ impl Client {
             Workload::W2 | Workload::W4 => self.conversations(run, events / 3, rate).await,
             Workload::W5 => self.hot(run, events, rate).await,
             Workload::W6 => Err("W6 has no events to repeat".into()),
+            Workload::W7 => self.concerns(run, events, rate).await,
         }
     }
 
@@ -122,6 +131,27 @@ impl Client {
             let write = |n, out: &mut Vec<u8>| {
                 sent.send(n);
                 workload::start_event(out, run, n);
+            };
+            client.send_all(events, Pace::new(rate), |_| false, write).await
+        });
+        let mut latencies = Vec::with_capacity(events);
+        self.receive(events, |n, _| {
+            latencies.push(track.took(n));
+            None
+        })
+        .await?;
+        producer.await??;
+        Ok(track.end(events, latencies))
+    }
+
+    /// Every event concerns one of the threds that wait, found by its key.
+    async fn concerns(&self, run: usize, events: usize, rate: Option<f64>) -> Result<Run, Failure> {
+        let track = Arc::new(Track::new(events));
+        let (client, sent, waiting) = (self.clone(), track.clone(), self.waiting.max(1));
+        let producer = produce(rate, async move {
+            let write = |n, out: &mut Vec<u8>| {
+                sent.send(n);
+                workload::concern_event(out, run, n, n % waiting);
             };
             client.send_all(events, Pace::new(rate), |_| false, write).await
         });
@@ -218,7 +248,7 @@ impl Client {
             let first = self.next_messages().await?;
             first[0].payload.message.event.thred_id.clone()
         } else {
-            let start = thredlib::EventId::from("s0-0");
+            let start = thredlib::EventKey::of("sensor-0", "s0-0");
             Some(thredcore::thred::started_id(&start, &thredlib::PatternId::from("bench_hot")))
         };
         let thred = id.ok_or("the first message names no thred")?;

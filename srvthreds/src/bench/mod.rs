@@ -73,12 +73,13 @@ pub(crate) async fn measure(
     }
     let running: Vec<_> = engines.iter().map(Engine::start).collect();
     let client =
-        Client::new(engines[0].clone(), backend.depth, storage.clone(), Arc::new(progress));
+        Client::new(engines[0].clone(), backend.depth, storage.clone(), Arc::new(progress))
+            .waiting(plan.open);
 
     let bare = Bare::measure();
     let before = Usage::now();
     let opened = match plan.workload {
-        Workload::W4 => client.open(plan.open).await?,
+        Workload::W4 | Workload::W7 => client.open(plan.open).await?,
         _ => 0,
     };
     let after = Usage::now();

@@ -22,6 +22,8 @@ pub(crate) enum Workload {
     W5,
     /// Timers, spread over ten seconds; tells how late they fire.
     W6,
+    /// Threds wait, each under a key of its own, and every event concerns one of them.
+    W7,
 }
 
 /// Sources that events come from: an engine keeps the order of each.
@@ -33,7 +35,7 @@ const STEPS: usize = 100;
 
 impl Workload {
     pub(crate) fn name(self) -> &'static str {
-        ["W1", "W2", "W3", "W4", "W5", "W6"][self as usize]
+        ["W1", "W2", "W3", "W4", "W5", "W6", "W7"][self as usize]
     }
 
     /// The patterns that do the work, and so many others that do not match.
@@ -44,6 +46,7 @@ impl Workload {
             Self::W4 => vec![conversation(), waiting()],
             Self::W5 => vec![hot()],
             Self::W6 => (0..STEPS).map(timer).collect(),
+            Self::W7 => vec![keyed()],
         };
         patterns.extend((0..others).map(other));
         patterns
@@ -54,7 +57,7 @@ impl Workload {
         match self {
             Self::W1 | Self::W3 => (events, events),
             Self::W2 | Self::W4 => (events, events / 3),
-            Self::W5 => (events, 0),
+            Self::W5 | Self::W7 => (events, 0),
             Self::W6 => (0, events),
         }
     }
@@ -104,6 +107,25 @@ fn hot() -> PatternModel {
         .build()
 }
 
+/// Waits for what concerns an order of its own, and goes on waiting.
+fn keyed() -> PatternModel {
+    let opened = ConditionBuilder::filter("$event.type = 'bench.open'")
+        .set_local("order", json!("$xpr($valueNamed('n'))"));
+    let concerned = ConditionBuilder::filter(
+        "$event.type = 'bench.concern' and $valueNamed('order') = $local('order')",
+    )
+    .transform(json!({
+        "title": "concerned",
+        "content": { "values": { "n": "$xpr($valueNamed('n'))" } }
+    }))
+    .publish("client")
+    .transition("$noTransition");
+    PatternBuilder::new("bench keyed")
+        .reaction(ReactionBuilder::new("open").condition(opened))
+        .reaction(ReactionBuilder::new("wait").condition(concerned).allow_unbound_events())
+        .build()
+}
+
 fn timer(number: usize) -> PatternModel {
     let armed = ConditionBuilder::filter(format!("$event.type = 'bench.timer.{number}'"));
     let never = ConditionBuilder::filter("$event.type = 'bench.never'");
@@ -135,23 +157,28 @@ fn other(number: usize) -> PatternModel {
 
 /// The unbound event that starts the work.
 pub(super) fn start_event(out: &mut Vec<u8>, run: usize, n: usize) {
-    write_event(out, format_args!("s{run}-{n}"), "bench.start", None, n);
+    write_event(out, format_args!("s{run}-{n}"), "bench.start", None, None, n);
 }
 
 /// A bound event that goes on with it.
 pub(super) fn next_event(out: &mut Vec<u8>, run: usize, n: usize, stage: usize, thred: &str) {
-    write_event(out, format_args!("n{run}-{n}-{stage}"), "bench.next", Some(thred), n);
+    write_event(out, format_args!("n{run}-{n}-{stage}"), "bench.next", Some(thred), None, n);
 }
 
 /// The event that opens a thred, to leave it open.
 pub(super) fn open_event(out: &mut Vec<u8>, n: usize) {
-    write_event(out, format_args!("o-{n}"), "bench.open", None, n);
+    write_event(out, format_args!("o-{n}"), "bench.open", None, None, n);
+}
+
+/// The unbound event that concerns the thred of an order.
+pub(super) fn concern_event(out: &mut Vec<u8>, run: usize, n: usize, order: usize) {
+    write_event(out, format_args!("c{run}-{n}"), "bench.concern", None, Some(order), n);
 }
 
 /// The event that arms a timer.
 pub(super) fn timer_event(out: &mut Vec<u8>, n: usize) {
     let event_type = format!("bench.timer.{}", n % STEPS);
-    write_event(out, format_args!("t-{n}"), &event_type, None, n);
+    write_event(out, format_args!("t-{n}"), &event_type, None, None, n);
 }
 
 fn write_event(
@@ -159,6 +186,7 @@ fn write_event(
     id: std::fmt::Arguments<'_>,
     event_type: &str,
     thred: Option<&str>,
+    order: Option<usize>,
     n: usize,
 ) {
     out.clear();
@@ -173,6 +201,10 @@ fn write_event(
     }
     let _ = write!(
         out,
-        r#","timestamp":1767225600000,"data":{{"title":"Reading","content":{{"values":{{"n":{n},"kind":"reading","level":0.75}}}}}}}}"#
+        r#","timestamp":1767225600000,"data":{{"title":"Reading","content":{{"values":{{"n":{n},"kind":"reading","level":0.75"#
     );
+    if let Some(order) = order {
+        let _ = write!(out, r#","order":{order}"#);
+    }
+    out.extend_from_slice(b"}}}}");
 }

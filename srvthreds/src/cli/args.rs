@@ -7,7 +7,8 @@ use thredcore::testing::scenario::parse_duration;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    dead_letters::DeadLettersArgs, replay::ReplayArgs, store::ServerArgs, threds::ThredsArgs,
+    check::StoreCommandArgs, dead_letters::DeadLettersArgs, queues::QueuesArgs,
+    replay::ReplayArgs, store::ServerArgs, threds::ThredsArgs,
 };
 use crate::{
     backend::Place,
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     Threds(ThredsArgs),
     DeadLetters(DeadLettersArgs),
+    Queues(QueuesArgs),
+    Store(StoreCommandArgs),
     Replay(ReplayArgs),
     Validate(ValidateArgs),
     Schema(SchemaArgs),
@@ -338,7 +341,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "P")]
     pub(crate) patterns: Option<usize>,
 
-    /// W4: further threds left open. W6: timers. 1,000,000 unless given.
+    /// W4: further threds left open. W6: timers. W7: threds that wait. 1,000,000 unless given.
     #[arg(long, value_name = "T")]
     pub(crate) open: Option<usize>,
 

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &BenchArgs) -> io::Result<Outcome> {
             _ => 0,
         }),
         open: args.open.unwrap_or(match args.workload {
-            Workload::W4 | Workload::W6 => 1_000_000,
+            Workload::W4 | Workload::W6 | Workload::W7 => 1_000_000,
             _ => 0,
         }),
         engines: args.engines,

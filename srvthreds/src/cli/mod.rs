@@ -2,11 +2,13 @@
 
 mod args;
 mod bench;
+mod check;
 mod dead_letters;
 mod diagnostics;
 mod files;
 mod interrupt;
 mod progress;
+mod queues;
 mod replay;
 mod run;
 mod schema;
@@ -55,6 +57,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Run(run) => run::run(run, args.color),
         Command::Threds(args) => threds::run(args),
         Command::DeadLetters(args) => dead_letters::run(args),
+        Command::Queues(args) => queues::run(args),
+        Command::Store(args) => check::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Validate(args) => validate::run(args, colours),
         Command::Schema(args) => schema::run(args),

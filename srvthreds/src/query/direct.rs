@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use thredcore::port::{EventQ, MessageQ, Storage};
+use thredcore::port::{
+    DeadLetterFilter, EventQ, MessageQ, PortError, Quarantine, Storage, Unreadable,
+};
 
-use super::{Answer, Letter, Queries, Question, Queue, Unanswered};
+use super::{Answer, Backlogs, Found, Letter, Queries, Question, Queue, Unanswered};
 
 /// Asks the ports.
 pub(crate) struct Direct {
@@ -21,6 +23,66 @@ impl Direct {
         message_q: Arc<dyn MessageQ>,
     ) -> Self {
         Self { storage, event_q, message_q }
+    }
+}
+
+impl Direct {
+    async fn backlogs(&self) -> Result<Backlogs, PortError> {
+        const MOST: usize = 10_000;
+        let dead = DeadLetterFilter { limit: Some(MOST), ..DeadLetterFilter::all() };
+        Ok(Backlogs {
+            partitions: self.event_q.backlog().await?,
+            topics: self.message_q.backlog().await?,
+            parked: self.storage.parked_topics().await?,
+            dead_events: self.event_q.dead_letters(&dead).await?.len(),
+        })
+    }
+
+    /// Asks the storage and the queues in turn, until the limit is reached.
+    async fn every_part(
+        &self,
+        limit: usize,
+        ask: impl AsyncFn(Part<'_>, usize) -> Result<Vec<Unreadable>, PortError>,
+    ) -> Result<Vec<Found>, PortError> {
+        let parts = [
+            ("storage", Part::Storage(&*self.storage)),
+            ("events", Part::Events(&*self.event_q)),
+            ("messages", Part::Messages(&*self.message_q)),
+        ];
+        let mut found = Vec::new();
+        for (name, part) in parts {
+            let rest = limit.saturating_sub(found.len());
+            if rest > 0 {
+                let more = ask(part, rest).await?.into_iter();
+                found.extend(more.map(|unreadable| Found { part: name.to_owned(), unreadable }));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A part of a store.
+enum Part<'a> {
+    Storage(&'a dyn Storage),
+    Events(&'a dyn EventQ),
+    Messages(&'a dyn MessageQ),
+}
+
+impl Part<'_> {
+    async fn unreadable(self, limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        match self {
+            Self::Storage(part) => part.unreadable(limit).await,
+            Self::Events(part) => part.unreadable(limit).await,
+            Self::Messages(part) => part.unreadable(limit).await,
+        }
+    }
+
+    async fn move_out(self, limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        match self {
+            Self::Storage(part) => part.move_out(limit).await,
+            Self::Events(part) => part.move_out(limit).await,
+            Self::Messages(part) => part.move_out(limit).await,
+        }
     }
 }
 
@@ -51,6 +113,16 @@ impl Queries for Direct {
                 Queue::Events => event_q.redrive(&filter).await?,
                 Queue::Messages => message_q.redrive(&filter).await?,
             }),
+            Question::Backlogs => Answer::Backlogs(self.backlogs().await?),
+            Question::Purge(topic) => Answer::Removed(message_q.purge(&topic).await?),
+            Question::Delete(topic) => Answer::Removed(message_q.delete(&topic).await?),
+            Question::Counts => Answer::Counts(storage.counts().await?),
+            Question::Unreadable { limit } => {
+                Answer::Unreadable(self.every_part(limit, Part::unreadable).await?)
+            }
+            Question::MoveOut { limit } => {
+                Answer::Unreadable(self.every_part(limit, Part::move_out).await?)
+            }
             Question::Discard { queue, filter } => Answer::Count(match queue {
                 Queue::Events => event_q.discard(&filter).await?,
                 Queue::Messages => message_q.discard(&filter).await?,

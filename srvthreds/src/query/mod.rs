@@ -14,12 +14,12 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use thredcore::{
     port::{
-        DeadLetterFilter, History, Loaded, LogRecord, StoredPattern, ThredPage, ThredQuery,
-        UnmovedPage,
+        Backlog, DeadLetterFilter, History, Loaded, LogRecord, ParkedTopic, StoredPattern,
+        ThredCount, ThredPage, ThredQuery, TopicBacklog, Unreadable, UnmovedPage,
     },
     state::PatternKey,
 };
-use thredlib::ThredId;
+use thredlib::{ThredId, Topic};
 
 pub(crate) use direct::Direct;
 pub(crate) use letter::{Item, Letter, Queue};
@@ -48,6 +48,12 @@ pub(crate) enum Question {
     Letters { queue: Queue, filter: DeadLetterFilter },
     Redrive { queue: Queue, filter: DeadLetterFilter },
     Discard { queue: Queue, filter: DeadLetterFilter },
+    Backlogs,
+    Purge(Topic),
+    Delete(Topic),
+    Counts,
+    Unreadable { limit: usize },
+    MoveOut { limit: usize },
 }
 
 /// The answer to the question of the same name.
@@ -63,7 +69,36 @@ pub(crate) enum Answer {
     Letters(Vec<Letter>),
     /// How many letters a redrive or a discard concerned.
     Count(usize),
+    Backlogs(Backlogs),
+    /// How many messages were removed.
+    Removed(u64),
+    Counts(Vec<ThredCount>),
+    Unreadable(Vec<Found>),
     Failed(Unanswered),
+}
+
+/// What waits in the queues.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Backlogs {
+    /// What comes in, by partition.
+    pub(crate) partitions: Vec<Backlog>,
+    /// What goes out, by topic.
+    pub(crate) topics: Vec<TopicBacklog>,
+    /// What waits in outboxes for full topics.
+    pub(crate) parked: Vec<ParkedTopic>,
+    /// Events that were given up; counted up to 10,000.
+    pub(crate) dead_events: usize,
+}
+
+/// Something that cannot be read, and which part of the store it is in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Found {
+    /// `storage`, `events` or `messages`.
+    pub(crate) part: String,
+    #[serde(flatten)]
+    pub(crate) unreadable: Unreadable,
 }
 
 /// Why there is no answer, for people.
@@ -116,6 +151,30 @@ impl dyn Queries + '_ {
         limit: usize,
     ) -> Result<Vec<History>, Unanswered> {
         expect!(self.ask(Question::History { thred: thred.clone(), before, limit }).await, History)
+    }
+
+    pub(crate) async fn backlogs(&self) -> Result<Backlogs, Unanswered> {
+        expect!(self.ask(Question::Backlogs).await, Backlogs)
+    }
+
+    pub(crate) async fn purge(&self, topic: &Topic) -> Result<u64, Unanswered> {
+        expect!(self.ask(Question::Purge(topic.clone())).await, Removed)
+    }
+
+    pub(crate) async fn delete(&self, topic: &Topic) -> Result<u64, Unanswered> {
+        expect!(self.ask(Question::Delete(topic.clone())).await, Removed)
+    }
+
+    pub(crate) async fn counts(&self) -> Result<Vec<ThredCount>, Unanswered> {
+        expect!(self.ask(Question::Counts).await, Counts)
+    }
+
+    pub(crate) async fn unreadable(&self, limit: usize) -> Result<Vec<Found>, Unanswered> {
+        expect!(self.ask(Question::Unreadable { limit }).await, Unreadable)
+    }
+
+    pub(crate) async fn move_out(&self, limit: usize) -> Result<Vec<Found>, Unanswered> {
+        expect!(self.ask(Question::MoveOut { limit }).await, Unreadable)
     }
 
     pub(crate) async fn log(&self, limit: usize) -> Result<Vec<LogRecord>, Unanswered> {

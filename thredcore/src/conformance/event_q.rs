@@ -7,12 +7,14 @@ use serde_json::json;
 use thredlib::Event;
 
 use super::{
-    A_WHILE, Fixture,
+    A_WHILE, Fixture, LARGEST,
     samples::{FOREIGN, large, unbound},
     thred_store::commands,
     waits,
 };
-use crate::port::{DeadLetterFilter, Delivery, DeliveryTag, EventQ, Inbound};
+use crate::port::{
+    Accepted, Command, DeadLetterFilter, Death, Delivery, DeliveryTag, EventQ, Inbound, Redriven,
+};
 
 type Queue = Fixture<dyn EventQ>;
 
@@ -56,6 +58,14 @@ fn ids(batch: &[Delivery<Inbound>]) -> Vec<String> {
     batch.iter().map(|delivery| delivery.payload.id().to_string()).collect()
 }
 
+fn accepted(event: Event) -> Inbound {
+    Inbound::Event(Accepted::new(event, 5))
+}
+
+fn because(reason: &str) -> Death {
+    Death { reason: reason.into(), times: 1, moved: vec![] }
+}
+
 fn numbered(source: &str, numbers: std::ops::Range<usize>) -> impl Iterator<Item = Inbound> {
     numbers.map(move |number| unbound(&format!("{source}/{number}"), source))
 }
@@ -88,7 +98,7 @@ pub async fn items_of_a_key_keep_their_order(fixture: Queue) {
     let mut expected = vec![];
     for round in 0..10 {
         let bound = Event::builder("a", format!("source {round}")).id(format!("bound {round}"));
-        let mut items = vec![Inbound::Event(Arc::new(bound.thred("target").build()))];
+        let mut items = vec![accepted(bound.thred("target").build())];
         items.extend(commands().into_iter().map(|command| Inbound::Command(Arc::new(command))));
         expected.extend(items.clone());
         publish(queue, items.into_iter().chain(numbered("noise", 0..3))).await;
@@ -123,7 +133,13 @@ pub async fn all_kinds_of_items_survive(fixture: Queue) {
         "trace": { "traceparent": "00-1-2-01" }, "unknown": [true],
     });
     let event: Event = serde_json::from_value(event).expect("an event");
-    let mut items = vec![Inbound::Event(Arc::new(event))];
+    let whole = Accepted {
+        principal: Some(FOREIGN.into()),
+        agent: Some("org.wt.agent".into()),
+        redriven: Some(Arc::new(Redriven { times: 3, moved: vec!["a".into(), FOREIGN.into()] })),
+        ..Accepted::new(event.clone(), i64::MAX)
+    };
+    let mut items = vec![accepted(event), Inbound::Event(whole)];
     items.extend(commands().into_iter().map(|command| Inbound::Command(Arc::new(command))));
     publish(queue, items.clone()).await;
     assert_eq!(drain(queue, items.len()).await, items);
@@ -133,7 +149,7 @@ pub async fn all_kinds_of_items_survive(fixture: Queue) {
 pub async fn large_and_foreign_texts_survive(fixture: Queue) {
     let queue = &*fixture.port;
     let event = Event::builder(FOREIGN, FOREIGN).id(FOREIGN).title(large()).build();
-    let item = Inbound::Event(Arc::new(event));
+    let item = accepted(event);
     publish(queue, [item.clone()]).await;
     assert_eq!(drain(queue, 1).await, [item]);
 }
@@ -198,7 +214,7 @@ pub async fn acknowledging_twice_is_harmless(fixture: Queue) {
     queue.ack(&[first, first]).await.unwrap();
     queue.ack(&[first]).await.unwrap();
     queue.nack(&[first]).await.unwrap();
-    queue.dead_letter(first, "late").await.unwrap();
+    queue.dead_letter(first, &because("late")).await.unwrap();
     queue.ack(&[]).await.unwrap();
     assert!(queue.dead_letters(&DeadLetterFilter::all()).await.unwrap().is_empty());
     assert_eq!(queue.depth().await.unwrap(), 1);
@@ -234,7 +250,7 @@ pub async fn dead_letters_tell_why(fixture: Queue) {
     queue.nack(&tags(&take(queue, 2).await)).await.unwrap();
     let batch = take(queue, 2).await;
     for delivery in &batch {
-        queue.dead_letter(delivery.tag, FOREIGN).await.unwrap();
+        queue.dead_letter(delivery.tag, &because(FOREIGN)).await.unwrap();
     }
     let letters = queue.dead_letters(&DeadLetterFilter::all()).await.unwrap();
     assert_eq!(letters.len(), 2);
@@ -253,7 +269,7 @@ async fn with_letters(queue: &dyn EventQ) -> Vec<String> {
     publish(queue, numbered("erp", 0..5)).await;
     for (number, delivery) in take(queue, 5).await.iter().enumerate() {
         let reason = if number % 2 == 0 { "quite bad" } else { "worse" };
-        queue.dead_letter(delivery.tag, reason).await.expect("dead letter");
+        queue.dead_letter(delivery.tag, &because(reason)).await.expect("dead letter");
     }
     let letters = queue.dead_letters(&DeadLetterFilter::all()).await.expect("dead letters");
     letters.into_iter().map(|letter| letter.id).collect()
@@ -293,6 +309,80 @@ pub async fn redriven_items_come_again(fixture: Queue) {
     assert_eq!(listed(queue, &DeadLetterFilter::all()).await, ["erp/1", "erp/3"]);
 }
 
+/// An event carries on with how often it was dead and whom it has moved; a command comes as it was.
+pub async fn a_redriven_event_carries_its_life(fixture: Queue) {
+    let queue = &*fixture.port;
+    let event = Event::builder("a", "erp").id("e").thred("target").build();
+    let expire = Command::Expire { thred_id: "target".into(), entry: 1, at: 5 };
+    let command = Inbound::Command(Arc::new(expire));
+    publish(queue, [accepted(event.clone()), command.clone()]).await;
+    let moved = vec!["a".into(), FOREIGN.into()];
+    for times in 1..=2 {
+        let death = Death { times, moved: moved.clone(), ..because("bad") };
+        for delivery in take(queue, 2).await {
+            queue.dead_letter(delivery.tag, &death).await.unwrap();
+        }
+        let letters = queue.dead_letters(&DeadLetterFilter::all()).await.unwrap();
+        assert_eq!((letters[0].times, &letters[0].moved), (times, &moved));
+        assert_eq!(queue.redrive(&DeadLetterFilter::all()).await.unwrap(), 2);
+        let again = take(queue, 2).await;
+        let life = Some(Arc::new(Redriven { times, moved: moved.clone() }));
+        let expected = Accepted { redriven: life, ..Accepted::new(event.clone(), 5) };
+        assert_eq!(again[0].payload, Inbound::Event(expected));
+        assert_eq!(again[1].payload, command);
+        assert!(again.iter().all(|delivery| delivery.attempt == 1), "a new life");
+        queue.nack(&tags(&again)).await.unwrap();
+    }
+}
+
+/// The pages together are all dead letters, oldest first; redriving and dropping go by page too.
+pub async fn dead_letters_come_in_pages(fixture: Queue) {
+    let queue = &*fixture.port;
+    publish(queue, numbered("erp", 0..10)).await;
+    for (number, delivery) in take(queue, 10).await.iter().enumerate() {
+        let reason = if number % 2 == 0 { "even" } else { "odd" };
+        queue.dead_letter(delivery.tag, &because(reason)).await.unwrap();
+    }
+    let mut page = DeadLetterFilter { limit: Some(4), ..DeadLetterFilter::all() };
+    let mut seen = vec![];
+    loop {
+        let letters = queue.dead_letters(&page).await.unwrap();
+        assert!(letters.len() <= 4);
+        let Some(last) = letters.last() else { break };
+        page.after = Some(last.id.clone());
+        seen.extend(letters.into_iter().map(|letter| (letter.id, letter.payload.id().to_string())));
+    }
+    let (letters, ids): (Vec<_>, Vec<_>) = seen.into_iter().unzip();
+    assert_eq!(ids, (0..10).map(|number| format!("erp/{number}")).collect::<Vec<_>>());
+    let after = |place: usize| DeadLetterFilter {
+        after: Some(letters[place].clone()),
+        ..DeadLetterFilter::all()
+    };
+    let odd = DeadLetterFilter { reason: Some("odd".into()), limit: Some(1), ..after(1) };
+    assert_eq!(listed(queue, &odd).await, ["erp/3"]);
+    assert_eq!(queue.discard(&odd).await.unwrap(), 1);
+    assert_eq!(queue.redrive(&after(7)).await.unwrap(), 2);
+    let left = ["erp/0", "erp/1", "erp/2", "erp/4", "erp/5", "erp/6", "erp/7"];
+    assert_eq!(listed(queue, &DeadLetterFilter::all()).await, left);
+}
+
+/// With more bytes of dead letters than the quota allows the oldest go, not the newest.
+pub async fn dead_letters_have_a_quota(fixture: Queue) {
+    let Some(bytes) = fixture.keeps_dead_letter_bytes() else { return };
+    let queue = &*fixture.port;
+    let text = "x".repeat(bytes / 10);
+    for number in 0..30 {
+        let event = Event::builder("a", "erp").id(number.to_string()).title(text.clone()).build();
+        publish(queue, [accepted(event)]).await;
+        let tag = take(queue, 1).await[0].tag;
+        queue.dead_letter(tag, &because("bad")).await.unwrap();
+    }
+    let left = listed(queue, &DeadLetterFilter::all()).await;
+    let latest: Vec<_> = (30 - left.len()..30).map(|number| number.to_string()).collect();
+    assert_eq!(left, latest, "the latest");
+    assert!((5..=10).contains(&left.len()), "{} of a tenth of the quota each", left.len());
+}
+
 /// They are neither dead letters nor items any more.
 pub async fn discarded_items_are_gone(fixture: Queue) {
     let queue = &*fixture.port;
@@ -316,6 +406,47 @@ pub async fn depth_counts_what_is_out(fixture: Queue) {
     assert_eq!(queue.depth().await.unwrap(), 1);
 }
 
+/// What waits in each partition, those handed out included.
+pub async fn the_backlog_tells_of_each_partition(fixture: Queue) {
+    let queue = &*fixture.port;
+    let partitions = usize::from(queue.partitions());
+    let depths = async || {
+        let backlog = queue.backlog().await.expect("backlog");
+        backlog.iter().map(|partition| partition.depth).collect::<Vec<_>>()
+    };
+    assert_eq!(depths().await, vec![0; partitions]);
+    publish(queue, numbered("erp", 0..3)).await;
+    let (home, batch) = receive(queue, 1).await;
+    let mut expected = vec![0; partitions];
+    expected[usize::from(home)] = 3;
+    assert_eq!(depths().await, expected);
+    let backlog = queue.backlog().await.unwrap();
+    let oldest = backlog[usize::from(home)].oldest;
+    assert!(oldest.is_none_or(|at| at > 1_000_000_000_000), "in milliseconds: {oldest:?}");
+    assert!(backlog.iter().all(|partition| partition.depth > 0 || partition.oldest.is_none()));
+    queue.ack(&tags(&batch)).await.unwrap();
+    expected[usize::from(home)] = 2;
+    assert_eq!(depths().await, expected);
+}
+
+/// Just as large as the queue says.
+pub async fn an_item_as_large_as_stated_is_taken(fixture: Queue) {
+    let queue = &*fixture.port;
+    let max = queue.max_item_bytes();
+    if max > LARGEST {
+        eprintln!("not checked: `max_item_bytes` is {max}");
+        return;
+    }
+    let with = |text: String| {
+        accepted(Event::builder("a", "erp").id("e").timestamp(1).title(text).build())
+    };
+    let size = |item: &Inbound| serde_json::to_vec(item).expect("JSON").len();
+    let item = with("x".repeat(max - size(&with(String::new()))));
+    assert_eq!(size(&item), max);
+    publish(queue, [item.clone()]).await;
+    assert!(drain(queue, 1).await == [item], "another one came out");
+}
+
 /// A full queue has no room until something is taken; what is published all the same comes in.
 pub async fn a_full_queue_makes_publishers_of_events_wait(fixture: Queue) {
     let Some(capacity) = fixture.full_at() else { return };
@@ -331,7 +462,7 @@ pub async fn a_full_queue_makes_publishers_of_events_wait(fixture: Queue) {
     });
     let commands = commands().into_iter().map(|command| Inbound::Command(Arc::new(command)));
     publish(&*queue, commands).await;
-    let all = drain(&*queue, capacity + 6).await;
+    let all = drain(&*queue, capacity + 7).await;
     publisher.await.expect("a publisher");
     let erp: Vec<_> = all.iter().filter(|item| item.partition_key() == "erp").collect();
     assert_eq!(erp.len(), capacity + 1);
@@ -376,8 +507,17 @@ pub async fn unacknowledged_items_survive_a_restart(fixture: Queue) {
     publish(&*fixture.port, numbered("erp", 0..5)).await;
     let batch = take(&*fixture.port, 3).await;
     fixture.port.ack(&[batch[0].tag]).await.unwrap();
-    fixture.port.dead_letter(batch[1].tag, "bad").await.unwrap();
+    fixture.port.dead_letter(batch[1].tag, &because("bad")).await.unwrap();
     let Some(fixture) = fixture.reopened().await else { return };
     assert_eq!(ids(&take(&*fixture.port, 3).await), ["erp/2", "erp/3", "erp/4"]);
     assert_eq!(listed(&*fixture.port, &DeadLetterFilter::all()).await, ["erp/1"]);
+}
+
+/// What can be read is not touched.
+pub async fn a_sound_queue_moves_nothing_out(fixture: Queue) {
+    let queue = &*fixture.port;
+    queue.publish(vec![unbound("e", "erp")]).await.unwrap();
+    assert_eq!(queue.unreadable(9).await.unwrap(), []);
+    assert_eq!(queue.move_out(9).await.unwrap(), []);
+    assert_eq!(queue.depth().await.unwrap(), 1);
 }

@@ -13,7 +13,7 @@ fn place(thred: &str, max_instances: u64) -> Reservation {
 }
 
 async fn reserved(storage: &dyn Storage, pattern: &str) -> BTreeSet<String> {
-    let threds = storage.reserved(&pattern.into()).await.expect("reserved");
+    let threds = storage.reserved(&pattern.into(), None, 9_999).await.expect("reserved");
     let set: BTreeSet<_> = threds.iter().map(ToString::to_string).collect();
     assert_eq!(set.len(), threds.len(), "a thred is listed once");
     set
@@ -43,6 +43,23 @@ pub async fn no_limit_means_no_limit(fixture: Store) {
     }
     assert_eq!(reserved(storage, "sample").await.len(), 50);
     assert_eq!(storage.reserve(&place("x", 50)).await.unwrap(), Reserved::Full, "limited later");
+}
+
+/// Pages follow each other in the order of the ids.
+pub async fn reserved_places_are_read_in_pages(fixture: Store) {
+    let storage = &*fixture.port;
+    for number in 0..10 {
+        storage.reserve(&place(&format!("thred {number}"), 0)).await.unwrap();
+    }
+    let page = async |after: Option<&str>, limit| {
+        let after = after.map(Into::into);
+        let threds = storage.reserved(&"sample".into(), after.as_ref(), limit).await;
+        threds.expect("reserved").iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, 3).await, ["thred 0", "thred 1", "thred 2"]);
+    assert_eq!(page(Some("thred 2"), 3).await, ["thred 3", "thred 4", "thred 5"]);
+    assert_eq!(page(Some("thred 7x"), 9).await, ["thred 8", "thred 9"], "no holder of a place");
+    assert!(page(Some("thred 9"), 9).await.is_empty());
 }
 
 /// Asking again, as after a lost answer, takes no second place, whatever the limits say by then.

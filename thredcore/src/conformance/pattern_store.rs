@@ -7,7 +7,7 @@ use thredlib::{ConditionBuilder, PatternBuilder, PatternModel, ReactionBuilder};
 
 use super::{
     Fixture,
-    samples::{FOREIGN, next, store, thred},
+    samples::{FOREIGN, next, store, thred, wait_keys},
 };
 use crate::{
     port::{Storage, StoredPattern},
@@ -114,7 +114,7 @@ pub async fn the_version_changes_with_the_current_revisions(fixture: Store) {
 pub async fn listening_patterns_follow_the_threds(fixture: Store) {
     let storage = &*fixture.port;
     let listening = |id: &str, revision| ThredState {
-        listening: true,
+        waits: wait_keys(&["k"]),
         pattern: Arc::new(PatternKey { id: "sample".into(), revision }),
         ..thred(id)
     };
@@ -127,7 +127,7 @@ pub async fn listening_patterns_follow_the_threds(fixture: Store) {
     let states = [listening("a", 1), listening("b", 1), listening("c", 2), thred("deaf")];
     store(storage, states.clone()).await;
     assert_eq!(revisions().await, [1, 2]);
-    store(storage, [ThredState { listening: false, ..next(&states[0]) }]).await;
+    store(storage, [ThredState { waits: Default::default(), ..next(&states[0]) }]).await;
     assert_eq!(revisions().await, [1, 2], "b still listens");
     store(storage, [ThredState { status: Status::Terminated, ..next(&states[1]) }]).await;
     store(storage, [ThredState { status: Status::Finished, ..next(&states[2]) }]).await;

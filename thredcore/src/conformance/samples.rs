@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use thredlib::{Event, EventId, Message, MessageId, ThredId};
+use thin_vec::ThinVec;
+use thredlib::{Event, EventId, EventKey, Message, MessageId, ThredId};
 
 use crate::{
     port::{
-        Commit, Committed, Directory, Facts, Inbound, LogRecord, LogType, OutboxEntry, Outgoing,
-        PortError, Routed, Storage,
+        Accepted, Cleared, Commit, Committed, Directory, Facts, Inbound, LogRecord, LogType,
+        OutboxEntry, Outgoing, PortError, Routed, Storage, Unmoved,
     },
-    state::{PatternKey, Status, ThredState},
+    state::{Consumed, PatternKey, Status, ThredState, WaitKey},
 };
 
 /// Texts that a backend might trip over.
@@ -30,7 +31,29 @@ pub fn event(id: &str, source: &str) -> Arc<Event> {
 
 /// Such an event as it comes in.
 pub fn unbound(id: &str, source: &str) -> Inbound {
-    Inbound::Event(event(id, source))
+    Inbound::Event(Accepted::new(event(id, source), 1_000))
+}
+
+/// What an event of the `erp` is known by.
+pub fn key(id: &str) -> EventKey {
+    EventKey::of("erp", id)
+}
+
+/// What an inbox keeps of an event of the `erp`.
+pub fn consumed(id: &str) -> Consumed {
+    Consumed::new(key(id), 1_000, 0)
+}
+
+/// A key that threds wait under.
+pub fn wait_key(name: &str) -> WaitKey {
+    WaitKey::from_bytes(*EventKey::of("wait", name).as_bytes())
+}
+
+/// Keys that threds wait under, as a state has them.
+pub fn wait_keys(names: &[&str]) -> ThinVec<WaitKey> {
+    let mut keys: ThinVec<_> = names.iter().map(|name| wait_key(name)).collect();
+    keys.sort_unstable();
+    keys
 }
 
 /// A message to two participants.
@@ -61,7 +84,7 @@ pub fn thred(id: &str) -> ThredState {
         version: 1,
         status: Status::Active,
         reaction: "first".into(),
-        listening: false,
+        waits: Default::default(),
         entry: 1,
         entered_at: 1_000,
         expires_at: None,
@@ -70,7 +93,7 @@ pub fn thred(id: &str) -> ThredState {
         locals: Arc::default(),
         participants: vec!["erp".into()],
         matched: Default::default(),
-        inbox: vec![consumed(id, 1)],
+        inbox: vec![consumed(&input(id, 1))],
         label: None,
         description: None,
         display: None,
@@ -79,15 +102,16 @@ pub fn thred(id: &str) -> ThredState {
     }
 }
 
-fn consumed(id: &str, version: u64) -> EventId {
-    EventId::new(format!("{id}#{version}"))
+/// The id of the event that leads a thred to a version.
+fn input(id: &str, version: u64) -> String {
+    format!("{id}#{version}")
 }
 
 /// The state one version later, with the event for that in its inbox.
 pub fn next(state: &ThredState) -> ThredState {
     let version = state.version + 1;
     let mut next = ThredState { version, modified_at: state.modified_at + 1, ..state.clone() };
-    next.inbox.push(consumed(next.id.as_str(), version));
+    next.inbox.push(consumed(&input(next.id.as_str(), version)));
     next
 }
 
@@ -96,9 +120,10 @@ pub fn next(state: &ThredState) -> ThredState {
 /// # Panics
 /// When the state has consumed nothing.
 pub fn commit(state: ThredState) -> Commit {
-    let consumed = state.inbox.last().cloned().expect("a sample has consumed an event");
-    let log = vec![record(&consumed, LogType::Match, Some(&state.id), state.modified_at)];
-    let event = Some(event(consumed.as_str(), "erp"));
+    let consumed = *state.inbox.last().expect("a sample has consumed an event");
+    let event = event(&input(state.id.as_str(), state.version), "erp");
+    let log = vec![record(&event.id, LogType::Match, Some(&state.id), state.modified_at)];
+    let event = Some(event);
     let expected = state.version - 1;
     let state = Arc::new(state);
     Commit { expected, consumed, state, outbox: vec![], log, event, command: None, facts: None }
@@ -117,6 +142,7 @@ pub fn facts() -> Facts {
         seed: u64::MAX,
         directory,
         patterns: [("Sample".into(), "sample".into())].into(),
+        settled: vec![key("settled")],
         watchers: vec!["root".into()],
     }
 }
@@ -138,6 +164,12 @@ pub fn record(
         timestamp,
         detail: None,
     }
+}
+
+/// A record about an event of the `erp` that changed nothing.
+pub fn unmoved(id: &str, log_type: LogType, timestamp: i64) -> Unmoved {
+    let event = event(id, "erp");
+    Unmoved { key: key(id), record: record(&event.id, log_type, None, timestamp), event }
 }
 
 /// A message in an outbox.
@@ -164,6 +196,16 @@ pub fn outbox_ids(entries: &[OutboxEntry]) -> Vec<&str> {
 /// Ids of messages.
 pub fn message_ids(ids: &[&str]) -> Vec<MessageId> {
     ids.iter().map(|id| MessageId::from(*id)).collect()
+}
+
+/// Entries of a thred that have been published.
+pub fn published(thred: &str, ids: &[&str]) -> Cleared {
+    Cleared { thred: thred.into(), published: message_ids(ids), parked: vec![] }
+}
+
+/// Messages of a thred whose topic is full.
+pub fn parked(thred: &str, ids: &[&str]) -> Cleared {
+    Cleared { thred: thred.into(), published: vec![], parked: message_ids(ids) }
 }
 
 /// Commits that must apply.

@@ -5,10 +5,15 @@ fn every_check_is_listed() {
     let lists = include_str!("mod.rs");
     for source in [
         include_str!("thred_store/commits.rs"),
+        include_str!("thred_store/ended.rs"),
         include_str!("thred_store/outboxes.rs"),
+        include_str!("thred_store/parked.rs"),
         include_str!("thred_store/queries.rs"),
         include_str!("thred_store/timers.rs"),
+        include_str!("thred_store/waiting.rs"),
         include_str!("record_store.rs"),
+        include_str!("receipts.rs"),
+        include_str!("quarantine.rs"),
         include_str!("limit_store.rs"),
         include_str!("lease_store.rs"),
         include_str!("pattern_store.rs"),

@@ -1,6 +1,9 @@
 //! Committing: making changes durable, each once.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+};
 
 use thredlib::{ErrorCode, EventError, ThredId};
 
@@ -172,6 +175,9 @@ impl Engine {
         let outgoing = commits.iter().filter(|it| !it.outbox.is_empty());
         let outgoing = outgoing.filter(|it| it.state.status.is_live());
         batch.outgoing = Some(self.publishing(outgoing.map(|it| it.state.id.clone()).collect()));
+        if !open.is_empty() {
+            self.0.committed.store(true, Ordering::Relaxed);
+        }
         let mut pauses = self.pauses();
         let mut uncertain = false;
         while !open.is_empty() {

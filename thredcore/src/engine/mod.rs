@@ -99,6 +99,8 @@ struct Shared {
     near_timers: expiry::NearTimers,
     /// Whether it is this engine's turn to fire timers and to relay.
     sweeping: AtomicBool,
+    /// Whether this engine has changed a thred since the last look at outboxes.
+    committed: AtomicBool,
     outgoing: outgoing::Outgoing,
     full: topics::FullTopics,
     /// Deliveries that wait for something else to happen.
@@ -126,6 +128,7 @@ impl Engine {
             watchers: RwLock::default(),
             near_timers: expiry::NearTimers::default(),
             sweeping: AtomicBool::new(false),
+            committed: AtomicBool::new(true),
             outgoing: outgoing::Outgoing::default(),
             full: topics::FullTopics::default(),
             deferred: Arc::new(Semaphore::new(offers::MAX_DEFERRED)),

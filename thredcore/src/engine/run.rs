@@ -19,6 +19,9 @@ use crate::port::Lease;
 /// The name of the lease of whoever fires timers and relays.
 const SWEEP: &str = "sweep";
 
+/// Where nothing happens, outboxes and ended threds are looked at so much more rarely.
+const IDLE: u32 = 10;
+
 /// Control events that wait for their turn; more hold up the partition that they come by.
 const CONTROL_LINE: usize = 1_024;
 
@@ -59,24 +62,33 @@ impl Engine {
         }
     }
 
-    /// Publishes what dead engines have left, until the engine stops. Apart from the sweep: a topic
-    /// that is full holds it up.
+    /// Publishes what dead engines have left and what waits for full topics, until the engine stops.
+    /// Apart from the sweep: a queue that fails holds it up. Where nothing happens, ever more rarely.
     async fn keep_relaying(self) {
         let age = i64::try_from(self.config().relay_age.as_millis()).unwrap_or(i64::MAX);
+        let mut pause = self.config().sweep_interval;
         loop {
+            let mut found = self.0.committed.swap(false, Ordering::Relaxed);
             if self.0.sweeping.load(Ordering::Relaxed) {
-                match self.relay_parked().await {
-                    Ok(0) => {}
-                    Ok(count) => tracing::info!(count, "published what waited for full topics"),
-                    Err(Stopped) => return,
+                let relayed = async {
+                    let parked = self.relay_parked().await?;
+                    let forgotten = self.relay(self.now().saturating_sub(age)).await?;
+                    Ok::<_, Stopped>((parked, forgotten))
+                };
+                let Ok((parked, forgotten)) = relayed.await else { return };
+                if parked > 0 {
+                    tracing::info!(parked, "published what waited for full topics");
                 }
-                match self.relay(self.now().saturating_sub(age)).await {
-                    Ok(0) => {}
-                    Ok(count) => tracing::info!(count, "published forgotten outboxes"),
-                    Err(Stopped) => return,
+                if forgotten > 0 {
+                    tracing::info!(forgotten, "published forgotten outboxes");
                 }
+                found |= parked + forgotten > 0 || self.0.full.is_any();
             }
-            if self.rest(self.config().sweep_interval).await.is_err() {
+            pause = match found {
+                true => self.config().sweep_interval,
+                false => (pause * 2).min(self.config().sweep_interval * IDLE),
+            };
+            if self.rest(pause).await.is_err() {
                 return;
             }
         }
@@ -96,7 +108,7 @@ impl Engine {
             pause = match found {
                 Ok(Found::More) => continue,
                 Ok(Found::Some) => SHORTEST,
-                Ok(Found::Nothing) => (pause * 2).min(self.config().timer_interval),
+                Ok(Found::Nothing) => (pause * 2).min(self.config().sweep_interval * IDLE),
                 Err(Stopped) => return,
             };
             if self.rest(pause).await.is_err() {

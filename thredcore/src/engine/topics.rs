@@ -103,6 +103,11 @@ impl FullTopics {
         }
     }
 
+    /// Whether messages wait for any topic.
+    pub(super) fn is_any(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Topic, Full>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,11 +1,11 @@
 //! Items taken out of circulation.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
 use super::lane::Item;
-use crate::port::{Clock, DeadLetter, DeadLetterFilter, Death};
+use crate::port::{Clock, DeadLetter, DeadLetterFilter, Death, json_size};
 
 /// What dead-lettering an item did.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl<T: Clone + Serialize> DeadLetters<T> {
         let id = self.made.to_string();
         let at = self.limits.clock.now();
         let letter = DeadLetter { id, payload, reason, at, attempts, times, moved };
-        let size = size(&letter);
+        let size = json_size(&letter);
         self.bytes += size;
         self.letters.push_back((letter.clone(), size));
         let mut lost = self.expire();
@@ -98,7 +98,7 @@ impl<T: Clone + Serialize> DeadLetters<T> {
     pub(super) fn restore(&mut self, letters: Vec<DeadLetter<T>>) {
         self.made = letters.iter().map(number).max().unwrap_or(0).max(self.made);
         for letter in letters {
-            let size = size(&letter);
+            let size = json_size(&letter);
             self.bytes += size;
             self.letters.push_back((letter, size));
         }
@@ -154,27 +154,6 @@ impl<T: Clone + Serialize> DeadLetters<T> {
 
 fn number<T>(letter: &DeadLetter<T>) -> u64 {
     letter.id.parse().unwrap_or(0)
-}
-
-/// The bytes that a letter takes as JSON.
-fn size(letter: &impl Serialize) -> usize {
-    struct Counter(usize);
-
-    impl io::Write for Counter {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let mut counter = Counter(0);
-    // What cannot be written counts as far as it could.
-    _ = serde_json::to_writer(&mut counter, letter);
-    counter.0
 }
 
 /// The setters that the configurations of both queues have.

@@ -30,8 +30,8 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
-pub use event_q::{MemoryEventQ, MemoryEventQConfig, redriven};
 pub use dead_letters::Buried;
+pub use event_q::{MemoryEventQ, MemoryEventQConfig, redriven};
 pub use lane::Kept;
 pub use message_q::{MemoryMessageQ, MemoryMessageQConfig};
 pub use query::Pager;

@@ -87,12 +87,13 @@ impl Compiler<'_> {
         let path = format!("$.reactions[{index}]");
         let sources = model.allowed_sources.as_ref().map_or(&[][..], |sources| sources.as_slice());
         let roles = model.permissions.as_ref().and_then(|p| p.allowed_roles.as_ref());
+        let allow_unbound = model.allow_unbound_events.unwrap_or(false);
         let name = self.model.reaction_name(index);
         let condition_path = format!("{path}.condition");
         let condition =
             self.condition(&model.condition, &condition_path, &Directives::default(), &mut 0);
         Reaction {
-            waits: WaitRule::new(self.key, &name, &condition),
+            waits: WaitRule::new(self.key, &name, allow_unbound.then_some(&condition)),
             name: name.into(),
             allowed_sources: sources
                 .iter()
@@ -109,7 +110,7 @@ impl Compiler<'_> {
                 .iter()
                 .map(|role| role.trim_start_matches('$').into())
                 .collect(),
-            allow_unbound: model.allow_unbound_events.unwrap_or(false),
+            allow_unbound,
             expiry: model.expiry.as_ref().filter(|expiry| expiry.interval > 0).map(|expiry| {
                 Expiry {
                     interval: i64::try_from(expiry.interval).unwrap_or(i64::MAX),

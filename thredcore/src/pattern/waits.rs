@@ -27,12 +27,14 @@ pub struct WaitRule {
 }
 
 impl WaitRule {
-    pub(super) fn new(pattern: &PatternKey, reaction: &str, condition: &Condition) -> Self {
+    /// With what is known from a condition; where no event is offered, there is none.
+    pub(super) fn new(pattern: &PatternKey, reaction: &str, condition: Option<&Condition>) -> Self {
         let revision = pattern.revision.to_le_bytes();
         let parts = [pattern.id.as_str().as_bytes(), &revision, reaction.as_bytes()];
         let any = WaitKey::from_bytes(hash_parts("wait", parts));
         let mut alternatives = Vec::new();
-        if !collect(condition, &mut alternatives) || alternatives.len() > WaitKey::MAX_OF_THRED {
+        let is_known = condition.is_some_and(|condition| collect(condition, &mut alternatives));
+        if !is_known || alternatives.len() > WaitKey::MAX_OF_THRED {
             alternatives.clear();
         }
         Self { any, alternatives }

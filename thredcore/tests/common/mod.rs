@@ -13,19 +13,19 @@ use thredcore::{
 };
 
 /// All threds, ended ones included, oldest first.
-pub async fn threds(engine: &Engine) -> Vec<Arc<ThredState>> {
+pub(crate) async fn threds(engine: &Engine) -> Vec<Arc<ThredState>> {
     let status = vec![Status::Active, Status::Finished, Status::Terminated];
     let query = ThredQuery { status, ..ThredQuery::default() };
     engine.storage().threds(&query).await.unwrap().threds
 }
 
 /// The local `n` of the first thred.
-pub async fn n_of(engine: &Engine) -> i64 {
+pub(crate) async fn n_of(engine: &Engine) -> i64 {
     threds(engine).await[0].locals["n"].as_i64().unwrap()
 }
 
 /// Processes what waits, until nothing is left.
-pub async fn settle(engine: &Engine) {
+pub(crate) async fn settle(engine: &Engine) {
     let q = engine.event_q().clone();
     loop {
         let mut quiet = true;
@@ -43,7 +43,7 @@ pub async fn settle(engine: &Engine) {
 
 /// Processes what waits in the batches that the engine would take, and dies before settling it: the
 /// commits are there, the receipts and the acknowledgements are not.
-pub async fn process_and_die(engine: &Engine, q: &MemoryEventQ) {
+pub(crate) async fn process_and_die(engine: &Engine, q: &MemoryEventQ) {
     let fault = Fault::at_operation("settle", 1, FaultKind::Crash);
     let storage = Arc::new(Faulty::new(engine.storage().clone(), fault));
     let ports = Ports { storage, ..engine.ports().clone() };

@@ -140,3 +140,6 @@ impl Correlations {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

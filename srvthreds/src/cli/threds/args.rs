@@ -1,7 +1,11 @@
 //! The arguments of `srvthreds threds`.
 
 use clap::{Subcommand, ValueEnum};
-use thredcore::{port::ThredQuery, state::Status};
+use thredcore::{
+    port::ThredQuery,
+    state::{Status, WaitKey},
+};
+use thredlib::EventKey;
 
 use crate::cli::store::StoreArgs;
 
@@ -25,6 +29,7 @@ pub(crate) struct ThredsArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ThredsCommand {
     List(ListArgs),
+    Count(CountArgs),
     Show(ShowArgs),
     Watch(WatchArgs),
 }
@@ -46,6 +51,30 @@ pub(crate) struct ListArgs {
     /// Those that somebody takes part in.
     #[arg(long, value_name = "ID")]
     pub(crate) participant: Option<String>,
+
+    /// Those in a reaction of this name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) reaction: Option<String>,
+
+    /// Those that started at this time or later: RFC 3339, or milliseconds since 1970.
+    #[arg(long, value_name = "TIME", value_parser = time, allow_negative_numbers = true)]
+    pub(crate) started_from: Option<i64>,
+
+    /// Those that started before this time.
+    #[arg(long, value_name = "TIME", value_parser = time, allow_negative_numbers = true)]
+    pub(crate) started_before: Option<i64>,
+
+    /// Those that last changed at this time or later.
+    #[arg(long, value_name = "TIME", value_parser = time, allow_negative_numbers = true)]
+    pub(crate) modified_from: Option<i64>,
+
+    /// Those that last changed before this time.
+    #[arg(long, value_name = "TIME", value_parser = time, allow_negative_numbers = true)]
+    pub(crate) modified_before: Option<i64>,
+
+    /// Those that wait for unbound events under a key, as `show --json` lists it in `waits`.
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    pub(crate) key: Option<WaitKey>,
 
     /// Those in one of these states; active and finished ones unless given.
     #[arg(long, value_enum, num_args = 1.., value_name = "STATUS")]
@@ -88,11 +117,46 @@ impl ListArgs {
         ThredQuery {
             pattern: self.pattern.as_deref().map(Into::into),
             participant: self.participant.as_deref().map(Into::into),
+            reaction: self.reaction.as_deref().map(Into::into),
             status: status.collect(),
+            key: self.key,
+            started_from: self.started_from,
+            started_before: self.started_before,
+            modified_from: self.modified_from,
+            modified_before: self.modified_before,
             after: self.after.clone(),
             limit: usize::try_from(self.limit).unwrap_or(usize::MAX),
         }
     }
+}
+
+/// A point in time, as milliseconds since the Unix epoch.
+fn time(text: &str) -> Result<i64, String> {
+    if let Ok(millis) = text.parse() {
+        return Ok(millis);
+    }
+    let at: jiff::Timestamp =
+        text.parse().map_err(|_| "neither RFC 3339 nor a number of milliseconds".to_owned())?;
+    Ok(at.as_millisecond())
+}
+
+fn key(text: &str) -> Result<WaitKey, String> {
+    let key: EventKey = text.parse().map_err(|error: thredlib::NotAKey| error.to_string())?;
+    Ok(WaitKey::from_bytes(*key.as_bytes()))
+}
+
+/// Counts live threds by pattern, revision, reaction and status.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  srvthreds threds count --data data/
+  srvthreds threds count --redis redis://localhost --json | jq '[.[].threds] | add'")]
+pub(crate) struct CountArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Shows where a thred stands, and its history.

@@ -1,6 +1,7 @@
 //! `srvthreds threds`.
 
 mod args;
+mod count;
 mod list;
 mod show;
 mod timeline;
@@ -21,6 +22,9 @@ pub(crate) fn run(args: &ThredsArgs) -> io::Result<Outcome> {
     match &args.command {
         ThredsCommand::List(args) => {
             args.store.ask(async |asked| list::list(args, &*asked.queries, &mut out).await)
+        }
+        ThredsCommand::Count(args) => {
+            args.store.ask(async |asked| count::count(args, &*asked.queries, &mut out).await)
         }
         ThredsCommand::Show(args) => {
             args.store.ask(async |asked| show::show(args, &*asked.queries, &mut out).await)

@@ -3,15 +3,19 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::json;
-use thredlib::ThredId;
+use thredlib::{EventKey, ThredId};
 
-use super::{Store, due};
+use super::{Store, due, waiting};
 use crate::{
-    conformance::samples::{
-        FOREIGN, commit, load, next, outbox, outbox_ids, send, store, thred, with_outbox,
+    conformance::{
+        LARGEST,
+        samples::{
+            FOREIGN, commit, consumed, load, next, outbox, outbox_ids, send, store, thred,
+            wait_keys, with_outbox,
+        },
     },
-    port::Committed,
-    state::ThredState,
+    port::{Commit, Committed, PortErrorKind, Storage},
+    state::{Consumed, ThredState},
 };
 
 /// An id that was never committed has no thred.
@@ -37,8 +41,11 @@ pub async fn a_state_survives_whole(fixture: Store) {
         "great": u64::MAX, "seven": 7, "seven.0": 7.0, "deep": { "er": { "est": [[], {}] } },
     });
     let serde_json::Value::Object(locals) = locals else { unreachable!("an object") };
+    let inbox = [i64::MIN, 0, i64::MAX]
+        .map(|at| Consumed::new(EventKey::from_bytes([at as u8; 16]), at, Consumed::NO_RECEIPT));
     let whole = ThredState {
-        listening: true,
+        waits: wait_keys(&["a", "b", "c"]),
+        inbox: [&inbox[..], &[consumed("whole#1")]].concat(),
         entry: 1,
         entered_at: -5,
         expires_at: Some(i64::MAX),
@@ -75,7 +82,7 @@ pub async fn a_commit_from_an_old_version_conflicts(fixture: Store) {
     let second = next(&first);
     store(&*fixture.port, [first.clone(), second.clone()]).await;
     let mut other = next(&first);
-    other.inbox = vec!["other".into()];
+    other.inbox = vec![consumed("other")];
     assert_eq!(send(&*fixture.port, commit(other.clone())).await, Committed::Conflict);
     other.version = 4;
     assert_eq!(send(&*fixture.port, commit(other)).await, Committed::Conflict, "from the future");
@@ -93,7 +100,7 @@ pub async fn a_commit_to_a_missing_thred_conflicts(fixture: Store) {
 pub async fn a_second_start_conflicts(fixture: Store) {
     let first = thred("a");
     store(&*fixture.port, [first.clone()]).await;
-    let other = ThredState { inbox: vec!["other".into()], ..first.clone() };
+    let other = ThredState { inbox: vec![consumed("other")], ..first.clone() };
     assert_eq!(send(&*fixture.port, commit(other)).await, Committed::Conflict);
     assert_eq!(load(&*fixture.port, "a").await.as_deref(), Some(&first));
 }
@@ -108,7 +115,7 @@ pub async fn the_identical_commit_is_a_duplicate(fixture: Store) {
         assert_eq!(load(&*fixture.port, "a").await, Some(commit.state));
     }
     assert_eq!(outbox_ids(&outbox(&*fixture.port, "a").await), ["m1", "m2"]);
-    assert_eq!(fixture.port.history(Some(&"a".into()), 9).await.unwrap().len(), 2);
+    assert_eq!(fixture.port.history(&"a".into(), None, 9).await.unwrap().len(), 2);
 }
 
 /// The inbox is asked before the version.
@@ -119,9 +126,18 @@ pub async fn a_consumed_event_is_a_duplicate_even_from_an_old_version(fixture: S
     store(&*fixture.port, [first.clone(), second.clone(), third.clone()]).await;
     assert_eq!(send(&*fixture.port, commit(second)).await, Committed::Duplicate);
     assert_eq!(send(&*fixture.port, commit(first)).await, Committed::Duplicate, "the start");
-    let again = ThredState { version: 4, inbox: vec![third.inbox[1].clone()], ..third.clone() };
+    let again = ThredState { version: 4, inbox: vec![third.inbox[1]], ..third.clone() };
     assert_eq!(send(&*fixture.port, commit(again)).await, Committed::Duplicate, "in version");
     assert_eq!(load(&*fixture.port, "a").await.as_deref(), Some(&third));
+}
+
+/// An id is its sender's own: the same one from somebody else is another event.
+pub async fn the_same_id_from_another_source_is_no_duplicate(fixture: Store) {
+    let first = thred("a");
+    store(&*fixture.port, [first.clone()]).await;
+    let mut second = next(&first);
+    second.inbox[1] = Consumed { key: EventKey::of("mallory", "a#1"), ..second.inbox[1] };
+    assert_eq!(send(&*fixture.port, commit(second)).await, Committed::Applied);
 }
 
 /// The inbox is what the last commit says it is.
@@ -142,8 +158,8 @@ pub async fn a_failed_commit_leaves_no_trace(fixture: Store) {
     store(storage, [first.clone()]).await;
     let loud = |inbox: &str, version| ThredState {
         version,
-        inbox: vec![inbox.into()],
-        listening: true,
+        inbox: vec![consumed(inbox)],
+        waits: wait_keys(&["a"]),
         expires_at: Some(1),
         ..first.clone()
     };
@@ -155,8 +171,9 @@ pub async fn a_failed_commit_leaves_no_trace(fixture: Store) {
     assert_eq!(load(storage, "a").await.as_deref(), Some(&first));
     assert!(outbox(storage, "a").await.is_empty());
     assert!(due(storage, i64::MAX).await.is_empty());
-    assert!(storage.listeners(&first.pattern, "first").await.unwrap().is_empty());
-    assert_eq!(storage.history(Some(&"a".into()), 9).await.unwrap().len(), 1);
+    assert!(waiting(storage, &["a"]).await.is_empty());
+    assert!(storage.listening_patterns().await.unwrap().is_empty());
+    assert_eq!(storage.history(&"a".into(), None, 9).await.unwrap().len(), 1);
     assert_eq!(storage.log(9).await.unwrap().len(), 1);
 }
 
@@ -164,7 +181,7 @@ pub async fn a_failed_commit_leaves_no_trace(fixture: Store) {
 pub async fn commits_of_a_batch_stand_alone(fixture: Store) {
     let storage = &*fixture.port;
     store(storage, [thred("duplicate"), thred("conflict"), thred("goes on")]).await;
-    let conflict = ThredState { inbox: vec!["x".into()], ..thred("conflict") };
+    let conflict = ThredState { inbox: vec![consumed("x")], ..thred("conflict") };
     let batch = [
         commit(thred("new 1")),
         commit(conflict),
@@ -199,7 +216,7 @@ pub async fn one_of_many_racing_commits_wins(fixture: Store) {
         .map(|racer| {
             let storage = fixture.port.clone();
             let mut state = next(&first);
-            state.inbox[1] = format!("racer {racer}").into();
+            state.inbox[1] = consumed(&format!("racer {racer}"));
             let commit = with_outbox(commit(state), &[&*format!("m{racer}")], 0);
             tokio::spawn(async move { (racer, send(&*storage, commit).await) })
         })
@@ -213,7 +230,8 @@ pub async fn one_of_many_racing_commits_wins(fixture: Store) {
     }
     assert_eq!(winners.len(), 1, "applied: {winners:?}");
     let state = load(&*fixture.port, "a").await.unwrap();
-    assert_eq!(state.inbox[1], *format!("racer {}", winners[0]), "the winner's state is stored");
+    let winner = consumed(&format!("racer {}", winners[0]));
+    assert_eq!(state.inbox[1], winner, "the winner's state is stored");
     assert_eq!(outbox(&*fixture.port, "a").await.len(), 1);
 }
 
@@ -233,7 +251,7 @@ pub async fn racing_starts_make_one_thred(fixture: Store) {
         }
     }
     assert_eq!(applied, 1);
-    assert_eq!(fixture.port.history(Some(&"a".into()), 99).await.unwrap().len(), 1);
+    assert_eq!(fixture.port.history(&"a".into(), None, 99).await.unwrap().len(), 1);
 }
 
 /// Committers that load and try again on a conflict all get their turn, and none gets lost.
@@ -248,7 +266,7 @@ pub async fn racing_increments_lose_none(fixture: Store) {
                 for step in 0..STEPS {
                     loop {
                         let mut state = next(&load(&*storage, "a").await.unwrap());
-                        *state.inbox.last_mut().unwrap() = format!("{racer}/{step}").into();
+                        *state.inbox.last_mut().unwrap() = consumed(&format!("{racer}/{step}"));
                         match send(&*storage, commit(state)).await {
                             Committed::Applied => break,
                             answer => assert_eq!(answer, Committed::Conflict),
@@ -263,6 +281,57 @@ pub async fn racing_increments_lose_none(fixture: Store) {
     }
     let state = load(&*fixture.port, "a").await.unwrap();
     assert_eq!(state.version, 1 + RACERS * STEPS);
-    let events: BTreeSet<_> = state.inbox.iter().collect();
+    let events: BTreeSet<_> = state.inbox.iter().map(|consumed| consumed.key).collect();
     assert_eq!(events.len() as u64, 1 + RACERS * STEPS, "each event once");
+}
+
+/// A commit of a size.
+fn sized(id: &str, size: usize) -> Commit {
+    let with = |text: String| {
+        let mut locals = serde_json::Map::new();
+        locals.insert("text".into(), text.into());
+        commit(ThredState { locals: Arc::new(locals), ..thred(id) })
+    };
+    let rest = size.saturating_sub(with(String::new()).size());
+    with("x".repeat(rest))
+}
+
+fn stated_size(storage: &dyn Storage) -> Option<usize> {
+    let max = storage.max_commit_bytes();
+    if max > LARGEST {
+        eprintln!("not checked: `max_commit_bytes` is {max}");
+    }
+    (max <= LARGEST).then_some(max)
+}
+
+/// Just as large as the storage says.
+pub async fn a_commit_as_large_as_stated_is_taken(fixture: Store) {
+    let storage = &*fixture.port;
+    let Some(max) = stated_size(storage) else { return };
+    let commit = sized("large", max);
+    assert_eq!(commit.size(), max);
+    assert_eq!(send(storage, commit.clone()).await, Committed::Applied);
+    assert_eq!(load(storage, "large").await, Some(commit.state));
+}
+
+/// A larger one is taken or rejected for good; the others of its batch are not concerned.
+pub async fn a_commit_that_is_too_large_fails_alone(fixture: Store) {
+    let storage = &*fixture.port;
+    let Some(max) = stated_size(storage) else { return };
+    let large = Arc::new(sized("large", max + max / 2));
+    let batch = [commit(thred("a")).into(), large.clone(), commit(thred("b")).into()];
+    let mut answers = storage.commit(&batch).await;
+    assert_eq!(answers.len(), 3);
+    let middle = answers.remove(1);
+    for answer in answers {
+        assert_eq!(answer.expect("the others are taken"), Committed::Applied);
+    }
+    let loaded = load(storage, "large").await;
+    match middle {
+        Ok(answer) => assert_eq!((answer, loaded), (Committed::Applied, Some(large.state.clone()))),
+        Err(error) => {
+            assert_eq!(error.kind(), PortErrorKind::Rejected, "{error:?}");
+            assert_eq!(loaded, None);
+        }
+    }
 }

@@ -1,16 +1,27 @@
 //! What [`ThredStore`](crate::port::ThredStore) promises.
 
 mod commits;
+mod ended;
 mod outboxes;
+mod parked;
 mod queries;
 mod timers;
+mod waiting;
 
 pub use commits::*;
+pub use ended::*;
 pub use outboxes::*;
+pub use parked::*;
 pub use queries::*;
 pub use timers::*;
+pub use waiting::*;
 
-use super::{Fixture, samples::thred};
+use std::collections::BTreeSet;
+
+use super::{
+    Fixture,
+    samples::{thred, wait_keys},
+};
 use crate::{
     port::{Storage, Timer},
     state::ThredState,
@@ -35,7 +46,7 @@ fn expiring(id: &str, at: i64) -> ThredState {
 async fn due(storage: &dyn Storage, at: i64) -> Vec<Timer> {
     let mut timers = vec![];
     for partition in 0..storage.partitions() {
-        let due = storage.due(partition, at, 9999).await.expect("due");
+        let due = storage.due(partition, at, None, 9999).await.expect("due");
         assert!(due.timers.is_sorted_by_key(|timer| timer.at), "earliest first");
         for timer in &due.timers {
             let home = ThredState::partition(&timer.thred_id, storage.partitions());
@@ -45,4 +56,24 @@ async fn due(storage: &dyn Storage, at: i64) -> Vec<Timer> {
     }
     timers.sort();
     timers
+}
+
+/// The threds of all partitions that wait under any of some keys.
+async fn waiting(storage: &dyn Storage, keys: &[&str]) -> BTreeSet<String> {
+    let mut threds = BTreeSet::new();
+    for partition in 0..storage.partitions() {
+        let found = storage.waiting(partition, &wait_keys(keys), None, 9999).await;
+        let found = found.expect("waiting");
+        assert!(found.is_sorted(), "sorted by id: {found:?}");
+        for id in found {
+            let home = ThredState::partition(&id, storage.partitions());
+            assert_eq!(home, partition, "a thred of another partition");
+            assert!(threds.insert(id.to_string()), "{id} comes twice");
+        }
+    }
+    threds
+}
+
+fn set(ids: &[&str]) -> BTreeSet<String> {
+    ids.iter().map(ToString::to_string).collect()
 }

@@ -8,10 +8,10 @@ use thredlib::ThredId;
 use super::{Store, of_one_partition};
 use crate::{
     conformance::samples::{
-        FOREIGN, commit, entry, event, load, message_ids, next, outbox, outbox_ids, send, thred,
-        with_outbox,
+        FOREIGN, commit, consumed, entry, event, key, load, next, outbox, outbox_ids, published,
+        send, thred, with_outbox,
     },
-    port::{Command, OutboxEntry, Outgoing, Start},
+    port::{Accepted, Command, OutboxEntry, Outgoing, Start},
     state::ThredState,
 };
 
@@ -25,7 +25,7 @@ pub async fn outboxes_keep_their_order_until_cleared(fixture: Store) {
     let entries = outbox(storage, "a").await;
     assert_eq!(outbox_ids(&entries), ["z", "a", "m", "b", "y"]);
     assert_eq!(entries[0], entry("z", 10));
-    storage.clear_outbox(&[("a".into(), message_ids(&["z", "a", "m", "b", "y"]))]).await.unwrap();
+    storage.clear_outbox(&[published("a", &["z", "a", "m", "b", "y"])]).await.unwrap();
     assert!(outbox(storage, "a").await.is_empty());
 }
 
@@ -35,7 +35,7 @@ pub async fn clearing_takes_just_the_named_entries(fixture: Store) {
     for id in ["a", "b"] {
         send(storage, with_outbox(commit(thred(id)), &["1", "2", "3", "4"], 0)).await;
     }
-    let cleared = [("a".into(), message_ids(&["3", "1"])), ("b".into(), message_ids(&["4"]))];
+    let cleared = [published("a", &["3", "1"]), published("b", &["4"])];
     storage.clear_outbox(&cleared).await.unwrap();
     assert_eq!(outbox_ids(&outbox(storage, "a").await), ["2", "4"]);
     assert_eq!(outbox_ids(&outbox(storage, "b").await), ["1", "2", "3"]);
@@ -46,7 +46,7 @@ pub async fn clearing_what_is_not_there_is_harmless(fixture: Store) {
     let storage = &*fixture.port;
     send(storage, with_outbox(commit(thred("a")), &["1", "2"], 0)).await;
     for _ in 0..2 {
-        let cleared = [("a".into(), message_ids(&["1", "x"])), ("no".into(), message_ids(&["2"]))];
+        let cleared = [published("a", &["1", "x"]), published("no", &["2"])];
         storage.clear_outbox(&cleared).await.unwrap();
         assert_eq!(outbox_ids(&outbox(storage, "a").await), ["2"]);
     }
@@ -78,13 +78,24 @@ pub(in crate::conformance) fn commands() -> Vec<Command> {
             pattern_id: "sample".into(),
             parent: Some("a".into()),
             cause: event("cause", "erp"),
+            consumed: consumed("cause"),
             input: Some(event("input", "erp")),
             locals: Arc::new(locals.as_object().cloned().unwrap_or_default()),
             participants: vec!["ann".into()],
         }),
-        Command::Expire { thred_id: thred_id(), entry: 7 },
-        Command::Transition { thred_id: thred_id(), to: "$next".into(), cause: "c".into() },
-        Command::Terminate { thred_id: thred_id(), cause: "c".into() },
+        Command::Expire { thred_id: thred_id(), entry: 7, at: -7 },
+        Command::Transition { thred_id: thred_id(), to: "$next".into(), cause: key("c") },
+        Command::Terminate { thred_id: thred_id(), cause: key("c") },
+        Command::Offer {
+            thred_id: thred_id(),
+            pattern_id: "sample".into(),
+            accepted: Accepted {
+                principal: Some("ann".into()),
+                agent: Some("org.wt.agent".into()),
+                ..Accepted::new(event("offered", "erp"), 5)
+            },
+            consumed: consumed("offered"),
+        },
         Command::Disown { thred_id: thred_id(), child: "child".into() },
     ]
 }
@@ -115,8 +126,7 @@ pub async fn pending_outboxes_are_old_whole_and_of_their_partition(fixture: Stor
     let expected: BTreeSet<_> = (0..10).map(|number| format!("thred {number}")).collect();
     assert_eq!(found, expected);
     for id in &expected {
-        let ids = message_ids(&["m1", "m2", "m3"]);
-        storage.clear_outbox(&[(id.as_str().into(), ids)]).await.unwrap();
+        storage.clear_outbox(&[published(id, &["m1", "m2", "m3"])]).await.unwrap();
     }
     for partition in 0..storage.partitions() {
         assert!(storage.pending_outboxes(partition, 110, 99).await.unwrap().is_empty(), "cleared");
@@ -140,8 +150,9 @@ pub async fn pending_outboxes_are_limited(fixture: Store) {
         }
         for outbox in pending {
             assert!(found.insert(outbox.thred_id.to_string()), "a cleared outbox came again");
-            let ids = outbox.entries.into_iter().map(|entry| entry.id).collect();
-            storage.clear_outbox(&[(outbox.thred_id, ids)]).await.unwrap();
+            let ids = outbox_ids(&outbox.entries);
+            let cleared = [published(outbox.thred_id.as_str(), &ids)];
+            storage.clear_outbox(&cleared).await.unwrap();
         }
     }
     assert_eq!(found, ids.into_iter().collect());

@@ -33,7 +33,7 @@ pub async fn due_timers_are_limited_and_tell_the_next(fixture: Store) {
         (25, 9, vec![10, 20], Some(30)),
         (0, 9, vec![], Some(10)),
     ] {
-        let due = storage.due(partition, now, limit).await.unwrap();
+        let due = storage.due(partition, now, None, limit).await.unwrap();
         let found: Vec<_> = due.timers.iter().map(|timer| timer.at).collect();
         assert_eq!((found, due.next), (expected, next), "due at {now}, at most {limit}");
     }
@@ -56,7 +56,7 @@ pub async fn a_due_timer_stays_until_a_commit_removes_it(fixture: Store) {
 /// When the next timer of a thred's partition is due.
 async fn next_due(storage: &dyn Storage, id: &str) -> Option<i64> {
     let partition = ThredState::partition(&id.into(), storage.partitions());
-    storage.due(partition, i64::MIN, 9).await.expect("due").next
+    storage.due(partition, i64::MIN, None, 9).await.expect("due").next
 }
 
 /// A thred has one timer: that of its last commit, kept by commits that do not change it.
@@ -84,4 +84,40 @@ pub async fn a_finished_or_ended_thred_has_no_timer(fixture: Store) {
     }
     store(storage, [ThredState { status: Status::Terminated, ..expiring("c", 10) }]).await;
     assert!(due(storage, i64::MAX).await.is_empty(), "ended by its first event");
+}
+
+/// Who has seen some timers goes on after them, though they are still there: those that keep
+/// failing do not stand before others.
+pub async fn due_timers_are_read_with_a_cursor(fixture: Store) {
+    let storage = &*fixture.port;
+    let ids = of_one_partition(storage.partitions(), 7);
+    // Several are due at one time.
+    store(storage, ids.iter().zip([3, 1, 2, 2, 2, 9, 1]).map(|(id, at)| expiring(id, at))).await;
+    let partition = ThredState::partition(&ids[0].as_str().into(), storage.partitions());
+    let mut all: Vec<_> = due(storage, 5).await;
+    all.sort();
+    let (mut seen, mut after, mut nexts) = (vec![], None, vec![]);
+    loop {
+        let due = storage.due(partition, 5, after.as_ref(), 2).await.unwrap();
+        nexts.push(due.next);
+        let Some(last) = due.timers.last() else { break };
+        after = Some(last.clone());
+        seen.extend(due.timers);
+    }
+    assert_eq!(seen, all, "each once, in order");
+    assert_eq!(nexts, [Some(2), Some(2), Some(9), Some(9)]);
+}
+
+/// The timer that a cursor names need not be there any more.
+pub async fn a_cursor_outlives_its_timer(fixture: Store) {
+    let storage = &*fixture.port;
+    let ids = of_one_partition(storage.partitions(), 3);
+    let timers: Vec<_> = ids.iter().zip([1, 2, 3]).map(|(id, at)| expiring(id, at)).collect();
+    store(storage, timers.clone()).await;
+    let partition = ThredState::partition(&timers[0].id, storage.partitions());
+    let first = storage.due(partition, 9, None, 1).await.unwrap().timers.remove(0);
+    store(storage, [ThredState { expires_at: None, ..next(&timers[0]) }]).await;
+    let rest = storage.due(partition, 9, Some(&first), 9).await.unwrap();
+    assert_eq!(rest.timers.iter().map(|timer| timer.at).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(rest.next, None);
 }

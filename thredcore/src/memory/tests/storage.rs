@@ -1,23 +1,27 @@
 use std::sync::Arc;
 
-use thredlib::{EventId, MessageId, ThredId};
+use thredlib::{EventId, EventKey, MessageId, ThredId};
 
 use crate::{
     memory::{MemoryStorage, MemoryStorageConfig},
-    port::{Commit, Committed, LogRecord, LogType, OutboxEntry, Outgoing, RecordStore, ThredStore},
-    state::{PatternKey, Status, ThredState},
+    port::{
+        Cleared, Commit, Committed, LogRecord, LogType, OutboxEntry, Outgoing, RecordStore,
+        ThredQuery, ThredStore,
+    },
+    state::{Consumed, PatternKey, Status, ThredState},
 };
 
 /// A thred that starts and ends with one event.
 fn ended(id: &str) -> Commit {
-    let consumed = EventId::new(format!("event of {id}"));
+    let event = EventId::new(format!("event of {id}"));
+    let consumed = Consumed::new(EventKey::of("erp", event.as_str()), 0, 0);
     let state = ThredState {
         id: id.into(),
         pattern: Arc::new(PatternKey { id: "p".into(), revision: 1 }),
         version: 1,
         status: Status::Terminated,
         reaction: "only".into(),
-        listening: false,
+        waits: Default::default(),
         entry: 1,
         entered_at: 0,
         expires_at: None,
@@ -26,7 +30,7 @@ fn ended(id: &str) -> Commit {
         locals: Arc::default(),
         participants: vec![],
         matched: Default::default(),
-        inbox: vec![consumed.clone()],
+        inbox: vec![consumed],
         label: None,
         description: None,
         display: None,
@@ -35,7 +39,7 @@ fn ended(id: &str) -> Commit {
     };
     let record = LogRecord {
         log_type: LogType::Match,
-        event: consumed.clone(),
+        event,
         thred_id: Some(id.into()),
         pattern_id: Some("p".into()),
         from: None,
@@ -74,21 +78,61 @@ async fn kept(storage: &MemoryStorage, ids: &[&str]) -> Vec<bool> {
     storage.load(&ids).await.unwrap().iter().map(Option::is_some).collect()
 }
 
-#[tokio::test]
-async fn the_threds_that_ended_last_are_kept() {
-    let storage = MemoryStorage::new(MemoryStorageConfig::default().ended_threds(2));
-    apply(&storage, ["a", "b", "c"].map(ended).into()).await;
-    assert_eq!(kept(&storage, &["a", "b", "c"]).await, [false, true, true]);
+async fn surplus(storage: &MemoryStorage) -> Vec<ThredId> {
+    let mut all = vec![];
+    for partition in 0..storage.partitions() {
+        let found = storage.surplus(partition, 0, 99).await.unwrap();
+        all.extend(found.into_iter().map(|ended| ended.thred));
+    }
+    all.sort();
+    all
 }
 
 #[tokio::test]
-async fn an_ended_thred_outlives_the_limit_until_its_outbox_is_empty() {
+async fn the_threds_that_ended_last_are_no_surplus() {
+    let storage = MemoryStorage::new(MemoryStorageConfig::default().ended_threds(2));
+    apply(&storage, ["a", "b", "c"].map(ended).into()).await;
+    assert_eq!(surplus(&storage).await, ["a"]);
+    assert_eq!(kept(&storage, &["a", "b", "c"]).await, [true; 3], "until they are forgotten");
+    storage.forget(&["a".into(), "c".into()]).await.unwrap();
+    assert_eq!(kept(&storage, &["a", "b", "c"]).await, [false, true, false]);
+    apply(&storage, ["d", "e"].map(ended).into()).await;
+    assert_eq!(surplus(&storage).await, ["b"], "the latest two are to be kept");
+}
+
+#[tokio::test]
+async fn an_ended_thred_is_no_surplus_until_its_outbox_is_empty() {
     let storage = MemoryStorage::new(MemoryStorageConfig::default().ended_threds(1));
     apply(&storage, vec![with_outbox(ended("a")), ended("b"), ended("c")]).await;
-    assert_eq!(kept(&storage, &["a", "b"]).await, [true, false]);
-    storage.clear_outbox(&[("a".into(), vec!["release of a".into()])]).await.unwrap();
-    apply(&storage, vec![ended("d"), ended("e")]).await;
-    assert_eq!(kept(&storage, &["a", "e"]).await, [false, true]);
+    assert_eq!(surplus(&storage).await, ["b"]);
+    let published = vec!["release of a".into()];
+    let cleared = Cleared { thred: "a".into(), published, parked: vec![] };
+    storage.clear_outbox(&[cleared]).await.unwrap();
+    assert_eq!(surplus(&storage).await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn the_past_of_a_forgotten_thred_stays_while_its_steps_do() {
+    let storage = MemoryStorage::new(MemoryStorageConfig::default().history_records(3));
+    apply(&storage, vec![ended("a"), ended("b")]).await;
+    storage.forget(&["a".into(), "b".into()]).await.unwrap();
+    let steps = async |id: &str| storage.history(&id.into(), None, 9).await.unwrap().len();
+    assert_eq!((steps("a").await, steps("b").await), (1, 1));
+    apply(&storage, vec![ended("c"), ended("d")]).await;
+    assert_eq!((steps("a").await, steps("b").await), (0, 1));
+    apply(&storage, vec![ended("b")]).await;
+    assert_eq!(steps("b").await, 1, "a new one has a past of its own");
+}
+
+#[tokio::test]
+async fn what_starts_and_ends_at_once_is_in_no_index() {
+    let storage = MemoryStorage::default();
+    apply(&storage, vec![ended("a")]).await;
+    assert!(storage.counts().await.unwrap().is_empty());
+    let mut query = ThredQuery { pattern: Some("p".into()), ..ThredQuery::default() };
+    assert!(storage.threds(&query).await.unwrap().threds.is_empty());
+    query.status = vec![Status::Terminated];
+    assert_eq!(storage.threds(&query).await.unwrap().threds.len(), 1, "but it is found");
 }
 
 #[tokio::test]
@@ -96,7 +140,7 @@ async fn the_latest_steps_are_kept_and_outboxes_do_not_depend_on_them() {
     let storage = MemoryStorage::new(MemoryStorageConfig::default().history_records(2));
     apply(&storage, vec![with_outbox(ended("a")), ended("b"), ended("c")]).await;
     assert_eq!(storage.log(9).await.unwrap().len(), 2);
-    assert!(storage.history(Some(&"a".into()), 9).await.unwrap().is_empty());
+    assert!(storage.history(&"a".into(), None, 9).await.unwrap().is_empty());
     let loaded = storage.load(&["a".into()]).await.unwrap();
     assert_eq!(loaded[0].as_ref().unwrap().outbox.len(), 1);
 }

@@ -191,11 +191,11 @@ mod tests {
     use super::*;
     use crate::{
         memory::{MemoryEventQ, MemoryStorage},
-        port::{EventQ, Inbound, Storage},
+        port::{Accepted, EventQ, Inbound, Storage},
     };
 
     fn item() -> Inbound {
-        Inbound::Event(Arc::new(Event::builder("a", "erp").id("e").build()))
+        Inbound::Event(Accepted::new(Event::builder("a", "erp").id("e").build(), 1))
     }
 
     #[tokio::test]

@@ -36,6 +36,11 @@ const PURE: &[&str] = &[
     "valueNamed",
 ];
 
+/// How much longer than an expression its event's side may take. A process that is paused for a
+/// moment would else look in vain for a thred whose filter is true. The text and the event bound the
+/// work.
+const PATIENCE: u32 = 20;
+
 impl Jsonata {
     /// Whether the evaluation may change locals; told from the text, in doubt yes.
     pub(super) fn sets_locals(&self) -> bool {
@@ -80,8 +85,12 @@ impl Jsonata {
 
     fn relate(&self, event: &AstNode, local: &AstNode, relation: Relation) -> Option<Correlation> {
         let local = local_path(local)?;
-        let side = follows_from_event(event).then(|| Side(self.part(event.clone())))?;
-        Some(Correlation::new(side, local, relation))
+        if !follows_from_event(event) {
+            return None;
+        }
+        let mut side = self.part(event.clone());
+        side.limits.time = side.limits.time.saturating_mul(PATIENCE);
+        Some(Correlation::new(Side(side), local, relation))
     }
 }
 

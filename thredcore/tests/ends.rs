@@ -1,0 +1,292 @@
+//! What can't succeed ends, and stops nobody else.
+
+mod common;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use common::{settle, threds};
+use serde_json::json;
+use thredcore::{
+    Engine, EngineConfig,
+    memory::{MemoryMessageQ, MemoryMessageQConfig, MemoryStorage, MemoryStorageConfig},
+    port::{
+        Cleared, Commit, Committed, DeadLetterFilter, Directory, Due, Ended, FixedDirectory,
+        Loaded, MessageQ, ParkedTopic, PendingOutbox, PortError, PortErrorKind, Storage,
+        ThredCount, ThredPage, ThredQuery, ThredStore, Timer,
+    },
+    state::WaitKey,
+};
+use thredlib::{
+    ConditionBuilder, Event, PatternBuilder, PatternModel, ReactionBuilder, ThredId, Topic,
+};
+use tokio::time::timeout;
+
+/// Asks whoever the event names, one at a time.
+fn asking(most: u64) -> PatternModel {
+    let ask = ConditionBuilder::filter("$event.type = 'ask'")
+        .transform(json!({ "title": "$xpr($valueNamed('text'))" }))
+        .publish(json!("$xpr($valueNamed('to'))"));
+    let wait = ConditionBuilder::filter("$event.type = 'answer'");
+    PatternBuilder::new("asking")
+        .max_instances(most)
+        .reaction(ReactionBuilder::new("ask").condition(ask))
+        .reaction(ReactionBuilder::new("wait").condition(wait))
+        .build()
+}
+
+fn ask(id: &str, to: &str, text: &str) -> Event {
+    Event::builder("ask", "ann").id(id).values(json!({ "to": to, "text": text })).build()
+}
+
+/// Refuses for ever what is about a source.
+struct Refusing {
+    inner: Arc<dyn Storage>,
+}
+
+thredcore::forward_store!(RecordStore, LimitStore, LeaseStore, PatternStore, Quarantine for Refusing => inner);
+
+#[async_trait]
+impl ThredStore for Refusing {
+    fn partitions(&self) -> u16 {
+        self.inner.partitions()
+    }
+
+    fn max_commit_bytes(&self) -> usize {
+        self.inner.max_commit_bytes()
+    }
+
+    async fn load(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, PortError> {
+        self.inner.load(ids).await
+    }
+
+    async fn commit(&self, commits: &[Arc<Commit>]) -> Vec<Result<Committed, PortError>> {
+        let mut answers = Vec::new();
+        for commit in commits {
+            let bad = commit.event.as_ref().is_some_and(|event| event.id.as_str() == "bad");
+            answers.push(match bad {
+                true => Err(PortError::new("commit", PortErrorKind::Rejected, "malformed")),
+                false => self.inner.commit(std::slice::from_ref(commit)).await.remove(0),
+            });
+        }
+        answers
+    }
+
+    async fn clear_outbox(&self, cleared: &[Cleared]) -> Result<(), PortError> {
+        self.inner.clear_outbox(cleared).await
+    }
+
+    async fn pending_outboxes(
+        &self,
+        partition: u16,
+        made_before: i64,
+        limit: usize,
+    ) -> Result<Vec<PendingOutbox>, PortError> {
+        self.inner.pending_outboxes(partition, made_before, limit).await
+    }
+
+    async fn parked_topics(&self) -> Result<Vec<ParkedTopic>, PortError> {
+        self.inner.parked_topics().await
+    }
+
+    async fn parked_outboxes(
+        &self,
+        partition: u16,
+        topic: &Topic,
+        limit: usize,
+    ) -> Result<Vec<PendingOutbox>, PortError> {
+        self.inner.parked_outboxes(partition, topic, limit).await
+    }
+
+    async fn due(
+        &self,
+        partition: u16,
+        at: i64,
+        after: Option<&Timer>,
+        limit: usize,
+    ) -> Result<Due, PortError> {
+        self.inner.due(partition, at, after, limit).await
+    }
+
+    async fn threds(&self, query: &ThredQuery) -> Result<ThredPage, PortError> {
+        self.inner.threds(query).await
+    }
+
+    async fn counts(&self) -> Result<Vec<ThredCount>, PortError> {
+        self.inner.counts().await
+    }
+
+    async fn waiting(
+        &self,
+        partition: u16,
+        keys: &[WaitKey],
+        after: Option<&ThredId>,
+        limit: usize,
+    ) -> Result<Vec<ThredId>, PortError> {
+        self.inner.waiting(partition, keys, after, limit).await
+    }
+
+    async fn surplus(
+        &self,
+        partition: u16,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Vec<Ended>, PortError> {
+        self.inner.surplus(partition, skip, limit).await
+    }
+
+    async fn forget(&self, threds: &[ThredId]) -> Result<(), PortError> {
+        self.inner.forget(threds).await
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_the_storage_refuses_is_dead_lettered_and_the_others_go_on() {
+    let storage = Arc::new(Refusing { inner: Arc::new(MemoryStorage::default()) });
+    let engine = Engine::builder().storage(storage).pattern(asking(2)).build().await.unwrap();
+    let events = ["bad", "good 1", "good 2"].map(|id| ask(id, "bob", "?"));
+    for event in events {
+        engine.accept(vec![event]).await.unwrap();
+        timeout(Duration::from_secs(10), settle(&engine)).await.expect("it ends");
+    }
+    let dead = engine.event_q().dead_letters(&DeadLetterFilter::all()).await.unwrap();
+    assert_eq!(dead.len(), 1);
+    assert!(dead[0].reason.contains("refuses the step: malformed"), "{}", dead[0].reason);
+    // Its place is free again: both of the others have found one.
+    assert_eq!(threds(&engine).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_step_that_is_too_large_fails_with_its_size_and_nothing_is_sent() {
+    let config = MemoryStorageConfig::default().max_commit_bytes(20_000);
+    let storage = Arc::new(MemoryStorage::new(config));
+    let engine = Engine::builder().storage(storage).pattern(asking(0)).build().await.unwrap();
+    let long = "x".repeat(20_000);
+    engine.accept(vec![ask("bad", "bob", &long), ask("good", "bob", "?")]).await.unwrap();
+    settle(&engine).await;
+    let dead = engine.event_q().dead_letters(&DeadLetterFilter::all()).await.unwrap();
+    assert_eq!(dead.len(), 1);
+    assert!(dead[0].reason.contains("the storage takes 20000"), "{}", dead[0].reason);
+    assert_eq!(threds(&engine).await.len(), 1);
+}
+
+async fn with_small_topics(quota: u64) -> (Engine, Arc<MemoryMessageQ>) {
+    let message_q = Arc::new(MemoryMessageQ::new(MemoryMessageQConfig::default().capacity(2)));
+    let mut directory = Directory::new();
+    directory.add_service("full").add_service("open");
+    let mut config = EngineConfig::default();
+    config.topic_quota = quota;
+    let engine = Engine::builder()
+        .message_q(message_q.clone())
+        .resolver(Arc::new(FixedDirectory::new(directory)))
+        .config(config)
+        .pattern(asking(0));
+    (engine.build().await.unwrap(), message_q)
+}
+
+async fn titles(q: &MemoryMessageQ, topic: &str, count: usize) -> Vec<String> {
+    let mut titles = Vec::new();
+    while titles.len() < count {
+        let topics = [topic.into()];
+        let received = timeout(Duration::from_secs(10), q.receive(&topics, 1));
+        let received = received.await.expect("a message").unwrap();
+        for delivery in received {
+            let title = delivery.payload.message.event.title().unwrap_or_default().to_owned();
+            titles.push(title);
+            q.ack(&[delivery.tag]).await.unwrap();
+        }
+    }
+    titles
+}
+
+#[tokio::test]
+async fn a_full_topic_stops_nobody_else() {
+    let (engine, q) = with_small_topics(100).await;
+    for n in 0..5 {
+        let events = ["full", "open"].map(|to| ask(&format!("{to} {n}"), to, &n.to_string()));
+        engine.accept(events.to_vec()).await.unwrap();
+        timeout(Duration::from_secs(10), settle(&engine)).await.expect("nothing waits");
+        assert_eq!(titles(&q, "open", 1).await, [n.to_string()]);
+    }
+    let parked = engine.storage().parked_topics().await.unwrap();
+    assert_eq!((&parked[0].topic, parked[0].messages), (&"full".into(), 3));
+    assert_eq!(engine.relay(i64::MAX).await.unwrap(), 0, "they are not taken for forgotten");
+
+    // Somebody reads at last.
+    let mut read = titles(&q, "full", 2).await;
+    let relayed = async {
+        while read.len() < 5 {
+            engine.relay_parked().await.unwrap();
+            let waiting = q.depth(&"full".into()).await.unwrap();
+            read.extend(titles(&q, "full", waiting).await);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), relayed).await.expect("all of them come");
+    read.sort();
+    assert_eq!(read, ["0", "1", "2", "3", "4"]);
+    assert!(engine.storage().parked_topics().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_waits_for_a_full_topic_has_a_quota() {
+    let (engine, q) = with_small_topics(2).await;
+    for n in 0..4 {
+        engine.accept(vec![ask(&n.to_string(), "full", "?")]).await.unwrap();
+        settle(&engine).await;
+    }
+    // As the sweep does.
+    engine.relay_parked().await.unwrap();
+    engine.accept(vec![ask("5", "full", "?"), ask("6", "open", "?")]).await.unwrap();
+    settle(&engine).await;
+    let dead = q.dead_letters(&DeadLetterFilter::all()).await.unwrap();
+    assert_eq!(dead.len(), 1);
+    assert!(dead[0].reason.starts_with("TOPIC_FULL"), "{}", dead[0].reason);
+    assert_eq!(engine.storage().parked_topics().await.unwrap()[0].messages, 2);
+    assert_eq!(q.depth(&"open".into()).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_control_event_that_comes_twice_is_answered_once() {
+    let mut directory = Directory::new();
+    directory.add_role("admin", ["root"]);
+    let engine =
+        Engine::builder().resolver(Arc::new(FixedDirectory::new(directory))).pattern(asking(0));
+    let engine = engine.build().await.unwrap();
+    let control = Event::builder("org.wt.control.sysControl", "root")
+        .id("c")
+        .thred("SYSTEM")
+        .values(json!({ "op": "getThreds" }))
+        .build();
+    for _ in 0..2 {
+        engine.accept(vec![control.clone(), control.clone()]).await.unwrap();
+        settle(&engine).await;
+    }
+    assert_eq!(engine.message_q().depth(&"org.wt.session".into()).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_thred_of_an_older_revision_is_moved_after_a_restart() {
+    let on = |kind: &str| ConditionBuilder::filter(format!("$event.type = '{kind}'"));
+    let pattern = |description: &str| {
+        PatternBuilder::new("p")
+            .description(description)
+            .reaction(ReactionBuilder::new("start").condition(on("start")))
+            .reaction(ReactionBuilder::new("wait").condition(on("x")))
+            .reaction(ReactionBuilder::new("decide").condition(on("y")))
+            .build()
+    };
+    let mut directory = Directory::new();
+    directory.add_role("admin", ["root"]);
+    let bed = thredcore::testing::Bed::builder().pattern(pattern("one")).directory(directory);
+    let mut bed = bed.build().await.unwrap();
+    bed.send(Event::builder("start", "ann").build()).await.unwrap();
+    bed.engine().put_patterns(vec![pattern("two")]).await.unwrap();
+    let id = bed.live_threds().await.unwrap()[0].id.clone();
+    bed.restart().await.unwrap();
+    let control = Event::builder("org.wt.control.sysControl", "root")
+        .thred("SYSTEM")
+        .values(json!({ "op": "transitionThred", "thredId": id.as_str(), "transition": "decide" }));
+    bed.send(control.build()).await.unwrap();
+    assert_eq!(&*bed.thred(&id).await.unwrap().unwrap().reaction, "decide");
+}
