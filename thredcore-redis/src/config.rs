@@ -69,8 +69,7 @@ pub struct RedisConfig {
     /// How long it is known which events are settled: a day.
     pub receipts_time: Duration,
     /// How many of those are known at least, if there are more in that time: the latest
-    /// 20,000,000, divided among the partitions. Each takes about 20 bytes; up to twice as many are
-    /// held.
+    /// 20,000,000. Each takes about 20 bytes; up to twice as many are held.
     pub receipts_capacity: u64,
     /// How long it is known that an event was among the dead letters: 31 days, a day more than they
     /// are kept.

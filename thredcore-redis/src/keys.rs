@@ -100,8 +100,7 @@ pub(crate) struct PartitionKeys {
     pub(crate) dead: String,
     /// Sorted set: those keys by when that was.
     pub(crate) dead_times: String,
-    /// Hash of numbers: `ended`, how many threds have ended; `receipts`, how many the generation
-    /// has; `since`, when that began.
+    /// Hash of numbers: `ended`, how many threds have ended; `generation`, that of the receipts.
     pub(crate) numbers: String,
     /// Written where nothing else is, so that there is something to wait for.
     pub(crate) mark: String,
@@ -151,6 +150,7 @@ pub(crate) struct SharedKeys {
     pub(crate) pattern_revisions: String,
     /// Counter of changes.
     pub(crate) patterns_version: String,
+    pub(crate) receipts: Tag,
     pub(crate) leases: Tag,
     /// Hash: name → until and owner.
     pub(crate) lease_owners: String,
@@ -170,6 +170,7 @@ impl SharedKeys {
             lease_owners: leases.key("owners"),
             lease_ends: leases.key("ends"),
             patterns,
+            receipts: Tag::new(namespace, "receipts"),
             leases,
         }
     }

@@ -1,22 +1,22 @@
 -- Writes records about events that changed nothing, each once, and receipts.
 -- KEYS: records, known ones, receipts, those of the generation before, dead, their times, numbers.
--- ARGV: records kept, receipts in a generation, its time (ms), now, how long those of dead letters are
--- kept (ms), how many records there are; key, type and text of each; then key and receipt of each: how
--- often it was dead, 0 if it is settled.
+-- ARGV: records kept, the generation, now, how long receipts of dead letters are kept (ms), how many
+-- records there are; key, type and text of each; then key and receipt of each: how often it was dead, 0
+-- if it is settled.
 --
 -- A field of a generation has the first two bytes of keys as its name, and the other fourteen of each
--- of them as its value. A generation ends when its time is over or it is full; the one before it goes
--- then. So a receipt outlives at least one whole generation.
+-- of them as its value. When a generation begins, the one before the last goes. So a receipt outlives
+-- at least one whole generation.
 local unmoved, known, receipts, before, dead, dead_times, numbers = unpack(KEYS)
 local call, sub, find = redis.call, string.sub, string.find
-local kept, capacity, time, now, dead_time, records =
-  tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local first = 6 + 3 * (records or 0)
-if not (kept and capacity and time and now and dead_time and records) or (#ARGV - first) % 2 ~= 0 then
+local kept, generation, now, dead_time, records =
+  tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local first = 5 + 3 * (records or 0)
+if not (kept and generation and now and dead_time and records) or (#ARGV - first) % 2 ~= 0 then
   return redis.error_reply('ERR settle.lua: wrong number of arguments')
 end
 
-for at = 7, first, 3 do
+for at = 6, first, 3 do
   local key, kind = ARGV[at], ARGV[at + 1]
   local kinds = call('HGET', known, key) or ''
   if not find(kinds, '"' .. kind .. '"', 1, true) then
@@ -53,19 +53,18 @@ local function holds(bucket, rest)
   return at
 end
 
-local since = tonumber(call('HGET', numbers, 'since') or '')
-local count = tonumber(call('HGET', numbers, 'receipts') or '0')
-if not since then
-  call('HSET', numbers, 'since', ARGV[4])
-elseif count >= capacity or now - since >= time then
+local behind = generation - tonumber(call('HGET', numbers, 'generation') or '0')
+if behind > 0 then
   call('UNLINK', before)
-  if call('EXISTS', receipts) == 1 then
+  if behind > 1 then
+    call('UNLINK', receipts)
+  elseif call('EXISTS', receipts) == 1 then
     call('RENAME', receipts, before)
   end
-  call('HSET', numbers, 'since', ARGV[4], 'receipts', 0)
+  call('HSET', numbers, 'generation', ARGV[2])
 end
 
-local buckets, changed, added = {}, {}, 0
+local buckets, changed = {}, {}
 for at = first + 1, #ARGV, 2 do
   local key, times = ARGV[at], tonumber(ARGV[at + 1])
   local name, rest = sub(key, 1, 2), sub(key, 3)
@@ -76,7 +75,6 @@ for at = first + 1, #ARGV, 2 do
     if not settled then
       buckets[name] = bucket .. rest
       changed[name] = true
-      added = added + 1
     end
     if call('HDEL', dead, key) == 1 then
       call('ZREM', dead_times, key)
@@ -84,7 +82,7 @@ for at = first + 1, #ARGV, 2 do
   elseif not settled and not holds(call('HGET', before, name) or '', rest) then
     if times > tonumber(call('HGET', dead, key) or '0') then
       call('HSET', dead, key, times)
-      call('ZADD', dead_times, ARGV[4], key)
+      call('ZADD', dead_times, ARGV[3], key)
     end
     for _, old in ipairs(call('ZRANGEBYSCORE', dead_times, '-inf', now - dead_time, 'LIMIT', 0, 16)) do
       call('ZREM', dead_times, old)
@@ -94,8 +92,5 @@ for at = first + 1, #ARGV, 2 do
 end
 for name in pairs(changed) do
   call('HSET', receipts, name, buckets[name])
-end
-if added > 0 then
-  call('HINCRBY', numbers, 'receipts', added)
 end
 return 0

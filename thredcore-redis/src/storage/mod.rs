@@ -47,7 +47,7 @@ struct Inner {
     shared: SharedKeys,
     ended_per_partition: usize,
     steps_per_partition: usize,
-    receipts_per_partition: u64,
+    generation: settle::Generation,
 }
 
 impl RedisStorage {
@@ -82,7 +82,7 @@ impl RedisStorage {
             partitions: (0..partitions).map(|it| PartitionKeys::new(namespace, it)).collect(),
             writes: (0..partitions).map(|_| Gathering::default()).collect(),
             settles: (0..partitions).map(|_| Gathering::default()).collect(),
-            receipts_per_partition: config.receipts_capacity.div_ceil(u64::from(partitions)),
+            generation: settle::Generation::default(),
             shared: SharedKeys::new(namespace),
             ended_per_partition: share(config.ended_threds),
             steps_per_partition: share(config.history_steps),

@@ -296,6 +296,9 @@ impl RedisStorage {
         if number >= self.0.partitions.len() {
             return Err(Error::Config(format!("there is no partition {partition}")));
         }
+        if !settlement.receipts.is_empty() {
+            self.count_receipts(settlement.receipts.len(), settlement.now).await?;
+        }
         let settled = self.settles(settlement)?.into_iter();
         let answers = settled.map(|part| self.settle_part(number, part));
         join_all(answers).await.into_iter().collect()

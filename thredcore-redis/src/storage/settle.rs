@@ -1,6 +1,9 @@
 //! What is settled on its way: records and receipts of a partition that meet share a call.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+};
 
 use thredcore::port::{Receipt, Settlement};
 use thredlib::EventKey;
@@ -14,6 +17,7 @@ use super::{
 use crate::{connection::Request, error::Error, gather::Gathering};
 
 script!(SETTLE, "settle.lua");
+script!(TURN, "turn.lua");
 
 /// How many events one call of the script is about, and how many bytes: the server does nothing else
 /// meanwhile.
@@ -53,7 +57,58 @@ fn next(waiting: &Gathering<Part>) -> Vec<Part> {
     })
 }
 
+/// Which generation of receipts is written, in all partitions. A generation has as many receipts as are to
+/// be found, or takes as long as they are; each process counts what it writes and tells it from time
+/// to time. What is told late makes a generation longer, which does no harm.
+#[derive(Debug, Default)]
+pub(super) struct Generation {
+    number: AtomicU64,
+    /// Receipts that were not told yet.
+    untold: AtomicU64,
+    /// When they were told last; 0: never.
+    told: AtomicI64,
+}
+
+impl Generation {
+    fn number(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
+    }
+}
+
+/// What is told at once is this part of a generation.
+const PART: u64 = 64;
+
 impl RedisStorage {
+    /// Counts receipts that are about to be written; looks whether a generation has ended.
+    pub(super) async fn count_receipts(&self, receipts: usize, now: i64) -> Result<(), Error> {
+        let generation = &self.0.generation;
+        let config = self.0.connection.config();
+        let (capacity, time) = (config.receipts_capacity, millis(config.receipts_time));
+        let more = receipts as u64;
+        let untold = generation.untold.fetch_add(more, Ordering::AcqRel) + more;
+        let told = generation.told.load(Ordering::Acquire);
+        let is_known = generation.number() > 0;
+        if is_known && untold < capacity / PART && (now - told).abs() < time / PART as i64 {
+            return Ok(());
+        }
+        let untold = generation.untold.swap(0, Ordering::AcqRel);
+        let tag = &self.0.shared.receipts;
+        let request = Request::script(tag, &TURN, &[&tag.key("generation")])
+            .arg((untold, now, capacity, time));
+        match self.0.connection.ask::<u64>(request).await {
+            Ok(number) => {
+                generation.told.store(now, Ordering::Release);
+                generation.number.fetch_max(number, Ordering::AcqRel);
+                Ok(())
+            }
+            Err(error) => {
+                generation.untold.fetch_add(untold, Ordering::AcqRel);
+                // A longer generation is no harm.
+                if is_known { Ok(()) } else { Err(error) }
+            }
+        }
+    }
+
     /// Splits a settlement into what fits into a call. The records of an event stand with its
     /// receipt, so that both are written or none.
     pub(super) fn settles(&self, settlement: &Settlement) -> Result<Vec<Settles>, Error> {
@@ -142,8 +197,7 @@ impl RedisStorage {
         let config = self.0.connection.config();
         let mut call = Request::script(&keys.tag, &SETTLE, &names)
             .arg(self.0.steps_per_partition)
-            .arg(self.0.receipts_per_partition)
-            .arg(millis(config.receipts_time))
+            .arg(self.0.generation.number())
             .arg(settles.iter().map(|it| it.now).max().unwrap_or_default())
             .arg(millis(config.dead_receipts_time))
             .arg(settles.iter().map(|it| it.records.len()).sum::<usize>());
