@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use thredcore::port::{AddressResolver, Directory};
-use thredcore_redis::{Connection, RedisConfig, RedisDirectory};
+use thredcore_redis::{Connection, RedisConfig, RedisDirectory, Request, Tag};
 use thredlib::ParticipantId;
 
 async fn open(config: &RedisConfig) -> RedisDirectory {
@@ -139,4 +139,29 @@ async fn without_a_server_nothing_is_known() {
     let directory = RedisDirectory::new(Connection::unchecked(config).expect("a connection"));
     let error = directory.directory().await.expect_err("an error");
     assert!(error.is_retryable(), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_hides_nothing_else() {
+    let config = servers::own_namespace(servers::one());
+    let directory = open(&config).await;
+    directory.put_group("ops", ["ann"]).await.expect("put");
+    directory.open_session("ann", "node1", None).await.expect("open");
+    let connection = Connection::open(config.clone()).await.expect("a connection");
+    let tag = Tag::new(&config.namespace, "directory");
+    for (command, key, args) in [
+        ("HSET", "groups", vec![&b"bad"[..], b"{"]),
+        ("HSET", "groups", vec![b"\xff", b"[]"]),
+        ("HSET", "roles", vec![b"bad", b"\xff"]),
+        ("HSET", "services", vec![b"\xff", b""]),
+        ("ZADD", "sessions", vec![b"inf", b"nonsense"]),
+    ] {
+        let mut request = redis::cmd(command);
+        request.arg(tag.key(key)).arg(args);
+        connection.ask::<i64>(Request::write(&tag, request)).await.expect("written");
+    }
+    let fresh = open(&config).await.directory().await.expect("a directory");
+    assert!(fresh.is_member(&"ann".into(), "ops"));
+    assert_eq!(fresh.everyone(), ids(["ann"]));
+    assert_eq!((fresh.group("bad"), fresh.role("bad")), (None, None));
 }

@@ -30,24 +30,33 @@ pub(super) struct Texts {
 impl Snapshot {
     /// From the answer of `read.lua`.
     pub(super) fn parse(answer: Value) -> Result<Self, Error> {
-        type Lists = Vec<(String, String)>;
-        type Answer = (String, Lists, Lists, Vec<String>, Vec<String>, i64);
+        type Bytes = Vec<u8>;
+        type Lists = Vec<(Bytes, Bytes)>;
+        type Answer = (String, Lists, Lists, Vec<Bytes>, Vec<Bytes>, i64);
         let answer = Answer::from_redis_value(answer);
         let (version, groups, roles, services, sessions, first_end) =
             answer.map_err(|error| Error::Malformed(error.to_string()))?;
         let mut directory = Directory::new();
         for (name, members) in groups {
-            directory.add_group(&*name, read::<Vec<ParticipantId>>(&members)?);
+            if let Some((name, members)) = named::<Vec<ParticipantId>>("group", &name, &members) {
+                directory.add_group(name, members);
+            }
         }
         for (name, holders) in roles {
-            directory.add_role(&*name, read::<Vec<ParticipantId>>(&holders)?);
+            if let Some((name, holders)) = named::<Vec<ParticipantId>>("role", &name, &holders) {
+                directory.add_role(name, holders);
+            }
         }
         for service in services {
-            directory.add_service(&*service);
+            if let Some(service) = readable("service", &service, text(&service)) {
+                directory.add_service(service);
+            }
         }
         for session in sessions {
-            let (participant, node): (ParticipantId, Topic) = read(&session)?;
-            directory.add_session(participant, node);
+            let read = text(&session).and_then(read::<(ParticipantId, Topic)>);
+            if let Some((participant, node)) = readable("session", &session, read) {
+                directory.add_session(participant, node);
+            }
         }
         let first_end = u64::try_from(first_end).ok().map(Duration::from_millis);
         Ok(Self { directory, version, first_end })
@@ -82,6 +91,28 @@ impl Texts {
             sessions: sessions.collect::<Result<_, Error>>()?,
         })
     }
+}
+
+/// What was read. What cannot be read is passed over, and hides nothing else.
+fn readable<T>(kind: &str, name: &[u8], read: Result<T, Error>) -> Option<T> {
+    let warn = |error: &Error| {
+        let name = String::from_utf8_lossy(name);
+        tracing::warn!(%error, %name, "a {kind} cannot be read, and is passed over");
+    };
+    read.inspect_err(warn).ok()
+}
+
+fn named<'n, T: DeserializeOwned>(
+    kind: &str,
+    name: &'n [u8],
+    value: &[u8],
+) -> Option<(&'n str, T)> {
+    let both = text(name).and_then(|name| Ok((name, read(text(value)?)?)));
+    readable(kind, name, both)
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Error> {
+    str::from_utf8(bytes).map_err(|error| Error::Malformed(error.to_string()))
 }
 
 /// The name of a session.

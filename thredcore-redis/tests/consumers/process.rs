@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::select_all;
-use thredcore::port::{Delivery, DeliveryTag, EventQ, Inbound, MessageQ, Routed};
+use thredcore::port::{Accepted, Death, Delivery, DeliveryTag, EventQ, Inbound, MessageQ, Routed};
 use thredcore_redis::{
     Connection, RedisConfig, RedisEventQ, RedisEventQConfig, RedisMessageQ, RedisMessageQConfig,
     Request, Tag,
@@ -48,6 +48,10 @@ impl Process {
         RedisMessageQ::new(self.connection.clone(), config)
     }
 
+    pub(crate) fn default_message_q(&self) -> RedisMessageQ {
+        RedisMessageQ::new(self.connection.clone(), RedisMessageQConfig::default())
+    }
+
     /// A command on a key of the namespace.
     pub(crate) fn ask(&self, tag: &str, command: &str, key: &str, args: &[&str]) -> redis::Value {
         let tag = Tag::new(&self.connection.config().namespace, tag);
@@ -60,7 +64,12 @@ impl Process {
 
 pub(crate) fn event(key: &str, number: usize) -> Inbound {
     let id = format!("{key}/{number}");
-    Inbound::Event(Arc::new(Event::builder("a", key).id(id).build()))
+    Inbound::Event(Accepted::new(Event::builder("a", key).id(id).build(), 0))
+}
+
+/// A first death.
+pub(crate) fn death(reason: &str) -> Death {
+    Death { reason: reason.to_owned(), times: 1, moved: vec![] }
 }
 
 pub(crate) fn events(key: &str, numbers: std::ops::Range<usize>) -> Vec<Inbound> {
