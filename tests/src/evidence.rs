@@ -107,7 +107,8 @@ impl Evidence {
         }
         let mut reserved = BTreeMap::new();
         for stored in &current {
-            reserved.insert(stored.key.id.clone(), storage.reserved(&stored.key.id, None, MANY).await?);
+            reserved
+                .insert(stored.key.id.clone(), storage.reserved(&stored.key.id, None, MANY).await?);
         }
         let current: Vec<_> = current.iter().map(|stored| compile(stored, config)).collect();
         Ok(Self {

@@ -103,7 +103,7 @@ pub(crate) fn address(node: &AMQPUri) -> String {
 
 impl AmqpConfig {
     /// The nodes of a broker, separated by commas: each is tried in turn. `amqps://` is TLS; the
-    /// path is the virtual host, `%2f` the one that is called `/`.
+    /// path is the virtual host, `%2f` the one that is called `/`. A comma in a password is `%2c`.
     ///
     /// # Errors
     /// [`AmqpError::Url`] with what is wrong.
@@ -327,18 +327,35 @@ impl AmqpConfig {
 }
 
 fn node(url: &str) -> Result<AMQPUri, AmqpError> {
-    let mut node: AMQPUri = url
-        .parse()
-        .map_err(|reason: String| AmqpError::Url { url: without_password(url), reason })?;
+    let mut node: AMQPUri = url.parse().map_err(|reason: String| {
+        let shown = without_password(url);
+        // It may repeat the address.
+        let reason = reason.replace(url, &shown);
+        AmqpError::Url { url: shown, reason }
+    })?;
     node.query.heartbeat.get_or_insert(10);
     Ok(node)
 }
 
+/// An address without what may be a password. A part of one that has a comma in it looks like an
+/// address of its own: so only what stands behind an `@` is a host.
 fn without_password(url: &str) -> String {
-    let Some((front, host)) = url.rsplit_once('@') else { return url.to_owned() };
-    match front.split_once("://").map(|(scheme, user)| (scheme, user.split(':').next())) {
-        Some((scheme, Some(user))) => format!("{scheme}://{user}@{host}"),
-        _ => host.to_owned(),
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    let user = |text: &str| text.split(':').next().unwrap_or_default().to_owned();
+    match rest.rsplit_once('@') {
+        Some((front, host)) if scheme.is_empty() => match front.is_empty() {
+            true => host.to_owned(),
+            false => format!("…@{host}"),
+        },
+        Some((front, host)) => format!("{scheme}{}@{host}", user(front)),
+        None if scheme.is_empty() => "…".to_owned(),
+        None => match rest.split_once(':') {
+            Some((host, _)) => format!("{scheme}{host}:…"),
+            None => url.to_owned(),
+        },
     }
 }
 
@@ -355,5 +372,30 @@ mod tests {
         let shown = format!("{config:?}");
         assert!(shown.contains("a:1/v") && shown.contains("b:5671//"), "{shown}");
         assert!(!shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
+    fn passwords_are_shown_nowhere() {
+        for url in [
+            "amqp://ann:secret@a:1/v",
+            "http://ann:secret@host",
+            "amqp://ann:secret@host:port",
+            "amqp://ann:secret@@host:port",
+            "amqp://ann:x/secret@host:port",
+            "amqp://ann:secret,secret@host",
+            "amqp://ann:x,secret",
+            "amqp://ann:secret",
+            "ann:secret@host",
+            ":secret",
+            "secret",
+            "amqp://ann:secret@host/v/w",
+            "amqp://ann:secret@host?heartbeat=x",
+        ] {
+            let shown = match AmqpConfig::new(url) {
+                Ok(config) => format!("{config:?}"),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            assert!(!shown.contains("secret"), "{url}: {shown}");
+        }
     }
 }

@@ -266,6 +266,11 @@ impl<T: Cargo> Inflow<T> {
         self.told.notify_waiters();
     }
 
+    /// Whether nothing is received any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
     /// A channel brings items from now on.
     pub(crate) fn opened(&self, channel: Channel) {
         self.lock().channel = Some(channel);

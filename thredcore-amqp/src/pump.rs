@@ -65,6 +65,8 @@ impl<T: Cargo> Works<T> {
             match end {
                 Ok(()) => failures = 0,
                 Err(AmqpError::Closed) => return,
+                // The connection is being closed.
+                Err(_) if self.inflow.is_closed() => return,
                 Err(error) => {
                     failures = if was_of_use { 0 } else { failures + 1 };
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -95,6 +97,7 @@ impl<T: Cargo> Works<T> {
                 biased;
                 delivery = consumer.next() => match delivery {
                     Some(delivery) => self.take_in(delivery?).await,
+                    None if self.inflow.is_closed() => return Err(AmqpError::Closed),
                     // Cancelled: the queue was deleted, or its node is gone.
                     None => {
                         self.topology.forget().await;

@@ -13,7 +13,7 @@ use std::time::Duration;
 ///     .prefix("test.");
 /// # let _ = config;
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct MongoConfig {
     /// The servers, with user, password and TLS as the driver's URLs have them.
@@ -24,6 +24,10 @@ pub struct MongoConfig {
     pub default_database: String,
     /// What the names of all collections start with: nothing.
     pub prefix: String,
+    /// Whether what is missing is made: true. Without, a database that nobody has used is an error, no
+    /// index is made or changed, and what other processes have left undone is left to others: for
+    /// programs that only look.
+    pub create: bool,
     /// Most connections to each server: 32.
     pub pool: u32,
     /// How long one call may take until its outcome counts as unknown: 10 s.
@@ -56,6 +60,7 @@ impl MongoConfig {
             database: None,
             default_database: "thredcore".to_owned(),
             prefix: String::new(),
+            create: true,
             pool: 32,
             time_limit: Duration::from_secs(10),
             selection_limit: Duration::from_secs(5),
@@ -87,6 +92,13 @@ impl MongoConfig {
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// Sets whether what is missing is made.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
         self
     }
 
@@ -158,5 +170,18 @@ impl MongoConfig {
     pub fn transaction_limit(mut self, time: Duration) -> Self {
         self.transaction_limit = time;
         self
+    }
+}
+
+impl std::fmt::Debug for MongoConfig {
+    /// Without the URL: it may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MongoConfig")
+            .field("database", &self.database)
+            .field("default_database", &self.default_database)
+            .field("prefix", &self.prefix)
+            .field("create", &self.create)
+            .field("time_limit", &self.time_limit)
+            .finish_non_exhaustive()
     }
 }

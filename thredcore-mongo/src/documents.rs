@@ -13,6 +13,7 @@
 //! | `counters` | name | numbers that only grow |
 //! | `users` | participant | groups and roles |
 //! | `executed` | key of a list of tasks | its results |
+//! | `meta` | `format` | the [version](thredcore::format) of all this |
 //! | `records.TYPE` | record | a record of the pattern language's tasks |
 
 use std::sync::{

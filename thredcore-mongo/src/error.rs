@@ -1,7 +1,10 @@
 //! What can go wrong, and what follows from it.
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
-use thredcore::port::{PortError, PortErrorKind};
+use thredcore::{
+    format::FormatError,
+    port::{PortError, PortErrorKind},
+};
 
 /// Why a connection could not be made ready for use.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +29,20 @@ pub enum MongoError {
     NoReplicaSet {
         /// Where it is.
         hosts: String,
+    },
+    /// Another version of this crate has made what is stored.
+    #[error("the database `{database}` cannot be used: {problem}")]
+    Format {
+        /// The database.
+        database: String,
+        /// What it has, and what can be read.
+        problem: FormatError,
+    },
+    /// Nothing is stored there, and nothing was to be [made](crate::MongoConfig::create).
+    #[error("nothing is stored in the database `{database}`; check its name, and the URL")]
+    Nothing {
+        /// The database.
+        database: String,
     },
     /// An index or a collection could not be made.
     #[error("the collections of database `{database}` could not be prepared")]

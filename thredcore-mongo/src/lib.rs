@@ -53,6 +53,7 @@ mod connection;
 mod directory;
 mod documents;
 mod error;
+mod format;
 mod persistence;
 mod storage;
 mod transaction;

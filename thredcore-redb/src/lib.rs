@@ -50,6 +50,10 @@
 //! A directory belongs to one process at a time; another one is told
 //! [`RedbError::InUse`].
 //!
+//! The directory and its files are for the user of the process alone (0700 and 0600). The file says
+//! which version of the format it has ([`thredcore::format`]); one that is newer than this crate is
+//! refused.
+//!
 //! # What is kept for how long
 //!
 //! Live threds for good; of the ended ones the latest, and the latest steps of history, as
@@ -58,6 +62,7 @@
 //! states are read when they are not among those used last. Room in the file is used again, but the
 //! file does not shrink.
 
+mod access;
 mod config;
 mod directory;
 mod error;
@@ -65,6 +70,7 @@ mod journal;
 mod queue;
 mod segments;
 mod shared;
+mod signature;
 mod storage;
 mod tables;
 mod watch;

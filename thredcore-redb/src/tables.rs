@@ -1,9 +1,12 @@
 //! The tables of the file.
 
 use redb::TableDefinition;
+use thredcore::format::Formats;
 
-/// Raised whenever a file of an older one cannot be read any more.
-pub(crate) const FORMAT: u64 = 1;
+/// The versions of the file that are read. A version is raised with every change of what is stored
+/// that an older program does not read as it is meant; the one before is still read, and a file that
+/// has it keeps it.
+pub(crate) const FORMATS: Formats = Formats::new(1, 1);
 
 /// Named numbers.
 pub(crate) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");

@@ -71,19 +71,6 @@ async fn a_second_opening_is_told_who_has_it() {
     open(dir.path(), RedbConfig::default());
 }
 
-#[test]
-fn another_format_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let database = redb::Database::create(dir.path().join("threds.redb")).unwrap();
-    let txn = database.begin_write().unwrap();
-    let meta = redb::TableDefinition::<&str, u64>::new("meta");
-    txn.open_table(meta).unwrap().insert("format", 99).unwrap();
-    txn.commit().unwrap();
-    drop(database);
-    let error = RedbBackends::open(dir.path()).expect_err("unknown");
-    assert!(matches!(error, RedbError::Format { found: 99, expected: 1, .. }), "{error}");
-}
-
 #[tokio::test]
 async fn the_latest_steps_are_kept_and_live_threds_whatever_their_age() {
     let dir = tempfile::tempdir().unwrap();

@@ -109,6 +109,7 @@ fn thred(number: usize) -> ThredState {
         modified_at: 1_700_000_000_000,
         locals: Arc::new(locals.as_object().cloned().unwrap_or_default()),
         participants: vec!["org.example.shop".into(), "ann".into()],
+        errors: 0,
         matched: Default::default(),
         inbox: vec![consumed],
         label: None,

@@ -76,7 +76,8 @@ async fn events(connection: &Connection, batch: usize) {
             for number in (publisher * batch..items).step_by(16 * batch) {
                 queue.room().await.expect("room");
                 let numbers = number..(number + batch).min(items);
-                let events = numbers.map(|number| Inbound::Event(Accepted::new(event(number), 0))).collect();
+                let events =
+                    numbers.map(|number| Inbound::Event(Accepted::new(event(number), 0))).collect();
                 queue.publish(events).await.expect("publish");
             }
         });

@@ -53,6 +53,9 @@ pub struct RedisConfig {
     /// Whether servers that may lose what they have accepted are refused: true. See
     /// [`open`](crate::Connection::open) for what is asked of them.
     pub durable: bool,
+    /// Whether a namespace that nobody has used yet is made: true. Without, opening it is an error,
+    /// and nothing is written by that.
+    pub create: bool,
     /// Whether a write counts only when replicas have it: `None`.
     pub wait: Option<Wait>,
     /// How many ended threds are kept, so that a redelivered event is recognized and the thred can
@@ -100,6 +103,7 @@ impl RedisConfig {
             reconnect_pause: Duration::from_secs(1),
             connections: 1,
             durable: true,
+            create: true,
             wait: None,
             ended_threds: 100_000,
             history_steps: 100_000,
@@ -179,6 +183,13 @@ impl RedisConfig {
     #[must_use]
     pub fn durable(mut self, durable: bool) -> Self {
         self.durable = durable;
+        self
+    }
+
+    /// Sets whether a namespace that nobody has used yet is made.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
         self
     }
 

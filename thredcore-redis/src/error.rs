@@ -1,7 +1,10 @@
 //! What goes wrong with a Redis server, and what follows for the ports.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
-use thredcore::port::{PortError, PortErrorKind};
+use thredcore::{
+    format::FormatError,
+    port::{PortError, PortErrorKind},
+};
 
 /// A failure of a Redis server, of the way to it, or of what it was started with.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -19,6 +22,14 @@ pub enum Error {
         why: String,
         /// What mends it.
         remedy: String,
+    },
+    /// Another version of this crate has made what is stored.
+    #[error("the namespace `{namespace}` on redis cannot be used: {problem}")]
+    Format {
+        /// The namespace.
+        namespace: String,
+        /// What it has, and what can be read.
+        problem: FormatError,
     },
     /// There is no connection, so nothing was sent.
     #[error("cannot reach redis at {address}: {why}")]
@@ -73,6 +84,7 @@ impl Error {
             Self::Unanswered { .. } | Self::Unreplicated { .. } => PortErrorKind::Unknown,
             Self::Config(_)
             | Self::Unfit { .. }
+            | Self::Format { .. }
             | Self::Refused(_)
             | Self::TooLarge { .. }
             | Self::Malformed(_) => PortErrorKind::Rejected,

@@ -9,13 +9,13 @@ use servers::own_namespace;
 use thredcore::{
     conformance::samples,
     port::{
-        Committed, History, LogType, OutboxEntry, Outgoing, PatternStore, PortErrorKind, Quarantine, Receipt, RecordStore,
-        Settlement, StoredPattern, ThredQuery, ThredStore,
+        Committed, History, LogType, OutboxEntry, Outgoing, PatternStore, PortErrorKind,
+        Quarantine, Receipt, RecordStore, Settlement, StoredPattern, ThredQuery, ThredStore,
     },
     state::{Status, ThredState},
 };
 use thredcore_redis::{RedisConfig, RedisStorage, Request, Tag};
-use thredlib::{ConditionBuilder, Event, Message, PatternBuilder, ReactionBuilder};
+use thredlib::{ConditionBuilder, Event, Message, PatternBuilder, ReactionBuilder, ThredId};
 
 async fn open(config: RedisConfig) -> RedisStorage {
     RedisStorage::open(config).await.unwrap_or_else(|error| panic!("{error}"))
@@ -151,8 +151,7 @@ async fn commits_and_clearings_that_meet_are_done_in_order() {
             ids.iter().map(|id| commit(&storage, state(id, version, Status::Active), &["m"]));
         futures::future::join_all(work).await;
         // The same one twice, and one that is not there.
-        let published: Vec<_> =
-            ids.iter().map(|id| samples::published(id, &["m"])).collect();
+        let published: Vec<_> = ids.iter().map(|id| samples::published(id, &["m"])).collect();
         let none = vec![samples::published("none", &[])];
         let twice = [published.clone(), published, none].concat();
         storage.clear_outbox(&twice).await.expect("cleared");
@@ -198,10 +197,8 @@ async fn what_cannot_be_read_stops_nothing_and_is_moved_out() {
 
     for id in ill {
         assert!(!is_there(&storage, id).await, "{id}");
-        let other = ThredState {
-            inbox: vec![samples::consumed("other")],
-            ..state(id, 1, Status::Active)
-        };
+        let other =
+            ThredState { inbox: vec![samples::consumed("other")], ..state(id, 1, Status::Active) };
         assert_eq!(samples::send(&storage, samples::commit(other)).await, Committed::Conflict);
     }
     assert!(is_there(&storage, "good").await);
@@ -226,7 +223,7 @@ async fn what_cannot_be_read_stops_nothing_and_is_moved_out() {
     assert_eq!(moved.len(), found.len());
     assert_eq!(storage.unreadable(99).await.expect("unreadable"), []);
     assert_eq!(storage.due(0, 9, None, 9).await.expect("due").timers.len(), 1);
-    assert_eq!(storage.waiting(0, &key, None, 9).await.expect("waiting"), ["good".into()]);
+    assert_eq!(storage.waiting(0, &key, None, 9).await.expect("waiting"), [ThredId::from("good")]);
     let counts = storage.counts().await.expect("counts");
     assert_eq!(counts.iter().map(|it| it.threds).sum::<u64>(), 1);
     // A thred of that id starts anew.

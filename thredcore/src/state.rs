@@ -88,6 +88,9 @@ pub struct ThredState {
     /// Who has taken part, in the order of their joining; services included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub participants: Vec<ParticipantId>,
+    /// How many events with an error it has reported since its last transition.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub errors: u8,
     /// The operands of `and` conditions that have matched in this reaction, as preorder numbers
     /// in its condition tree; sorted.
     #[serde(default, skip_serializing_if = "ThinVec::is_empty")]
@@ -110,6 +113,10 @@ pub struct ThredState {
     /// The live threds that end with it.
     #[serde(default, skip_serializing_if = "ThinVec::is_empty")]
     pub children: ThinVec<ThredId>,
+}
+
+fn is_zero(count: &u8) -> bool {
+    *count == 0
 }
 
 fn locals_is_empty(locals: &Locals) -> bool {
@@ -218,6 +225,14 @@ impl WaitKey {
     /// The hash itself.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
+    }
+}
+
+impl std::str::FromStr for WaitKey {
+    type Err = thredlib::NotAKey;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
     }
 }
 

@@ -58,6 +58,30 @@ async fn the_door_says_what_is_wrong_and_where() {
 }
 
 #[tokio::test]
+async fn the_door_names_what_json_s_reader_would_round_or_not_explain() {
+    let bed = bed(reaction("p", ConditionBuilder::filter("false")), |_| {}).await;
+    let with = |n: &str| {
+        format!(
+            r#"{{"id":"e","type":"t","source":{{"id":"a"}},"data":{{"content":{{"values":{{"n":{n}}}}}}}}}"#
+        )
+    };
+    let read = |text: &str| bed.engine().read_event(text.as_bytes());
+    for (n, part) in [
+        ("12345678901234567890123", "the integer 12345678901234567890123 is beyond 64 bits"),
+        ("[1,-9223372036854775809]", "at `data.content.values.n[1]`"),
+        (r#""cut \ud83d""#, r"at `data.content.values.n`: `\ud83d` is half of a surrogate pair"),
+    ] {
+        let error = read(&with(n)).unwrap_err();
+        assert!(error.to_string().contains(part) && !error.is_retryable(), "{n}: {error}");
+    }
+    for n in ["18446744073709551615", "-9223372036854775808", r#""\ud83d\ude00""#, "1e30"] {
+        let event = read(&format!("\u{feff}{}", with(n))).unwrap();
+        let expected: serde_json::Value = serde_json::from_str(n).unwrap();
+        assert_eq!(event.value_named("n"), Some(&expected));
+    }
+}
+
+#[tokio::test]
 async fn recipients_and_participants_are_bounded() {
     let told = || {
         let condition = ConditionBuilder::filter("$event.type = 'start'");

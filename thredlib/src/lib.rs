@@ -40,7 +40,7 @@ pub use id::{
     new_event_id, stable_hash,
 };
 pub use key::{EventKey, NotAKey};
-pub use limits::{EventLimits, ExprLimits};
+pub use limits::{ENVELOPE_DEPTH, EventLimits, ExprLimits, MAX_DEPTH, READABLE_DEPTH};
 pub use message::Message;
 pub use pattern::*;
 pub use template::Template;

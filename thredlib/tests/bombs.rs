@@ -17,8 +17,8 @@ use thredlib::{
 
 const MAX_GROWTH: usize = 64 * 1024 * 1024;
 
-/// Twice the time limit.
-const MAX_TIME: Duration = Duration::from_millis(100);
+/// The time limit, the last fence: the limits of work come before it.
+const MAX_TIME: Duration = Duration::from_secs(1);
 
 /// With a text of 200,000 characters, an object of 5,000 keys and a list of 9,000 numbers.
 fn event() -> Arc<Event> {
@@ -118,6 +118,7 @@ fn long_lists_are_no_bombs() {
 }
 
 const BOMBS: &[&str] = &[
+    "$round(1.5, 1000000000)",
     "$pad('x', 1e9)",
     "$pad(?, 1e9)('x')",
     "$pad('x', ?)(1e9)",
@@ -173,10 +174,8 @@ const BOMBS: &[&str] = &[
     "$valueNamed('list')[$valueNamed('list')]",
     "$formatInteger(1e15, 'I')",
     "$formatNumber(1, $pad('', 200000, '0'))",
-    "$formatNumber(1e300, $pad('', 250, '0'))",
     "$fromMillis(1, '[Y,1000000000]')",
     "$fromMillis(1, '[Y,*-1000000000]')",
-    "$fromMillis(1, '[H0000000000000000000000000000000000001]')",
     "$now('[Y,1000000000]')",
     "$toMillis('2020', $pad('', 100000, '[Y]'))",
     r#"$eval('$pad("x", 1e9)')"#,
@@ -197,6 +196,8 @@ const BOMBS: &[&str] = &[
 ];
 
 const DUDS: &[&str] = &[
+    "$fromMillis(1, '[H0000000000000000000000000000000000001]')",
+    "$formatNumber(1e300, $pad('', 250, '0'))",
     "$reduce([1..10000], function($a, $i){ [$a] }, 'x')",
     r#""x".$pad(1e9, "y")"#,
     "$map([1..9000], function(){ $big & 'x' })",
@@ -204,7 +205,6 @@ const DUDS: &[&str] = &[
     "$formatInteger(1e300, 'w')",
     "$formatInteger(1e300, 'A')",
     "$formatBase(1e300, 2)",
-    "$round(1.5, 1000000000)",
     "$string($reduce([1..100], function($a, $i){ [$a] }, 'x'), true)",
     "$contains($valueNamed('big'), /(x+x+)+y/)",
     "$match($valueNamed('big'), /(x|xx)*y/)",

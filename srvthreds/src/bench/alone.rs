@@ -118,7 +118,11 @@ async fn queued(engines: &[Ports]) -> Result<f64, Failure> {
                 let events = (first..first + BATCH).map(event).collect::<Result<Vec<_>, _>>()?;
                 let messages = events.iter().map(|event| message(event, &topic)).collect();
                 event_q.room().await?;
-                event_q.publish(events.into_iter().map(|it| Inbound::Event(Accepted::new(it, 0))).collect()).await?;
+                event_q
+                    .publish(
+                        events.into_iter().map(|it| Inbound::Event(Accepted::new(it, 0))).collect(),
+                    )
+                    .await?;
                 for answer in message_q.publish(messages).await {
                     answer?;
                 }

@@ -7,8 +7,8 @@ use thredcore::testing::scenario::parse_duration;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    check::StoreCommandArgs, dead_letters::DeadLettersArgs, queues::QueuesArgs,
-    replay::ReplayArgs, store::ServerArgs, threds::ThredsArgs,
+    check::StoreCommandArgs, dead_letters::DeadLettersArgs, queues::QueuesArgs, replay::ReplayArgs,
+    store::ServerArgs, threds::ThredsArgs,
 };
 use crate::{
     backend::Place,

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use thredcore::{
     port::{
         Backlog, DeadLetterFilter, History, Loaded, LogRecord, ParkedTopic, StoredPattern,
-        ThredCount, ThredPage, ThredQuery, TopicBacklog, Unreadable, UnmovedPage,
+        ThredCount, ThredPage, ThredQuery, TopicBacklog, UnmovedPage, Unreadable,
     },
     state::PatternKey,
 };

@@ -7,8 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use thredcore::port::{
-    Backlog, DeadLetter, DeadLetterFilter, Death, Delivery, DeliveryTag, EventQ, Inbound,
-    PortError,
+    Backlog, DeadLetter, DeadLetterFilter, Death, Delivery, DeliveryTag, EventQ, Inbound, PortError,
 };
 use thredlib::Event;
 

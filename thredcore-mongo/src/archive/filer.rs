@@ -54,7 +54,9 @@ impl Filer {
         let config = &archive.mongo.config;
         let (limit, patience) = (config.backlog, config.time_limit);
         let origin = Arc::new(origin);
-        tokio::spawn(tend(origin.clone(), Arc::downgrade(&waiting)));
+        if config.create {
+            tokio::spawn(tend(origin.clone(), Arc::downgrade(&waiting)));
+        }
         let hurry = Arc::new(Notify::new());
         tokio::spawn(file(archive, origin, incoming, waiting.clone(), hurry.clone()));
         Self { steps, waiting, hurry, limit, patience }

@@ -4,6 +4,7 @@ mod archive;
 mod engine;
 mod faults;
 mod hostile;
+mod opening;
 mod private;
 mod samples;
 #[path = "../server/mod.rs"]

@@ -145,11 +145,13 @@ fn check_format(directory: &Directory, txn: &WriteTransaction) -> Result<bool, R
     let mut meta = txn.open_table(tables::META)?;
     let found = meta.get(tables::META_FORMAT)?.map(|format| format.value());
     match found {
-        None => _ = meta.insert(tables::META_FORMAT, tables::FORMAT)?,
-        Some(tables::FORMAT) => {}
+        None => {
+            meta.insert(tables::META_FORMAT, u64::from(tables::FORMATS.newest()))?;
+        }
+        // A file of the version before stays in it.
         Some(found) => {
             let dir = directory.path().to_owned();
-            return Err(RedbError::Format { dir, found, expected: tables::FORMAT });
+            tables::FORMATS.check(found).map_err(|problem| RedbError::Format { dir, problem })?;
         }
     }
     let clean = meta.get(tables::META_CLEAN)?.map(|clean| clean.value());

@@ -78,10 +78,7 @@ pub(super) enum Drawn<T> {
     Refused,
     /// There is nothing that nobody has had; so many have not ended, and the first delayed one is due
     /// after that time.
-    Nothing {
-        unacknowledged: usize,
-        due_in: Option<Duration>,
-    },
+    Nothing { unacknowledged: usize, due_in: Option<Duration> },
     /// Runs, items that nobody has had, and others that wait here to be handed out again.
     Some(Vec<Run>, Vec<(ItemId, T)>, Vec<(ItemId, Item<T>)>),
 }
@@ -178,8 +175,16 @@ impl Items {
             Waiting::Delayed(longest) => (1, longest.map_or(-1, millis)),
         };
         let (bytes, time) = self.letter_limits.args();
-        let mut request = lightly(&self.tag, &holder.scripts.draw, &keys)
-            .arg((holder.token, holder.name, max, bell, delayed, longest, bytes, time));
+        let mut request = lightly(&self.tag, &holder.scripts.draw, &keys).arg((
+            holder.token,
+            holder.name,
+            max,
+            bell,
+            delayed,
+            longest,
+            bytes,
+            time,
+        ));
         ended.iter().for_each(|first| request.push(first.0));
         let Value::Array(answer) = connection.ask(request).await? else {
             return Ok(Drawn::Refused);
@@ -304,8 +309,16 @@ impl Items {
                 .map_err(|error| Error::Malformed(error.to_string()))?,
         };
         let (bytes, time) = self.letter_limits.args();
-        let request = Request::script(&self.tag, &holder.scripts.bury, &keys)
-            .arg((holder.token, id.0, &death.reason, attempts, death.times, moved, bytes, time));
+        let request = Request::script(&self.tag, &holder.scripts.bury, &keys).arg((
+            holder.token,
+            id.0,
+            &death.reason,
+            attempts,
+            death.times,
+            moved,
+            bytes,
+            time,
+        ));
         match connection.ask(request).await? {
             Value::Int(dropped) => Ok(self.dropped(dropped)),
             _ => Ok(0),

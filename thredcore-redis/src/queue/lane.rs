@@ -316,12 +316,10 @@ mod tests {
     #[test]
     fn a_suspect_is_handed_out_alone_and_counts_for_itself() {
         let mut lane = Lane::new(0);
-        lane.add_again(
-            (0..4).map(|n| {
-                let count = Count { attempts: u32::from(n > 0) * 2, failures: 0 };
-                (id(n), Item { payload: n, count })
-            }),
-        );
+        lane.add_again((0..4).map(|n| {
+            let count = Count { attempts: u32::from(n > 0) * 2, failures: 0 };
+            (id(n), Item { payload: n, count })
+        }));
         assert_eq!(payloads(&redeliver(&mut lane, 9)), [0]);
         let suspect = redeliver(&mut lane, 9);
         assert_eq!((payloads(&suspect), suspect[0].attempt), (vec![1], 3));

@@ -11,7 +11,7 @@ use super::{
     items::{Items, millis},
     lightly,
     reply::{Entry, EntryId, entries},
-    scripts::{DISCARD, REDRIVE, TRIM},
+    scripts::{DISCARD, OLDEST, REDRIVE, TRIM},
 };
 use crate::{Connection, Error, Request};
 
@@ -21,7 +21,8 @@ const PAGE: usize = 500;
 /// How many bytes of them are moved at once, at least one.
 const BYTES: usize = 1 << 20;
 
-/// Which dead letters of one partition or topic are kept. The latest one is kept, however large it is.
+/// Which dead letters are kept, of all partitions or topics together. The latest one is kept, however
+/// large it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LetterLimits {
     pub(super) bytes: u64,
@@ -32,6 +33,70 @@ impl LetterLimits {
     /// As the scripts take them.
     pub(super) fn args(&self) -> (u64, i64) {
         (self.bytes, millis(self.time))
+    }
+}
+
+/// How many of the oldest letters of a place are looked at together.
+const OLDEST_FEW: usize = 8;
+
+/// Drops letters that are too old, and the oldest of all places as long as they are too many together;
+/// says how many.
+pub(super) async fn trim(connection: &Connection, places: &[Letters<'_>]) -> Result<u64, Error> {
+    let Some(first) = places.first() else { return Ok(0) };
+    let quota = first.0.letter_limits.bytes;
+    let keys = |place: &Letters<'_>| [place.0.dead.clone(), place.0.dead_bytes.clone()];
+    let request = |place: &Letters<'_>| {
+        let [dead, bytes] = keys(place);
+        lightly(&place.0.tag, &TRIM, &[&dead, &bytes]).arg(place.0.letter_limits.args())
+    };
+    let mut dropped = 0;
+    let requests: Vec<_> = places.iter().map(request).collect();
+    for (place, answer) in places.iter().zip(connection.send(&requests).await) {
+        if let Value::Int(letters) = answer? {
+            dropped += place.0.dropped(letters);
+        }
+    }
+    loop {
+        let request = |place: &Letters<'_>| {
+            let [dead, bytes] = keys(place);
+            lightly(&place.0.tag, &OLDEST, &[&dead, &bytes]).arg(OLDEST_FEW)
+        };
+        let requests: Vec<_> = places.iter().map(request).collect();
+        let (mut total, mut left, mut oldest) = (0, 0, vec![]);
+        // Beyond the last that was seen of a place others may be older than what comes next.
+        let mut horizon = EntryId(u64::MAX, u64::MAX);
+        for (number, answer) in connection.send(&requests).await.into_iter().enumerate() {
+            type Found = (i64, u64, Vec<(String, i64)>);
+            let (bytes, letters, few): Found = redis::FromRedisValue::from_redis_value(answer?)
+                .map_err(|error: redis::ParsingError| Error::Malformed(error.to_string()))?;
+            (total, left) = (total + bytes, left + letters);
+            let seen = few.len() as u64;
+            let few = few.into_iter().filter_map(|(id, size)| Some((EntryId::parse(&id)?, size)));
+            oldest.extend(few.map(|(id, size)| (id, number, size)));
+            if seen < letters
+                && let Some((last, ..)) = oldest.last()
+            {
+                horizon = horizon.min(*last);
+            }
+        }
+        oldest.sort_unstable();
+        let mut gone: Vec<(usize, Request)> = vec![];
+        for (id, place, size) in oldest.into_iter().take_while(|(id, ..)| *id <= horizon) {
+            if u64::try_from(total).unwrap_or(0) <= quota || left <= 1 {
+                break;
+            }
+            (total, left) = (total - size, left - 1);
+            gone.push((place, places[place].removal(false).arg(id.to_string())));
+        }
+        if gone.is_empty() {
+            return Ok(dropped);
+        }
+        let (of, requests): (Vec<_>, Vec<_>) = gone.into_iter().unzip();
+        for (place, answer) in of.into_iter().zip(connection.send(&requests).await) {
+            if let Value::Int(letters) = answer? {
+                dropped += places[place].0.dropped(letters);
+            }
+        }
     }
 }
 
@@ -159,13 +224,6 @@ impl Letters<'_> {
             }
             false => Request::script(tag, &DISCARD, &[dead, dead_bytes]),
         }
-    }
-
-    /// Drops what is too old.
-    pub(super) async fn trim(&self, connection: &Connection) -> Result<u64, Error> {
-        let keys = [&*self.0.dead, &self.0.dead_bytes];
-        let request = lightly(&self.0.tag, &TRIM, &keys).arg(self.0.letter_limits.args());
-        Ok(self.0.dropped(connection.ask(request).await?))
     }
 
     async fn page(

@@ -17,6 +17,7 @@ scripts! {
     REDRIVE: "add", "redrive";
     DISCARD: "discard";
     TRIM: "letters", "trim";
+    OLDEST: "oldest";
     BURY_NEW: "letters", "bury_new";
     BACKLOG: "backlog";
     // Events: the owner of a partition.

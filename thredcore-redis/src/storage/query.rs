@@ -13,12 +13,7 @@ use thredcore::{
 };
 use thredlib::{ParticipantId, ThredId};
 
-use super::{
-    RedisStorage,
-    record::Place,
-    text,
-    threds::readable,
-};
+use super::{RedisStorage, record::Place, text, threds::readable};
 use crate::{connection::Request, keys::PartitionKeys};
 
 const OPERATION: &str = "query threds";
@@ -109,9 +104,8 @@ async fn lanes<'s>(
         }
     }
     let lanes = storage.0.partitions.iter().zip(places).flat_map(|(keys, places)| {
-        let lane = |(place, _): (Place, u64)| {
-            lane(keys, &keys.places, &place.to_string(), query, &after)
-        };
+        let lane =
+            |(place, _): (Place, u64)| lane(keys, &keys.places, &place.to_string(), query, &after);
         places.into_iter().map(lane).collect::<Vec<_>>()
     });
     Ok(lanes.collect())

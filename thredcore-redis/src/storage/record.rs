@@ -116,6 +116,8 @@ struct Stored {
     modified_at: i64,
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     locals: Option<Locals>,
+    #[serde(rename = "r", default, skip_serializing_if = "is_zero")]
+    errors: u8,
     #[serde(rename = "o", default, skip_serializing_if = "<[u16]>::is_empty")]
     matched: Vec<u16>,
     /// Of a thred that is past waiting: the index must not have it.
@@ -131,6 +133,10 @@ struct Stored {
     parent: Option<ThredId>,
     #[serde(rename = "c", default, skip_serializing_if = "Vec::is_empty")]
     children: Vec<ThredId>,
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 /// A record: its head, then inbox and state.
@@ -153,6 +159,7 @@ fn record(state: &ThredState) -> Result<String, Error> {
         modified_at,
         locals,
         participants,
+        errors,
         matched,
         label,
         description,
@@ -184,6 +191,7 @@ fn record(state: &ThredState) -> Result<String, Error> {
         expires_at: *expires_at,
         modified_at: *modified_at,
         locals: (!locals.is_empty()).then(|| locals.clone()),
+        errors: *errors,
         matched: matched.to_vec(),
         unused_waits: if listening { vec![] } else { waits.to_vec() },
         label: label.clone(),
@@ -219,6 +227,7 @@ pub(super) fn state(id: ThredId, record: &[u8]) -> Result<Arc<ThredState>, Error
         modified_at: stored.modified_at,
         locals: stored.locals.unwrap_or_else(no_locals),
         participants: head.participants,
+        errors: stored.errors,
         matched: stored.matched.into(),
         inbox: head.inbox,
         label: stored.label,

@@ -9,11 +9,7 @@ use thredcore::port::{Receipt, Settlement};
 use thredlib::EventKey;
 use tokio::sync::oneshot;
 
-use super::{
-    RedisStorage, record,
-    records::millis,
-    script,
-};
+use super::{RedisStorage, record, records::millis, script};
 use crate::{connection::Request, error::Error, gather::Gathering};
 
 script!(SETTLE, "settle.lua");
@@ -127,8 +123,7 @@ impl RedisStorage {
             Receipt::Dead(times) => (*key, Some((*times).max(1))),
         });
         // First those without a receipt: their events come again if the rest is not written.
-        let with_receipt: HashSet<_> =
-            settlement.receipts.iter().map(|(key, _)| *key).collect();
+        let with_receipt: HashSet<_> = settlement.receipts.iter().map(|(key, _)| *key).collect();
         let without = order.iter().filter(|key| !with_receipt.contains(key));
         let events = without.map(|key| (*key, None)).chain(receipts);
         let mut all: Vec<Settles> = vec![];

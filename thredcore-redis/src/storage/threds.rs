@@ -354,10 +354,7 @@ pub(super) fn at_most(limit: usize) -> i64 {
 }
 
 /// A thred's state; one that cannot be read is left where it is.
-pub(super) fn readable(
-    id: &ThredId,
-    record: &[u8],
-) -> Option<Arc<thredcore::state::ThredState>> {
+pub(super) fn readable(id: &ThredId, record: &[u8]) -> Option<Arc<thredcore::state::ThredState>> {
     let state = record::state(id.clone(), record);
     let warn = |error: &Error| {
         let record = record::lossy(record);

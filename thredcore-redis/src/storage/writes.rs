@@ -94,9 +94,8 @@ impl RedisStorage {
     ) -> Vec<Result<u8, Error>> {
         let portions = portions(commits).into_iter();
         // All are sent before the first is waited for.
-        let sent: Vec<_> = portions
-            .map(|portion| (portion.len(), self.add(partition, portion, vec![])))
-            .collect();
+        let sent: Vec<_> =
+            portions.map(|portion| (portion.len(), self.add(partition, portion, vec![]))).collect();
         let mut outcomes = vec![];
         for (count, answered) in sent {
             let lost = |_| (0..count).map(|_| Err(Error::lost())).collect();
@@ -180,7 +179,14 @@ impl RedisStorage {
         commits: &[&Written],
     ) -> Result<Vec<u8>, Error> {
         let request = self.write_call(partition, clears, commits);
-        match self.0.connection.send(&[request]).await.pop().unwrap_or_else(|| Err(Error::lost()))? {
+        match self
+            .0
+            .connection
+            .send(&[request])
+            .await
+            .pop()
+            .unwrap_or_else(|| Err(Error::lost()))?
+        {
             Value::BulkString(codes) if codes.len() == commits.len() => Ok(codes),
             // It may have been done.
             other => Err(Error::unexpected("commit.lua", &other)),

@@ -324,7 +324,7 @@ fn idle_consumers_ask_for_little() {
         let idle = async {
             let events = receive(&events_q, 1);
             let messages = messages_q.receive(&topics, 1);
-            futures::future::join(events, messages).await;
+            let _ = futures::future::join(events, messages).await;
         };
         let measure = async {
             until(|| events_q.owned().len() == 16).await;

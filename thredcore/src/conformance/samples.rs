@@ -93,6 +93,7 @@ pub fn thred(id: &str) -> ThredState {
         locals: Arc::default(),
         participants: vec!["erp".into()],
         matched: Default::default(),
+        errors: 0,
         inbox: vec![consumed(&input(id, 1))],
         label: None,
         description: None,

@@ -1,6 +1,9 @@
 //! Accepting: the door of the engine.
 
-use thredlib::{Event, EventLimits, ParticipantId, SYSTEM};
+use thredlib::{
+    Event, EventLimits, MAX_DEPTH, ParticipantId, SYSTEM,
+    json::text::{self, TextFault},
+};
 
 use super::Engine;
 use crate::port::{Accepted, Inbound, PortError};
@@ -24,6 +27,12 @@ pub enum AcceptError {
         field: &'static str,
         /// Its length.
         actual: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// It nests too deep.
+    #[error("the event has more than {limit} levels of objects and lists in one another")]
+    TooDeep {
         /// The limit.
         limit: usize,
     },
@@ -81,6 +90,7 @@ impl Engine {
     /// Where it is malformed, and why.
     pub fn read_event(&self, json: &[u8]) -> Result<Event, AcceptError> {
         let limits = &self.config().event_limits;
+        let json = text::without_mark(json);
         check_length("event", json.len(), limits.bytes)?;
         // Looked at as a whole, UTF-8 costs less than text by text.
         let read = match str::from_utf8(json) {
@@ -89,6 +99,9 @@ impl Engine {
         };
         // When something is wrong, it is read again, slowly, to say where.
         let event = read.map_err(|error| explain(json, &error))?;
+        if let Some(fault) = text::integer_too_large(json) {
+            return Err(malformed(fault));
+        }
         check_event(&event, limits)?;
         Ok(event)
     }
@@ -143,7 +156,14 @@ impl Engine {
     }
 }
 
+fn malformed(fault: TextFault) -> AcceptError {
+    AcceptError::Malformed { path: fault.path, reason: fault.reason.to_string() }
+}
+
 fn explain(json: &[u8], error: &serde_json::Error) -> AcceptError {
+    if let Some(fault) = text::lone_surrogate(json) {
+        return malformed(fault);
+    }
     let mut reader = serde_json::Deserializer::from_slice(json);
     match serde_path_to_error::deserialize::<_, Event>(&mut reader) {
         Err(located) => AcceptError::Malformed {
@@ -168,6 +188,10 @@ fn check_event(event: &Event, limits: &EventLimits) -> Result<(), AcceptError> {
         if text.is_empty() {
             return Err(AcceptError::Empty(field));
         }
+    }
+    let depth = limits.depth.min(MAX_DEPTH);
+    if event.nests_deeper(depth) {
+        return Err(AcceptError::TooDeep { limit: depth });
     }
     match event.source.id == SYSTEM {
         true => Err(AcceptError::ReservedSource),

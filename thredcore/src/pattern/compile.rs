@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use thredlib::{
-    ConditionModel, ConditionType, ConsequentModel, ExprLimits, ExpressionLanguage, PatternId,
-    PatternModel, PublishModel, ReactionModel, SpawnModel, Template, TransformModel,
+    ConditionModel, ConditionType, ConsequentModel, ExprLimits, ExpressionLanguage, OnError,
+    PatternId, PatternModel, PublishModel, ReactionModel, SpawnModel, Template, TransformModel,
     TransitionModel, XprModel,
     expr::{self, Expression},
     transition_name,
@@ -30,9 +30,6 @@ pub struct LoadError {
     /// What is wrong, each with its JSON path. `thredlib::validate` says more.
     pub faults: Vec<String>,
 }
-
-/// Names of locals under which the ids of published events are remembered.
-pub(crate) const PUBLISHED: &str = "out_id_";
 
 pub(super) fn compile(stored: &StoredPattern, limits: &ExprLimits) -> Result<Pattern, LoadError> {
     let model = &stored.model;
@@ -111,6 +108,7 @@ impl Compiler<'_> {
                 .map(|role| role.trim_start_matches('$').into())
                 .collect(),
             allow_unbound,
+            match_errors: model.on_error == Some(OnError::Match),
             expiry: model.expiry.as_ref().filter(|expiry| expiry.interval > 0).map(|expiry| {
                 Expiry {
                     interval: i64::try_from(expiry.interval).unwrap_or(i64::MAX),
@@ -252,7 +250,7 @@ impl Compiler<'_> {
     fn publish(&mut self, model: &PublishModel, path: &str) -> Option<Publish> {
         let on_publish = model.on_publish.as_ref();
         Some(Publish {
-            remember: model.name.as_ref().map(|name| format!("{PUBLISHED}{name}").into()),
+            name: model.name.as_deref().map(Into::into),
             on_publish: on_publish
                 .map(|consequent| self.consequent(consequent, &format!("{path}.onPublish"))),
             to: self.template(&model.to, &format!("{path}.to"))?.into(),

@@ -47,28 +47,38 @@ pub enum Verdict<'p> {
     Match(&'p Directives),
 }
 
+/// What comes of offering an event to a condition, beside the verdict.
+#[derive(Debug, Default)]
+pub struct Offer<'p> {
+    /// What is to run, innermost first.
+    pub ran: Vec<&'p Consequent>,
+    /// Why operands of an `or` failed that another one has made up for.
+    pub failures: Vec<ExprError>,
+}
+
 impl Condition {
     /// Offers an event (the scope's) to the condition. `memory` holds the operands that have
-    /// matched so far, sorted; `ran` collects what is to run, innermost first.
+    /// matched so far, sorted.
     ///
     /// # Errors
-    /// When an expression fails; memory and `ran` are then of no use.
+    /// When an expression fails, and in an `or` no other operand matches; memory and the offer are
+    /// then of no use.
     pub fn offer<'p>(
         &'p self,
         scope: &mut Scope,
         memory: &mut ThinVec<u16>,
-        ran: &mut Vec<&'p Consequent>,
+        offer: &mut Offer<'p>,
     ) -> Result<Verdict<'p>, ExprError> {
         let verdict = match &self.kind {
             Kind::Filter(xpr) => match xpr.test(scope)? {
                 true => Verdict::Match(&self.directives),
                 false => Verdict::No,
             },
-            Kind::And(operands) => self.offer_all(operands, scope, memory, ran)?,
-            Kind::Or(operands) => Self::offer_any(operands, scope, memory, ran)?,
+            Kind::And(operands) => self.offer_all(operands, scope, memory, offer)?,
+            Kind::Or(operands) => Self::offer_any(operands, scope, memory, offer)?,
         };
         if let (Verdict::Match(_), Some(on_true)) = (&verdict, &self.on_true) {
-            ran.push(on_true);
+            offer.ran.push(on_true);
         }
         Ok(verdict)
     }
@@ -78,7 +88,7 @@ impl Condition {
         operands: &'p [Condition],
         scope: &mut Scope,
         memory: &mut ThinVec<u16>,
-        ran: &mut Vec<&'p Consequent>,
+        offer: &mut Offer<'p>,
     ) -> Result<Verdict<'p>, ExprError> {
         let mut progress = false;
         let mut complete = true;
@@ -86,7 +96,7 @@ impl Condition {
             if memory.binary_search(&operand.node).is_ok() {
                 continue;
             }
-            match operand.offer(scope, memory, ran)? {
+            match operand.offer(scope, memory, offer)? {
                 Verdict::Match(_) => {
                     progress = true;
                     if let Err(place) = memory.binary_search(&operand.node) {
@@ -108,15 +118,28 @@ impl Condition {
         operands: &'p [Condition],
         scope: &mut Scope,
         memory: &mut ThinVec<u16>,
-        ran: &mut Vec<&'p Consequent>,
+        offer: &mut Offer<'p>,
     ) -> Result<Verdict<'p>, ExprError> {
         let mut progress = false;
+        let mut first_failure = None;
         for operand in operands {
-            match operand.offer(scope, memory, ran)? {
-                matched @ Verdict::Match(_) => return Ok(matched),
-                Verdict::Partial => progress = true,
-                Verdict::No => {}
+            let before = (scope.locals().clone(), memory.clone(), offer.ran.len());
+            match operand.offer(scope, memory, offer) {
+                Ok(matched @ Verdict::Match(_)) => return Ok(matched),
+                Ok(Verdict::Partial) => progress = true,
+                Ok(Verdict::No) => {}
+                Err(failure) => {
+                    let (locals, remembered, ran) = before;
+                    scope.restore_locals(locals);
+                    *memory = remembered;
+                    offer.ran.truncate(ran);
+                    offer.failures.push(failure.clone());
+                    first_failure.get_or_insert(failure);
+                }
             }
+        }
+        if let Some(failure) = first_failure {
+            return Err(failure);
         }
         Ok(if progress { Verdict::Partial } else { Verdict::No })
     }

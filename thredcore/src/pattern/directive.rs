@@ -94,8 +94,8 @@ impl DataSource {
 /// Says who gets the outbound event.
 #[derive(Debug)]
 pub struct Publish {
-    /// The local that remembers the outbound event's id.
-    pub remember: Option<Box<str>>,
+    /// The name under which the thred remembers the outbound event's id.
+    pub name: Option<Box<str>>,
     /// The addresses.
     pub to: Addresses,
     /// Runs before the message leaves.

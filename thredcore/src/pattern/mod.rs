@@ -16,7 +16,7 @@ use std::sync::{
 use thredlib::PatternModel;
 
 pub use compile::LoadError;
-pub use condition::{Condition, Kind, Verdict};
+pub use condition::{Condition, Kind, Offer, Verdict};
 pub(crate) use directive::AddressError;
 pub use directive::{
     Addresses, Consequent, DataSource, Directives, NextInput, Publish, Spawn, Target, Transform,
@@ -65,6 +65,8 @@ pub struct Reaction {
     pub allowed_roles: Vec<Box<str>>,
     /// Whether unbound events are offered to threds that wait here.
     pub allow_unbound: bool,
+    /// Whether a bound event that carries an error is offered to the condition, too.
+    pub match_errors: bool,
     /// What happens when nothing moves the thred for a while.
     pub expiry: Option<Expiry>,
     /// What an event must be like.

@@ -76,6 +76,9 @@ pub struct ReactLimits {
     pub recipients: usize,
     /// Participants of a thred. Default 100,000.
     pub participants: usize,
+    /// Events with an error that are reported between two transitions; the rest go on record only.
+    /// Default 8.
+    pub errors: u8,
     /// Live children of a thred. Default 1,000.
     pub children: usize,
     /// Size of a thred's locals as JSON, in bytes. Default 1 MiB.
@@ -89,6 +92,7 @@ impl Default for ReactLimits {
             chain: 100,
             recipients: 10_000,
             participants: 100_000,
+            errors: 8,
             children: 1_000,
             locals_bytes: 1024 * 1024,
         }

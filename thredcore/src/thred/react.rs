@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use thredlib::{EventKey, PatternId, ThredId, derive_id, event_type, expr::Scope, transition_name};
+use thredlib::{
+    Event, EventKey, PatternId, ThredId, derive_id, event_type, expr::Scope, transition_name,
+};
 
 use super::{Input, Outcome, StepError, World, step::Step};
 use crate::{
@@ -127,8 +129,9 @@ pub fn react(
     let mut step = Step::new(pattern, world, state.clone(), consumed, Some(event.clone()), command);
     step.state.inbox.extend(offer.map(|(_, of_event)| of_event));
     if bound && event.error().is_some() {
-        step.report_error(event)?;
-    } else if bound && *event.event_type == *event_type::CLIENT_BROADCAST {
+        return hear_error(step, state, event);
+    }
+    if bound && *event.event_type == *event_type::CLIENT_BROADCAST {
         step.broadcast(event)?;
     } else if state.status == Status::Finished {
         if !bound {
@@ -147,6 +150,28 @@ pub fn react(
         };
     }
     step.finish(None).map(Outcome::Commit)
+}
+
+/// Offers an event with an error to a reaction that matches errors; reports it otherwise.
+fn hear_error(
+    mut step: Step<'_>,
+    state: &ThredState,
+    event: &Arc<Event>,
+) -> Result<Outcome, StepError> {
+    let mut locals = state.locals.clone();
+    if state.status == Status::Active && step.reaction()?.match_errors {
+        let mut scope = Scope::new(event.clone(), step.world.now, step.world.seed);
+        scope.enter_thred(state.id.clone(), locals);
+        if step.run(&mut scope)? {
+            return step.finish(Some(scope.locals())).map(Outcome::Commit);
+        }
+        locals = scope.locals().clone();
+    }
+    let is_reported = step.report_error(event)?;
+    match is_reported || !Arc::ptr_eq(&locals, &state.locals) {
+        true => step.finish(Some(&locals)).map(Outcome::Commit),
+        false => Ok(step.unmoved()),
+    }
 }
 
 /// Does what the engine says.

@@ -48,17 +48,42 @@ impl Step<'_> {
         self.relay(event, "broadcastValues", Value::Object(values), Some(re))
     }
 
-    /// Reports an event that carries an error to the participants.
-    pub(super) fn report_error(&mut self, event: &Arc<Event>) -> Result<(), StepError> {
-        let text = event.error().map(Value::to_string);
-        self.record(LogType::ErrorEvent, None, text.as_deref());
+    /// Reports an event that carries an error to the participants; says whether anybody hears of
+    /// it. What a stranger sends is refused, and of many between two transitions only the first are
+    /// reported: an error that is answered with an error would never end.
+    pub(super) fn report_error(&mut self, event: &Arc<Event>) -> Result<bool, StepError> {
+        if !self.takes_part(&event.source.id) {
+            let source = event.source.id.clone();
+            self.record(LogType::Unauthorized, None, Some(source.as_str()));
+            return Ok(false);
+        }
         let error = event.error().cloned().unwrap_or_default();
-        let recipients = self.resolve(&[Address::Thred])?;
+        self.record(LogType::ErrorEvent, None, Some(&error.to_string()));
+        if self.state.errors >= self.world.limits.errors {
+            return Ok(false);
+        }
+        let mut recipients = self.resolve(&[Address::Thred])?;
+        recipients.retain(|id| *id != event.source.id);
+        if recipients.is_empty() {
+            return Ok(false);
+        }
+        self.state.errors += 1;
         let data = EventData::from(Map::from_iter([("error".to_owned(), error)]));
         let kind = event_type::ERROR.into();
         let report = self.make_event(kind, Some(data), Some(event.id.clone()), event.trace.clone());
         self.send(report, recipients);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether a source is a participant of the thred, or an instance of a service that is one.
+    fn takes_part(&mut self, source: &ParticipantId) -> bool {
+        if self.state.participants.contains(source) {
+            return true;
+        }
+        let directory = self.world.directory;
+        let mut types = self.state.participants.iter().filter(|id| is_instance(source, id));
+        let service = types.find(|id| directory.is_service(id)).cloned();
+        service.is_some_and(|id| self.is_service(&id))
     }
 
     fn relay(
@@ -108,4 +133,12 @@ impl Step<'_> {
         self.facts().watchers = self.world.watchers.to_vec();
         self.send(told, self.world.watchers.to_vec());
     }
+}
+
+/// Whether an id is that of an instance of a service: the service's with a number behind it, or
+/// more after a dot, hyphen, colon or slash.
+fn is_instance(id: &ParticipantId, service: &ParticipantId) -> bool {
+    let Some(rest) = id.as_str().strip_prefix(service.as_str()) else { return false };
+    let is_number = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
+    is_number || rest.starts_with(['.', '-', ':', '/'])
 }

@@ -13,7 +13,7 @@ use thredlib::{
 use super::{Outcome, StepError, World, recipients::Recipients};
 use crate::{
     pattern::{
-        AddressError, Consequent, Directives, Pattern, Publish, Reaction, Transform, Verdict,
+        AddressError, Consequent, Directives, Offer, Pattern, Publish, Reaction, Transform, Verdict,
     },
     port::{Command, Commit, Facts, LogRecord, LogType, OutboxEntry},
     state::{Consumed, Status, ThredState},
@@ -38,6 +38,8 @@ pub(super) struct Step<'a> {
     log: Vec<LogRecord>,
     /// How many events have been made so far; part of their ids.
     pub(super) made: usize,
+    /// Whether something has matched already.
+    matched: bool,
     /// Whether the next match is a test of the entry, which has no side effects.
     pub(super) testing: bool,
     /// What was asked of the world; most steps ask for nothing special.
@@ -64,6 +66,7 @@ impl<'a> Step<'a> {
             // Most steps are told in one or two.
             log: Vec::with_capacity(2),
             made: 0,
+            matched: false,
             testing: false,
             facts: None,
         }
@@ -105,6 +108,7 @@ impl<'a> Step<'a> {
             modified_at: world.now,
             locals: no_locals(),
             participants: Vec::new(),
+            errors: 0,
             matched: ThinVec::new(),
             inbox: Vec::new(),
             label: None,
@@ -126,16 +130,19 @@ impl<'a> Step<'a> {
                 self.record(LogType::Unauthorized, None, Some(source.as_str()));
                 return Ok(moved);
             }
-            let mut ran = Vec::new();
+            let mut offer = Offer::default();
             let verdict = reaction
                 .condition
-                .offer(scope, &mut self.state.matched, &mut ran)
+                .offer(scope, &mut self.state.matched, &mut offer)
                 .map_err(|error| self.failed(error))?;
+            for failure in &offer.failures {
+                self.record(LogType::OperandFailed, None, Some(&failure.to_string()));
+            }
             if std::mem::take(&mut self.testing) && !Arc::ptr_eq(scope.locals(), &self.state.locals)
             {
                 scope.enter_thred(self.state.id.clone(), self.state.locals.clone());
             }
-            self.run_consequents(&ran, scope)?;
+            self.run_consequents(&offer.ran, scope)?;
             for line in scope.take_logs() {
                 tracing::info!(thred = %self.state.id, "{line}");
             }
@@ -172,7 +179,7 @@ impl<'a> Step<'a> {
             (Some(transform), Some(publish)) => Some(self.build(transform, publish, scope)?),
             _ => None,
         };
-        if self.pattern.echo_responses {
+        if self.pattern.echo_responses && self.is_first_of_input(&event) {
             self.echo(&event)?;
         }
         let transition = directives.transition.clone().unwrap_or_default();
@@ -193,6 +200,14 @@ impl<'a> Step<'a> {
             self.spawn(spawn, &event, scope)?;
         }
         self.next_event(&transition.input, Some(event), scope.locals())
+    }
+
+    /// Whether this is the first match of what the thred was given, and that is an event: not a
+    /// stored one, nor one that another thred was given.
+    fn is_first_of_input(&mut self, event: &Arc<Event>) -> bool {
+        let is_first = !std::mem::replace(&mut self.matched, true);
+        let is_input = self.event.as_ref().is_some_and(|input| Arc::ptr_eq(input, event));
+        is_first && is_input && self.command.is_none()
     }
 
     /// Builds the outbound event and finds its recipients.
@@ -220,8 +235,8 @@ impl<'a> Step<'a> {
             AddressError::Expression(error) => self.failed(error),
             AddressError::Shape(what) => self.misshapen(what),
         })?;
-        if let Some(local) = &publish.remember {
-            scope.set_local(local, Some(outbound.id.as_str().into()));
+        if let Some(name) = &publish.name {
+            scope.remember_published(name, &outbound.id);
         }
         if let Some(on_publish) = &publish.on_publish {
             scope.set_outbound(Some(outbound.clone()));

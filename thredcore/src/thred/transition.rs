@@ -16,6 +16,7 @@ impl Step<'_> {
     /// Takes a transition.
     pub(super) fn go(&mut self, transition: &Transition, why: LogType) {
         let from = self.state.reaction.clone();
+        self.state.errors = 0;
         let here = self.pattern.position(&from);
         let next = match transition.target {
             Target::Stay => {

@@ -125,6 +125,12 @@ impl Event {
             .find(|e| !e.is_null())
     }
 
+    /// The same as [`error`](Self::error), without a copy.
+    pub fn error_view(&self) -> Option<View<'_>> {
+        let paths: [&[&str]; 2] = [&["error"], &["content", "error"]];
+        paths.iter().filter_map(|path| self.view(path)).find(|error| !error.is_null())
+    }
+
     /// `data.title`, when it is a text.
     pub fn title(&self) -> Option<&str> {
         self.view(&["title"])?.as_str()
@@ -138,6 +144,19 @@ impl Event {
     /// `data.display.uri`, when it is a text.
     pub fn display_uri(&self) -> Option<&str> {
         self.view(&["display", "uri"])?.as_str()
+    }
+
+    /// Whether it has more levels of objects and lists in one another, its own included.
+    pub fn nests_deeper(&self, levels: usize) -> bool {
+        let Some(below) = levels.checked_sub(1) else { return true };
+        let own = self.extra.iter().map(|(_, value)| View::from(value));
+        let trace = self.trace.as_deref().map(View::from);
+        let data = self.data.as_ref().map(|data| View::Object(data.view()));
+        let of_source = || self.source.extra.iter().map(|(_, value)| View::from(value));
+        own.chain(trace).chain(data).any(|value| value.nests_deeper(below))
+            || below
+                .checked_sub(1)
+                .is_none_or(|below| of_source().any(|value| value.nests_deeper(below)))
     }
 
     /// A place in the payload, without a copy: the names that lead to it.

@@ -8,6 +8,7 @@
 mod correlation;
 mod jsonata;
 mod jsonpath;
+pub mod published;
 mod requirement;
 mod scope;
 
@@ -107,7 +108,7 @@ pub enum ExprError {
     Limit {
         /// The expression, shortened.
         source_text: String,
-        /// The name of the limit: `time`, `depth`, `sequence` or `size`.
+        /// The name of the limit: `steps`, `time`, `depth`, `sequence` or `size`.
         limit: &'static str,
     },
 }

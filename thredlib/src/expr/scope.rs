@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::jsonata::Session;
+use super::{jsonata::Session, published};
 use crate::{Event, EventId, ThredId};
 
 /// The locals of a thred; shared until changed.
@@ -36,6 +36,8 @@ pub struct Scope {
     /// Where `$random()` stands in its sequence; `None` before the first draw.
     pub(super) random: Option<u64>,
     pub(super) logs: Vec<String>,
+    /// The work done by expressions so far.
+    steps: usize,
     pub(super) session: Option<Box<Session>>,
 }
 
@@ -52,6 +54,7 @@ impl Scope {
             seed,
             random: None,
             logs: Vec::new(),
+            steps: 0,
             session: None,
         }
     }
@@ -96,6 +99,28 @@ impl Scope {
         }
     }
 
+    /// Puts the locals back to what they were, after an evaluation that failed.
+    pub fn restore_locals(&mut self, locals: Locals) {
+        if !Arc::ptr_eq(&self.locals, &locals) {
+            self.locals = locals;
+            if let Some(session) = &self.session {
+                session.forget_locals();
+            }
+        }
+    }
+
+    /// Remembers the id of an event that was published under a name; of earlier ones of that name
+    /// the latest, [`MAX_PUBLISHED`](published::MAX_PUBLISHED) in all.
+    pub fn remember_published(&mut self, name: &str, id: &EventId) {
+        let latest = published::latest_local(name);
+        if let Some(before) = self.locals.get(&latest).cloned() {
+            let local = published::earlier_local(name);
+            let earlier = published::add(self.locals.get(&local), before);
+            self.set_local(&local, Some(earlier));
+        }
+        self.set_local(&latest, Some(id.as_str().into()));
+    }
+
     /// What the sequence of `$random()` starts from.
     pub(super) fn origin(&self) -> Origin {
         Origin { seed: self.seed, event: self.event.id.clone(), thred: self.thred_id.clone() }
@@ -105,6 +130,15 @@ impl Scope {
     /// 100 lines of 1,000 characters are kept.
     pub fn take_logs(&mut self) -> Vec<String> {
         std::mem::take(&mut self.logs)
+    }
+
+    /// The steps that expressions have taken so far in this scope.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    pub(super) fn spend(&mut self, steps: usize) {
+        self.steps = self.steps.saturating_add(steps);
     }
 
     /// Lets the session go, but not the converted event.

@@ -5,9 +5,11 @@
 
 mod build;
 mod compact;
+pub(crate) mod exact;
 mod read;
 #[cfg(test)]
 mod tests;
+pub mod text;
 mod view;
 
 pub(crate) use build::{Builder, Built};

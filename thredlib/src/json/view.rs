@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 
-use super::compact::Compact;
+use super::{compact::Compact, exact};
 
 /// A JSON value, borrowed from where it is kept.
 ///
@@ -58,6 +58,28 @@ impl<'a> View<'a> {
     /// Whether it is `null`.
     pub fn is_null(self) -> bool {
         matches!(self, Self::Null)
+    }
+
+    /// Whether it is, or holds, an integer that a double cannot hold.
+    pub(crate) fn has_beyond_double(self) -> bool {
+        match self {
+            Self::Number(n) => n.beyond_double().is_some(),
+            Self::Array(items) => items.iter().any(Self::has_beyond_double),
+            Self::Object(members) => members.iter().any(|(_, item)| item.has_beyond_double()),
+            _ => false,
+        }
+    }
+
+    /// Whether it has more levels of objects and lists in one another.
+    pub fn nests_deeper(self, levels: usize) -> bool {
+        match self {
+            Self::Array(items) => {
+                let below = levels.checked_sub(1);
+                below.is_none_or(|below| items.iter().any(|item| item.nests_deeper(below)))
+            }
+            Self::Object(members) => members.nests_deeper(levels),
+            _ => false,
+        }
     }
 
     /// A copy.
@@ -135,6 +157,16 @@ impl Number {
             Kind::Negative(n) => n as f64,
             Kind::Float(n) => n,
         }
+    }
+
+    /// The integer, when it is one that a double cannot hold.
+    pub(crate) fn beyond_double(self) -> Option<i128> {
+        let n = match self.0 {
+            Kind::Unsigned(n) => i128::from(n),
+            Kind::Negative(n) => i128::from(n),
+            Kind::Float(_) => return None,
+        };
+        exact::exceeds_double(n).then_some(n)
     }
 
     pub(super) fn unsigned(n: u64) -> Self {
@@ -270,6 +302,17 @@ impl<'a> Members<'a> {
     /// Whether there are none.
     pub fn is_empty(self) -> bool {
         self.len() == 0
+    }
+
+    fn nests_deeper(self, levels: usize) -> bool {
+        let Some(below) = levels.checked_sub(1) else { return true };
+        // In the compact form a level takes a node at least.
+        if let Kept::Compact { of, at, .. } = self.0
+            && of.behind(at) - at <= levels
+        {
+            return false;
+        }
+        self.iter().any(|(_, item)| item.nests_deeper(below))
     }
 
     /// All of them with their names, in order.

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::{
-    ConditionModel, ConditionType, ConsequentModel, ExpiryModel, InputKind, OneOrMany, PatternMeta,
-    PatternModel, PermissionsModel, PublishModel, ReactionModel, SpawnModel, TransformModel,
-    TransitionModel, XprModel,
+    ConditionModel, ConditionType, ConsequentModel, ExpiryModel, InputKind, OnError, OneOrMany,
+    PatternMeta, PatternModel, PermissionsModel, PublishModel, ReactionModel, SpawnModel,
+    TransformModel, TransitionModel, XprModel,
 };
 
 /// Builds a [`PatternModel`].
@@ -102,6 +102,12 @@ impl ReactionBuilder {
     /// What an event must be like, and what follows.
     pub fn condition(mut self, condition: ConditionBuilder) -> Self {
         self.0.condition = condition.0;
+        self
+    }
+
+    /// Offers events that carry an error to the condition, too.
+    pub fn match_errors(mut self) -> Self {
+        self.0.on_error = Some(OnError::Match);
         self
     }
 

@@ -135,6 +135,9 @@ pub struct ReactionModel {
     /// Whether events without a thred id are offered to threds that wait here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_unbound_events: Option<bool>,
+    /// What happens to a bound event that carries an error; it is reported when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<OnError>,
     /// What happens when nothing moves the thred for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry: Option<ExpiryModel>,
@@ -144,6 +147,18 @@ pub struct ReactionModel {
     #[serde(flatten)]
     #[cfg_attr(feature = "schema", schemars(skip))]
     pub extra: Map<String, Value>,
+}
+
+/// What happens to a bound event that carries an error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// It is reported to the participants.
+    #[default]
+    Report,
+    /// It is offered to the condition like any other event, and reported if it does not match.
+    Match,
 }
 
 /// A text or a list of texts.

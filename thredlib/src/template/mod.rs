@@ -70,8 +70,8 @@ impl Template {
 
     /// The JSON with all expressions replaced; `None` when the whole is one undefined expression.
     ///
-    /// Expressions run in the order they are written. The limits hold for each of them, and time,
-    /// size and depth for the whole as well.
+    /// Expressions run in the order they are written. The limits hold for each of them, and
+    /// steps, time, size and depth for the whole as well.
     ///
     /// # Errors
     /// When an expression fails, a `"$xpr"` key gives no object, or the result is over the limit.
@@ -118,11 +118,10 @@ enum Entry {
     Spread(Arc<dyn Expression>),
 }
 
-/// How deep a template and its result may nest: the limit, but for some levels that are kept for
-/// the event and the record that the result is stored in, which must be readable again.
+/// How deep a template and its result may nest: as deep as a result, less the level of the event
+/// that it becomes the payload of.
 fn deepest(limits: &ExprLimits) -> usize {
-    const ENVELOPE: usize = 8;
-    limits.depth.saturating_sub(ENVELOPE)
+    limits.result_depth().saturating_sub(1)
 }
 
 /// Pays for a value out of the bytes that are left. The error names the limit that does not hold.

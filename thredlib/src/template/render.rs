@@ -17,8 +17,9 @@ pub(super) fn render(
     limits: &ExprLimits,
 ) -> Result<Option<Built>, ExprError> {
     let deadline = Instant::now() + limits.time;
-    let mut renderer =
-        Renderer { scope, deadline, bytes: limits.result_bytes, out: Builder::new() };
+    let most_steps = scope.steps().saturating_add(limits.steps);
+    let bytes = limits.result_bytes;
+    let mut renderer = Renderer { scope, deadline, most_steps, bytes, out: Builder::new() };
     match renderer.node(root, deepest(limits))? {
         true => renderer.out.finish().map(Some).map_err(|_| over_size()),
         false => Ok(None),
@@ -29,6 +30,8 @@ pub(super) fn render(
 struct Renderer<'s> {
     scope: &'s mut Scope,
     deadline: Instant,
+    /// The scope's steps may not become more.
+    most_steps: usize,
     bytes: usize,
     out: Builder,
 }
@@ -106,6 +109,9 @@ impl Renderer<'_> {
             return Err(over("time"));
         }
         let value = expression.evaluate(self.scope)?;
+        if self.scope.steps() > self.most_steps {
+            return Err(over("steps"));
+        }
         if let Some(value) = &value {
             pay_for(value, depth, &mut self.bytes).map_err(over)?;
         }

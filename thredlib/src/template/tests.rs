@@ -168,12 +168,12 @@ fn the_whole_result_is_limited() {
 }
 
 #[test]
-fn the_whole_time_is_limited() {
+fn the_whole_work_is_limited() {
     let values: Vec<Value> = (0..300).map(|n| json!({ "a": n })).collect();
     // Each takes some milliseconds.
     let slow = "$xpr($.values[?count($.values[?@.a == -1]) == 1])";
     let begin = Instant::now();
-    goes_over(json!(vec![slow; 1000]), values.into(), "time");
+    goes_over(json!(vec![slow; 1000]), values.into(), "steps");
     assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
 }
 

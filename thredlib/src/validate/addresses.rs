@@ -1,6 +1,6 @@
 //! Who may move a thred and who gets its messages.
 
-use regex::RegexBuilder;
+use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
 use super::{
@@ -17,6 +17,10 @@ pub(super) fn check(pattern: &Pattern, findings: &mut Findings) {
         for source in reaction.node.get("allowedSources").iter().flat_map(Node::one_or_many) {
             allowed_source(&source, findings);
         }
+        let permissions = reaction.node.get("permissions");
+        let roles = permissions.as_ref().and_then(|node| node.get("allowedRoles"));
+        no_restriction(reaction.node.get("allowedSources").as_ref(), "source", findings);
+        no_restriction(roles.as_ref(), "role", findings);
     }
     for (_, condition) in pattern.conditions() {
         let Some(publish) = &condition.publish else { continue };
@@ -31,6 +35,21 @@ pub(super) fn check(pattern: &Pattern, findings: &mut Findings) {
             None => {}
         }
     }
+}
+
+/// An empty list restricts nothing, though it looks as if it allowed nobody.
+fn no_restriction(list: Option<&Node>, what: &str, findings: &mut Findings) {
+    let Some(list) = list else { return };
+    if list.value.as_array().is_some_and(Vec::is_empty) {
+        let message = format!("an empty list of {what}s allows everyone");
+        let help = format!("name the {what}s, or leave the field out to allow everyone");
+        findings.warning("allows-everyone", &list.path, message, help);
+    }
+}
+
+/// Whether a regex occurs in every id without having been written to do so.
+fn is_of_nothing(source: &str, regex: &Regex) -> bool {
+    source.trim() != ".*" && regex.is_match("") && regex.is_match("\u{1}")
 }
 
 fn allowed_source(source: &Node, findings: &mut Findings) {
@@ -48,11 +67,19 @@ fn allowed_source(source: &Node, findings: &mut Findings) {
         return;
     };
     let built = RegexBuilder::new(regex).case_insensitive(true).size_limit(REGEX_BYTES).build();
-    if let Err(error) = built {
-        let message = format!("{} is no regex: {}", quoted(text), reason(&error));
-        let help = "mend the regex; look-around and back-references are not supported, so that \
-                    matching takes linear time";
-        findings.error("bad-regex", &source.path, message, help);
+    match built {
+        Err(error) => {
+            let message = format!("{} is no regex: {}", quoted(text), reason(&error));
+            let help = "mend the regex; look-around and back-references are not supported, so \
+                        that matching takes linear time";
+            findings.error("bad-regex", &source.path, message, help);
+        }
+        Ok(built) if is_of_nothing(regex, &built) => {
+            let message = format!("{} occurs in every id and so allows everyone", quoted(text));
+            let help = "write what the ids have in common, or `/.*/` to allow everyone";
+            findings.warning("allows-everyone", &source.path, message, help);
+        }
+        Ok(_) => {}
     }
 }
 

@@ -19,6 +19,7 @@
 //! | `unknown-variable` `unset-local` `unknown-publish` `unknown-spawn` | a name that nothing has |
 //! | `set-local-in-entry-filter` `outbound-event-outside-on-publish` | a name in a place where it means nothing |
 //! | `unreachable-reaction` `forward-cycle` | threds never get somewhere, or never stay |
+//! | `allows-everyone` | what looks like a restriction is none |
 //! | `reserved-name` `empty-name` `empty-id` `unfinished-regex` | a text is taken for something else |
 //!
 //! ```
@@ -62,10 +63,13 @@ pub use set::{PatternSet, validate_set};
 pub use words::{kind_of, nearest};
 
 use self::{expressions::Expressions, finding::Findings, set::Surroundings, tree::Pattern};
-use crate::{PatternId, PatternModel};
+use crate::{
+    PatternId, PatternModel,
+    json::text::{TextFault, lone_surrogate},
+};
 
-/// Levels of objects and lists in one another that a pattern may have; what JSON text may have.
-pub const MAX_NESTING: usize = 128;
+/// Levels of objects and lists in one another that a pattern may have.
+pub const MAX_NESTING: usize = crate::MAX_DEPTH;
 
 /// Validates a pattern. Names of other patterns are not looked at; see [`validate_set`].
 pub fn validate(document: &Value) -> Report {
@@ -74,11 +78,15 @@ pub fn validate(document: &Value) -> Report {
 
 /// Validates a pattern given as JSON text.
 pub fn validate_text(text: &str) -> Report {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match serde_json::from_str(text) {
         Ok(document) => validate(&document),
         Err(error) => {
             let mut findings = Findings { pattern: None, list: Vec::new() };
-            let message = syntax_message(&error);
+            let message = match lone_surrogate(text.as_bytes()) {
+                Some(TextFault { path, reason, .. }) => format!("at `{path}`: {reason}"),
+                None => syntax_message(&error),
+            };
             let spot = syntax_spot(text, &error);
             findings
                 .error("json-syntax", &JsonPath::root(), message, "mend the JSON at this place")

@@ -99,6 +99,7 @@ pub(super) static REACTION: Shape = Shape {
         optional("allowedSources", Kind::Texts),
         optional("permissions", Kind::Object(&PERMISSIONS)),
         optional("allowUnboundEvents", Kind::Flag),
+        optional("onError", Kind::Word(&["report", "match"])),
         optional("expiry", Kind::Object(&EXPIRY)),
         required(
             "condition",

@@ -25,8 +25,8 @@ pub struct RedisEventQConfig {
     pub max_item_bytes: usize,
     /// How long dead letters are kept: 30 days.
     pub dead_letters_time: Duration,
-    /// How many bytes of dead letters are kept, divided among the partitions: 256 MiB. With more the
-    /// oldest is dropped; so is one whose time is over. Each is counted
+    /// How many bytes of dead letters are kept, of all partitions together: 256 MiB. With more the
+    /// oldest is dropped, within a second; so is one whose time is over. Each is counted
     /// ([`dropped_dead_letters`](super::RedisEventQ::dropped_dead_letters)), with a warning.
     pub dead_letters_bytes: u64,
 }

@@ -160,7 +160,9 @@ impl Shared {
             if some.is_empty() {
                 break;
             }
-            for taken in join_all(some.into_iter().map(|partition| self.acquire(partition, until))).await {
+            for taken in
+                join_all(some.into_iter().map(|partition| self.acquire(partition, until))).await
+            {
                 match taken? {
                     None => owned += 1,
                     Some(free_in) => *soon = (*soon).min(free_in),

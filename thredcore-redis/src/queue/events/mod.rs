@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 pub use self::config::RedisEventQConfig;
 use self::{partition::Partition, room::Room};
 use super::{
-    agree_on, by_lane, ending, items,
+    NowAndThen, agree_on, by_lane, ending, items,
     lane::Lane,
     letters::{self, LetterLimits, Letters, all_unreadable},
     lock,
@@ -82,6 +82,7 @@ struct Shared {
     /// Whether something may not have been heard.
     unheard: AtomicBool,
     dropped_letters: AtomicU64,
+    trimmed: NowAndThen,
     room: Room,
     closed: AtomicBool,
 }
@@ -96,10 +97,8 @@ impl RedisEventQ {
         let tag = Tag::new(&namespace, "events");
         agree_on(&connection, &tag, "partitions", config.partitions).await?;
         let name = super::unique_name();
-        let limits = LetterLimits {
-            bytes: config.dead_letters_bytes.div_ceil(u64::from(config.partitions.max(1))),
-            time: config.dead_letters_time,
-        };
+        let limits =
+            LetterLimits { bytes: config.dead_letters_bytes, time: config.dead_letters_time };
         let shared = Shared {
             partitions: (0..config.partitions)
                 .map(|number| Partition::new(&namespace, number, limits))
@@ -112,6 +111,7 @@ impl RedisEventQ {
             look: Notify::new(),
             unheard: AtomicBool::new(false),
             dropped_letters: AtomicU64::new(0),
+            trimmed: NowAndThen::default(),
             closed: AtomicBool::new(false),
             connection,
             config,
@@ -246,12 +246,19 @@ impl Shared {
         self.partitions.iter().map(|partition| partition.items.letters()).collect()
     }
 
-    /// Drops dead letters that are too old.
+    /// Drops dead letters that are too old or too many.
     async fn trim(&self) -> Result<(), Error> {
-        for letters in self.letters() {
-            self.count_dropped(letters.trim(&self.connection).await?);
-        }
+        self.count_dropped(letters::trim(&self.connection, &self.letters()).await?);
         Ok(())
+    }
+
+    /// The same, but not time and again.
+    async fn trim_now_and_then(&self) {
+        if self.trimmed.is_due()
+            && let Err(error) = self.trim().await
+        {
+            tracing::debug!(%error, "cannot look at the dead letters of events");
+        }
     }
 
     fn count_dropped(&self, letters: u64) {
@@ -392,9 +399,7 @@ impl EventQ for RedisEventQ {
         let (token, id, attempts) = {
             let state = lock(&partition.state);
             match (&state.tenure, state.lane.get(&tag)) {
-                (Some(tenure), Some((id, item))) => {
-                    (tenure.token.clone(), id, item.count.attempts)
-                }
+                (Some(tenure), Some((id, item))) => (tenure.token.clone(), id, item.count.attempts),
                 _ => return Ok(()),
             }
         };
@@ -402,6 +407,7 @@ impl EventQ for RedisEventQ {
         let buried = partition.items.bury(connection, holder, id, attempts, death).await;
         self.shared.count_dropped(buried.map_err(|error| error.of("dead-letter an event"))?);
         lock(&partition.state).lane.end(&tag);
+        self.shared.trim_now_and_then().await;
         Ok(())
     }
 

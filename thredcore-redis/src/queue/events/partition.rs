@@ -234,14 +234,8 @@ impl Shared {
                 false => Found::NotOwner,
             },
             Step::Draw(ended) => {
-                let drawn = items.draw(
-                    &self.connection,
-                    holder,
-                    max,
-                    &self.bell,
-                    Waiting::Ready,
-                    &ended,
-                );
+                let drawn =
+                    items.draw(&self.connection, holder, max, &self.bell, Waiting::Ready, &ended);
                 match drawn.await? {
                     Drawn::Refused => Found::NotOwner,
                     Drawn::Nothing { unacknowledged, .. } => Found::Nothing { unacknowledged },

@@ -24,8 +24,8 @@ pub struct RedisMessageQConfig {
     pub max_item_bytes: usize,
     /// How long dead letters are kept: 30 days.
     pub dead_letters_time: Duration,
-    /// How many bytes of dead letters are kept for each topic: 64 MiB. With more the oldest is
-    /// dropped; so is one whose time is over. Each is counted
+    /// How many bytes of dead letters are kept, of all topics together: 256 MiB. With more the oldest is
+    /// dropped, within a second; so is one whose time is over. Each is counted
     /// ([`dropped_dead_letters`](super::RedisMessageQ::dropped_dead_letters)), with a warning.
     pub dead_letters_bytes: u64,
 }
@@ -40,7 +40,7 @@ impl Default for RedisMessageQConfig {
             idle_expiry: None,
             max_item_bytes: 64 << 20,
             dead_letters_time: DEAD_LETTERS_TIME,
-            dead_letters_bytes: 64 << 20,
+            dead_letters_bytes: 256 << 20,
         }
     }
 }

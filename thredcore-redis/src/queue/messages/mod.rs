@@ -26,7 +26,7 @@ use thredlib::Topic;
 pub use self::config::RedisMessageQConfig;
 use self::topic::TopicLane;
 use super::{
-    by_lane, ending,
+    NowAndThen, by_lane, ending,
     items::{self, Items, millis},
     lane::Lane,
     letters::{self, LetterLimits, Letters, all_unreadable},
@@ -80,6 +80,7 @@ struct Shared {
     turn: AtomicUsize,
     closed: AtomicBool,
     dropped_letters: AtomicU64,
+    trimmed: NowAndThen,
 }
 
 #[derive(Debug, Default)]
@@ -111,12 +112,9 @@ impl RedisMessageQ {
             turn: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             dropped_letters: AtomicU64::new(0),
+            trimmed: NowAndThen::default(),
         };
-        Self {
-            shared: Arc::new(shared),
-            consuming: Mutex::new(None),
-            tending: Mutex::new(None),
-        }
+        Self { shared: Arc::new(shared), consuming: Mutex::new(None), tending: Mutex::new(None) }
     }
 
     /// Stops consuming; what is at hand comes again elsewhere, at once.
@@ -291,12 +289,22 @@ impl Shared {
         self.dropped_letters.fetch_add(letters, Ordering::Relaxed);
     }
 
-    /// Drops dead letters that are too old.
+    /// Drops dead letters that are too old or too many.
     async fn trim(&self, topics: &[TopicLane]) -> Result<(), Error> {
-        for topic in topics {
-            self.count_dropped(topic.items.letters().trim(&self.connection).await?);
-        }
+        let letters: Vec<Letters<'_>> = topics.iter().map(|topic| topic.items.letters()).collect();
+        self.count_dropped(letters::trim(&self.connection, &letters).await?);
         Ok(())
+    }
+
+    /// The same, but not time and again.
+    async fn trim_now_and_then(&self) {
+        if !self.trimmed.is_due() {
+            return;
+        }
+        let trimmed = async { self.trim(&self.all_topics().await?).await };
+        if let Err(error) = trimmed.await {
+            tracing::debug!(%error, "cannot look at the dead letters of messages");
+        }
     }
 
     async fn remove(&self, filter: &DeadLetterFilter, redrive: bool) -> Result<usize, Error> {
@@ -304,8 +312,7 @@ impl Shared {
         self.trim(&topics).await?;
         let letters: Vec<Letters<'_>> = topics.iter().map(|topic| topic.items.letters()).collect();
         let revive: letters::Revive<Routed> = |letter| {
-            serde_json::to_vec(&letter.payload)
-                .map_err(|error| Error::Malformed(error.to_string()))
+            serde_json::to_vec(&letter.payload).map_err(|error| Error::Malformed(error.to_string()))
         };
         letters::remove(&self.connection, &letters, filter, redrive.then_some(revive)).await
     }
@@ -318,8 +325,7 @@ impl Shared {
 
     async fn backlog(&self) -> Result<Vec<TopicBacklog>, Error> {
         let topics = self.all_topics().await?;
-        let request =
-            |topic: &TopicLane| topic.items.backlog(&topic.alive, self.config.visibility);
+        let request = |topic: &TopicLane| topic.items.backlog(&topic.alive, self.config.visibility);
         let requests: Vec<_> = topics.iter().map(request).collect();
         let answers = self.connection.send(&requests).await.into_iter().zip(topics);
         let backlog = |(answer, topic): (Result<Value, Error>, TopicLane)| {
@@ -503,6 +509,7 @@ impl MessageQ for RedisMessageQ {
         let buried = topic.items.bury(connection, holder, id, attempts, &death).await;
         self.shared.count_dropped(buried.map_err(|error| error.of("dead-letter a message"))?);
         lock(&topic.state).lane.end(&tag);
+        self.shared.trim_now_and_then().await;
         Ok(())
     }
 

@@ -122,8 +122,8 @@ impl Shared {
             let items = &topic.items;
             for some in messages.chunks(LETTERS) {
                 let keys = [&*items.dead, &items.dead_bytes];
-                let mut request = Request::script(&items.tag, &BURY_NEW, &keys)
-                    .arg(items.letter_limits.args());
+                let mut request =
+                    Request::script(&items.tag, &BURY_NEW, &keys).arg(items.letter_limits.args());
                 for (message, reason) in some {
                     let text = serde_json::to_vec(message);
                     request.push(text.map_err(|error| Error::Malformed(error.to_string()))?);
@@ -132,6 +132,7 @@ impl Shared {
                 self.count_dropped(items.dropped(self.connection.ask(request).await?));
             }
         }
+        self.trim_now_and_then().await;
         Ok(())
     }
 

@@ -30,6 +30,7 @@ fn ended(id: &str) -> Commit {
         locals: Arc::default(),
         participants: vec![],
         matched: Default::default(),
+        errors: 0,
         inbox: vec![consumed],
         label: None,
         description: None,

@@ -169,6 +169,8 @@ pub enum LogType {
     PartialMatch,
     /// The reaction did not match.
     NoMatch,
+    /// The expression of an operand of an `or` failed; another one matched.
+    OperandFailed,
     /// The source may not move the thred here.
     Unauthorized,
     /// The reaction expired.

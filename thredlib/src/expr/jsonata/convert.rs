@@ -3,9 +3,10 @@
 use jsonata_core::value::{JArray, JMap, JValue};
 use serde_json::{Map, Number, Value};
 
+use super::exact;
 use crate::{
     Event, ExprLimits, Extra, Source,
-    json::{Members, View},
+    json::{self, Members, View},
 };
 
 /// Why a value cannot leave the interpreter.
@@ -13,15 +14,24 @@ use crate::{
 pub(super) enum Refused {
     /// It holds a function.
     Function,
+    /// It holds a number that is infinite, or none.
+    OutOfRange,
     /// It goes over the named limit.
     Limit(&'static str),
 }
+
+/// What is said of numbers that JSON does not have.
+pub(super) const OUT_OF_RANGE: &str =
+    "D1001: number out of range; a division by zero gives one, for example";
 
 pub(super) fn to_interpreter<'a>(value: impl Into<View<'a>>) -> JValue {
     match value.into() {
         View::Null => JValue::Null,
         View::Bool(b) => JValue::Bool(b),
-        View::Number(n) => JValue::Number(n.as_f64()),
+        View::Number(n) => match n.beyond_double() {
+            Some(n) => exact::boxed(n),
+            None => JValue::Number(n.as_f64()),
+        },
         View::Text(s) => JValue::string(s),
         View::Array(items) => {
             let flat = !items.iter().any(|item| matches!(item, View::Array(_)));
@@ -85,7 +95,7 @@ pub(super) fn from_interpreter(
     limits: &ExprLimits,
 ) -> Result<Option<Value>, Refused> {
     let mut export = Export { bytes: limits.result_bytes };
-    export.value(value, limits.depth)
+    export.value(value, limits.result_depth())
 }
 
 /// A number as a result has it: whole ones as integers.
@@ -93,9 +103,16 @@ pub(super) fn number(n: f64) -> Value {
     const I64_END: f64 = 9_223_372_036_854_775_808.0;
     if n.fract() == 0.0 && n.abs() < I64_END {
         Value::Number(Number::from(n as i64))
+    } else if n.fract() == 0.0 && (I64_END..2.0 * I64_END).contains(&n) {
+        Value::Number(Number::from(n as u64))
     } else {
         Number::from_f64(n).map_or(Value::Null, Value::Number)
     }
+}
+
+/// An integer that a double cannot hold, as a result has it.
+pub(super) fn integer(n: i128) -> Value {
+    json::exact::to_json(n).map_or(Value::Null, Value::Number)
 }
 
 /// Counts the bytes that the JSON will have before it allocates them.
@@ -109,6 +126,7 @@ impl Export {
             JValue::Undefined => return Ok(None),
             JValue::Null => self.fixed(4, Value::Null)?,
             JValue::Bool(b) => self.fixed(5, Value::Bool(*b))?,
+            JValue::Number(n) if !n.is_finite() => return Err(Refused::OutOfRange),
             JValue::Number(n) => self.fixed(8, number(*n))?,
             JValue::String(s) => {
                 self.take(s.len() + 2)?;
@@ -135,7 +153,10 @@ impl Export {
                 }
                 Value::Object(map)
             }
-            _ => return Err(Refused::Function),
+            other => match exact::unboxed(other) {
+                Some(n) => self.fixed(20, integer(n))?,
+                None => return Err(Refused::Function),
+            },
         }))
     }
 

@@ -11,7 +11,7 @@ use super::{
         Correlation, Correlations, ExprError, Scalar, Scope,
         correlation::{EventSide, LocalPath, Relation},
     },
-    Jsonata,
+    Jsonata, exact,
     native::{Bail, Operand},
     session,
 };
@@ -50,7 +50,7 @@ impl Jsonata {
     pub(super) fn correlations(&self) -> Correlations {
         // A name that is bound in the expression may stand for something else, and a local that it
         // sets is not the one that the thred waits with.
-        if self.sets_locals() || self.binds_items || self.source.contains(":=") {
+        if self.sets_locals() || self.has_large || self.binds_items || self.source.contains(":=") {
             return Correlations::none();
         }
         match parser::parse(&self.source) {
@@ -114,6 +114,8 @@ fn native_scalar(value: &Operand<'_>) -> Result<Option<Scalar>, Bail> {
     Ok(match value {
         Operand::Bool(b) => Some(Scalar::Bool(*b)),
         Operand::Number(n) => Some(Scalar::number(*n)),
+        // As `Scalar::of` does: what is found by the nearest double is compared exactly then.
+        Operand::Integer(n) => Some(Scalar::number(*n as f64)),
         Operand::Text(s) => Some(Scalar::Text((*s).into())),
         Operand::Made(value) => Scalar::of(value),
         Operand::Undefined
@@ -133,7 +135,7 @@ fn scalar(value: &JValue) -> Option<Scalar> {
         // Whether a sequence of one is its item depends on where it stands; as the item, it is
         // found in either case.
         JValue::Array(items) if items.len() == 1 => scalar(&items[0]),
-        _ => None,
+        value => exact::unboxed(value).map(|n| Scalar::number(n as f64)),
     }
 }
 

@@ -14,10 +14,12 @@ use jsonata_core::{
 use super::{
     super::{
         Locals, Scope,
+        published::Published,
         scope::{Origin, put},
     },
     convert::{self, Refused},
-    guard::{Budget, CHECKS, check_picture},
+    exact,
+    guard::{self, Budget, CHECKS, check_date},
 };
 use crate::{EventId, ExprLimits};
 
@@ -74,6 +76,7 @@ impl Host {
         scope.random = self.random.get();
         scope.locals = self.locals.take();
         scope.logs = self.logs.take();
+        scope.spend(self.budget.steps());
         (self.locals_changed.get(), self.breach.get())
     }
 
@@ -111,6 +114,7 @@ impl Host {
         let data =
             convert::from_interpreter(value, &self.limits).map_err(|refused| match refused {
                 Refused::Limit(limit) => self.breach(limit),
+                Refused::OutOfRange => failed(convert::OUT_OF_RANGE),
                 Refused::Function => {
                     failed("a local cannot hold a function; set it to the function's result")
                 }
@@ -124,7 +128,7 @@ impl Host {
         let name = name_argument("isResponseFor", args)?;
         let re = self.re.borrow();
         let locals = self.locals.borrow();
-        Ok(JValue::Bool(answers(re.as_ref(), &locals, &format!("out_id_{name}"))))
+        Ok(JValue::Bool(Published::new(name).is_answered(re.as_ref(), &locals)))
     }
 
     fn log(&self, args: &[JValue]) -> HostFnResult {
@@ -144,9 +148,8 @@ impl Host {
     }
 
     fn now(&self, args: &[JValue]) -> HostFnResult {
-        args.iter().try_for_each(|arg| {
-            check_picture(arg).map(|_| ()).map_err(|limit| self.breach(limit))
-        })?;
+        args.iter()
+            .try_for_each(|arg| check_date(arg).map(|_| ()).map_err(|limit| self.breach(limit)))?;
         let mut arguments = vec![AstNode::Number(self.now.get() as f64)];
         for arg in args {
             arguments.push(match arg {
@@ -158,6 +161,37 @@ impl Host {
         let call =
             AstNode::Function { name: "fromMillis".into(), args: arguments, is_builtin: true };
         Evaluator::new().evaluate(&call, &JValue::Null)
+    }
+
+    /// `$toMillis`; what a picture leaves out before its first part is the scope's time.
+    fn to_millis(&self, args: &[JValue]) -> HostFnResult {
+        let call = |name: &str, args| {
+            let call = AstNode::Function { name: name.to_owned(), args, is_builtin: true };
+            Evaluator::new().evaluate(&call, &JValue::Null)
+        };
+        let text = match args.first() {
+            Some(JValue::String(text)) => text,
+            None | Some(JValue::Undefined) => return Ok(JValue::Undefined),
+            Some(_) => return Err(failed("T0410: `$toMillis` takes a text and a picture")),
+        };
+        let picture = match args.get(1) {
+            Some(JValue::String(picture)) => picture,
+            None | Some(JValue::Undefined) => {
+                return call("toMillis", vec![AstNode::String(text.to_string())]);
+            }
+            Some(_) => return Err(failed("T0410: the picture of `$toMillis` is a text")),
+        };
+        let missing = missing_parts(picture);
+        let now = match missing.is_empty() {
+            true => JValue::string(""),
+            false => {
+                let now = AstNode::Number(self.now.get() as f64);
+                call("fromMillis", vec![now, AstNode::String(missing.clone())])?
+            }
+        };
+        let now = now.as_str().unwrap_or_default();
+        let args = [format!("{now}{text}"), format!("{missing}{picture}")];
+        call("toMillis", args.into_iter().map(AstNode::String).collect())
     }
 
     /// `$zip`, which makes an array for each item, over no more than a sequence of them.
@@ -201,10 +235,29 @@ impl Host {
     }
 }
 
-/// Whether an event that answers `re` answers the one whose id a local holds.
-pub(super) fn answers(re: Option<&EventId>, locals: &Locals, local: &str) -> bool {
-    let sent = locals.get(local).and_then(serde_json::Value::as_str);
-    matches!((re, sent), (Some(re), Some(sent)) if re.as_str() == sent)
+/// The picture of the parts of a date and time that another picture leaves out before its first
+/// one.
+fn missing_parts(picture: &str) -> String {
+    let picture = picture.replace("[[", "").replace(char::is_whitespace, "");
+    let named: Vec<char> = picture.split('[').skip(1).filter_map(|s| s.chars().next()).collect();
+    let has = |part: char| named.contains(&part);
+    if named.iter().any(|part| "XxWw".contains(*part)) {
+        return String::new();
+    }
+    let days: &[(char, &str)] = match has('d') && !has('M') && !has('D') {
+        true => &[('Y', "[Y0001] "), ('d', "[d001] ")],
+        false => &[('Y', "[Y0001] "), ('M', "[M01] "), ('D', "[D01] ")],
+    };
+    let hours: &[(char, &str)] = match has('h') && !has('H') {
+        true => &[('P', "[Pn] "), ('h', "[h01] ")],
+        false => &[('H', "[H01] ")],
+    };
+    let rest: &[(char, &str)] = &[('m', "[m01] "), ('s', "[s01] "), ('f', "[f001] ")];
+    let parts = || days.iter().chain(hours).chain(rest);
+    match parts().position(|(part, _)| has(*part)) {
+        Some(first) => parts().take(first).map(|(_, picture)| *picture).collect(),
+        None => String::new(),
+    }
 }
 
 /// [`crate::value_named`] over the interpreter's values.
@@ -216,6 +269,17 @@ fn value_named<'v>(values: &'v JValue, name: &str) -> Option<&'v JValue> {
         },
         JValue::Array(items) => items.iter().find_map(|item| value_named(item, name)),
         _ => None,
+    }
+}
+
+/// The interpreter takes a number for a text here.
+fn replacement(args: &[JValue]) -> HostFnResult {
+    match args.first() {
+        None => Ok(JValue::Undefined),
+        Some(JValue::Null | JValue::Bool(_) | JValue::Number(_) | JValue::Array(_)) => Err(failed(
+            "T0410: argument 3 of function \"replace\" does not match function signature",
+        )),
+        Some(other) => Ok(other.clone()),
     }
 }
 
@@ -247,12 +311,19 @@ pub(super) fn register(evaluator: &mut Evaluator, host: &Rc<Host>) {
     add("random", |host, _| Ok(JValue::Number(host.random())));
     add("shuffle", Host::shuffle);
     add("zip", Host::zip);
+    add("toMillis", Host::to_millis);
     add("eval", |_, _| Err(failed("`$eval` is not available; data is never evaluated")));
+    let replacement: (&str, fn(&[JValue]) -> HostFnResult) =
+        (guard::name::REPLACEMENT, replacement);
+    for (name, function) in exact::FUNCTIONS.iter().chain([&replacement]) {
+        let added = evaluator.register_fn(*name, *function);
+        debug_assert!(added.is_ok(), "`{name}` is a built-in function");
+    }
     for (name, check) in CHECKS {
         let host = Rc::clone(host);
         let check = move |args: &[JValue]| {
             let value = args.first().unwrap_or(&JValue::Undefined);
-            match check(&host.budget, value) {
+            match host.budget.count().and_then(|()| check(&host.budget, value)) {
                 Ok(other) => Ok(other.unwrap_or_else(|| value.clone())),
                 Err(limit) => Err(host.breach(limit)),
             }

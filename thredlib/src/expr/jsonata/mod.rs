@@ -8,23 +8,32 @@
 
 mod convert;
 mod correlation;
+mod error_variable;
+mod exact;
 mod guard;
 mod host;
+mod literal;
 mod native;
 mod position;
 mod requirement;
 mod session;
 
 #[cfg(test)]
+mod exact_tests;
+#[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod suite;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use jsonata_core::{ast::AstNode, parser};
+use jsonata_core::{ast::AstNode, parser, value::JValue};
 use serde_json::Value;
 
+use convert::Refused;
+use literal::TooLarge;
 use native::Program;
 pub(super) use session::Session;
 
@@ -51,6 +60,13 @@ struct Jsonata {
     source: Box<str>,
     native: Option<Program>,
     ast: AstNode,
+    /// The tree that knows integers beyond doubles; made when the data first has some.
+    exact: OnceLock<AstNode>,
+    /// The tree as it was written, if it is a part of what the text says.
+    part: Option<AstNode>,
+    /// Whether the text has such an integer.
+    has_large: bool,
+    reads_locals: bool,
     reads_context: bool,
     binds_items: bool,
     limits: ExprLimits,
@@ -66,26 +82,65 @@ impl Jsonata {
             let message = format!("the expression has more than {MAX_DOTS} dots; split it");
             return Err(CompileError::at(source, 1, message));
         }
+        let at_byte = |at: usize, message: String| {
+            CompileError::at(source, source[..at].chars().count() + 1, message)
+        };
         let ast = parser::parse(source).map_err(|error| position::locate(source, &error))?;
         guard::inspect(&ast).map_err(|refused| {
             let at = refused.near.and_then(|near| source.find(&near)).unwrap_or(0);
-            CompileError::at(source, source[..at].chars().count() + 1, refused.message)
+            at_byte(at, refused.message)
         })?;
-        Ok(Self::of_tree(source, ast, limits))
+        let large = large_integers(source).map_err(|TooLarge { at }| {
+            at_byte(at, "an integer beyond 64 bits, which would be rounded; write a text".into())
+        })?;
+        let has_large = large.is_some();
+        let ast = named(source, large.unwrap_or(ast));
+        Ok(Self::of_tree(source, ast, has_large, limits))
     }
 
-    fn of_tree(source: &str, ast: AstNode, limits: &ExprLimits) -> Self {
-        let native = Program::compile(&ast);
-        let binds_items = guard::binds_items(&ast);
-        let ast = guard::rewrite(ast);
+    fn of_tree(source: &str, ast: AstNode, has_large: bool, limits: &ExprLimits) -> Self {
         let reads_context = may_read_context(source);
-        Self { source: source.into(), native, ast, reads_context, binds_items, limits: *limits }
+        Self {
+            source: source.into(),
+            native: Program::compile(&ast),
+            binds_items: guard::binds_items(&ast),
+            ast: guard::rewrite(ast),
+            exact: OnceLock::new(),
+            part: None,
+            has_large,
+            reads_locals: reads_context || source.contains("local"),
+            reads_context,
+            limits: *limits,
+        }
     }
 
     /// A part of the expression as an expression of its own.
     fn part(&self, ast: AstNode) -> Self {
-        Self::of_tree(&self.source, ast, &self.limits)
+        let part = Some(ast.clone());
+        Self { part, ..Self::of_tree(&self.source, ast, self.has_large, &self.limits) }
     }
+
+    /// The tree for data that has integers beyond doubles.
+    fn exact(&self) -> &AstNode {
+        self.exact.get_or_init(|| {
+            let large = || large_integers(&self.source).ok().flatten();
+            let whole = || large().or_else(|| parser::parse(&self.source).ok());
+            let whole = || whole().map(|ast| named(&self.source, ast));
+            let ast = self.part.clone().or_else(whole);
+            ast.map_or_else(|| self.ast.clone(), |ast| guard::rewrite(exact::rewrite(ast)))
+        })
+    }
+}
+
+/// The tree with its variables under the names that they are bound by.
+fn named(source: &str, ast: AstNode) -> AstNode {
+    if source.contains("$error") { error_variable::rename(ast) } else { ast }
+}
+
+/// The tree of a text that has integers beyond doubles; `None` when it has none.
+fn large_integers(source: &str) -> Result<Option<AstNode>, TooLarge> {
+    let hidden = literal::hide(source)?;
+    Ok(hidden.and_then(|hidden| parser::parse(&hidden).ok()).map(literal::restore))
 }
 
 impl Expression for Jsonata {
@@ -115,7 +170,10 @@ impl Expression for Jsonata {
         {
             return Ok(value);
         }
-        session::run(self, scope, |value, _| Ok(truthy(value)))
+        session::run(self, scope, |value, _| match value {
+            JValue::Number(n) if n.is_infinite() => Err(Refused::OutOfRange.into()),
+            value => Ok(truthy(value)),
+        })
     }
 
     fn requirement(&self) -> Requirement {
@@ -132,15 +190,14 @@ impl Expression for Jsonata {
 }
 
 /// JSONata's boolean cast.
-fn truthy(value: &jsonata_core::value::JValue) -> bool {
-    use jsonata_core::value::JValue;
+fn truthy(value: &JValue) -> bool {
     match value {
         JValue::Bool(b) => *b,
-        JValue::Number(n) => *n != 0.0,
+        JValue::Number(n) => *n != 0.0 && !n.is_nan(),
         JValue::String(s) => !s.is_empty(),
         JValue::Array(items) => items.iter().any(truthy),
         JValue::Object(map) => !map.is_empty(),
-        _ => false,
+        value => exact::unboxed(value).is_some(),
     }
 }
 

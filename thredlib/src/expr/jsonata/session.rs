@@ -1,14 +1,20 @@
 //! The interpreter as one scope uses it: made when first needed, kept for the next expression.
 
-use std::{cell::RefCell, fmt, panic::AssertUnwindSafe, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    panic::AssertUnwindSafe,
+    rc::Rc,
+};
 
 use super::{
     super::{ExprError, Locals, Scope},
     Jsonata,
     convert::{self, Refused},
+    error_variable,
     host::{self, Host},
 };
-use crate::{EventData, ExprLimits, json::View};
+use crate::{Event, EventData, ExprLimits, json::View};
 use jsonata_core::{
     evaluator::{Context, Evaluator, EvaluatorError, EvaluatorOptions},
     value::JValue,
@@ -22,6 +28,10 @@ pub(in super::super) struct Session {
     event: JValue,
     bound: Option<Bound>,
     locals: RefCell<Option<JValue>>,
+    /// Whether the event has integers beyond doubles.
+    has_large: bool,
+    /// Whether the locals have; `None` when they have not been looked at.
+    locals_have_large: Cell<Option<bool>>,
 }
 
 struct Bound {
@@ -40,6 +50,22 @@ impl Session {
     /// Lets go the converted locals.
     pub(in super::super) fn forget_locals(&self) {
         self.locals.take();
+        self.locals_have_large.set(None);
+    }
+
+    /// Whether an expression may meet integers beyond doubles.
+    fn has_large(&self, expression: &Jsonata, scope: &Scope) -> bool {
+        expression.has_large
+            || self.has_large
+            || scope.outbound.as_deref().is_some_and(has_large)
+            || expression.reads_locals && self.locals_have_large(&scope.locals)
+    }
+
+    fn locals_have_large(&self, locals: &Locals) -> bool {
+        let known = self.locals_have_large.get();
+        let has = known.unwrap_or_else(|| View::Object((&**locals).into()).has_beyond_double());
+        self.locals_have_large.set(Some(has));
+        has
     }
 
     fn input(&self, thred_id: Option<&str>, locals: &Locals) -> JValue {
@@ -89,8 +115,17 @@ pub(super) fn run<T>(
     }
     let mut session = scope.session.take().unwrap_or_else(|| {
         let event = convert::event_to_interpreter(&scope.event);
-        Box::new(Session { event, bound: None, locals: RefCell::default() })
+        let has_large = has_large(&scope.event);
+        Box::new(Session {
+            event,
+            bound: None,
+            locals: RefCell::default(),
+            has_large,
+            locals_have_large: Cell::default(),
+        })
     });
+    let is_exact = session.has_large(expression, scope);
+    let ast = if is_exact { expression.exact() } else { &expression.ast };
     let input = if expression.reads_context {
         session.input(scope.thred_id.as_ref().map(|id| id.as_str()), &scope.locals)
     } else {
@@ -103,7 +138,7 @@ pub(super) fn run<T>(
     bound.host.enter(scope);
     // A panic in the interpreter fails the event, not the engine. Nothing of the evaluator is used
     // after one.
-    let evaluation = AssertUnwindSafe(|| bound.evaluator.evaluate(&expression.ast, &input));
+    let evaluation = AssertUnwindSafe(|| bound.evaluator.evaluate(ast, &input));
     let outcome = std::panic::catch_unwind(evaluation);
     let (locals_changed, breach) = bound.host.leave(scope);
     if locals_changed {
@@ -129,6 +164,8 @@ fn bind(scope: &Scope, event: &JValue, limits: &ExprLimits) -> Bound {
     context.bind("values".into(), part(&content, "values"));
     context.bind("advice".into(), part(&data, "advice"));
     context.bind("event".into(), event.clone());
+    let error = scope.event.error_view().map_or(JValue::Undefined, convert::to_interpreter);
+    context.bind(error_variable::NAME.into(), error);
     context.bind("data".into(), data);
     context.bind("content".into(), content.clone());
     let thred_id = scope.thred_id.as_ref().map(|id| JValue::string(id.as_str()));
@@ -153,6 +190,7 @@ fn explain(source: &str, fault: &Fault) -> ExprError {
         Fault::Refused(Refused::Function) => {
             ExprError::failed(source, "the result holds a function, which is no data; call it")
         }
+        Fault::Refused(Refused::OutOfRange) => ExprError::failed(source, convert::OUT_OF_RANGE),
         Fault::Failed(error) => match error.code() {
             Some("D1012") => ExprError::limit(source, "time"),
             Some("D1011" | "U1001") => ExprError::limit(source, "depth"),
@@ -160,6 +198,17 @@ fn explain(source: &str, fault: &Fault) -> ExprError {
             _ => ExprError::failed(source, error.message().chars().take(500).collect::<String>()),
         },
     }
+}
+
+/// Whether an event has integers that a double cannot hold.
+fn has_large(event: &Event) -> bool {
+    let data = event.data.as_ref().map(|data| View::Object(data.view()));
+    let trace = event.trace.as_deref().map(View::from);
+    let extra = event.extra.iter().chain(event.source.extra.iter());
+    data.into_iter()
+        .chain(trace)
+        .chain(extra.map(|(_, value)| value.into()))
+        .any(View::has_beyond_double)
 }
 
 /// Whether a list in the event or the locals has more items than a sequence may have.

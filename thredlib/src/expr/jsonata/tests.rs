@@ -142,10 +142,31 @@ fn limits_are_told_apart() {
         Err(ExprError::Limit { limit, .. }) => limit,
         other => panic!("{source}: {other:?}"),
     };
-    assert_eq!(limit("($f := function(){ $f() }; $f())"), "time");
+    assert_eq!(limit("($f := function(){ $f() }; $f())"), "steps");
+    let cubed = "$$.event.data.content.values.**.($$.**.($$.**.($$.**.($$.**.nothing))))";
+    assert_eq!(limit(cubed), "steps");
+    let filters = "[1..1000][$$.event.type = 'x' or $exists([1..1000][$$.event.id = 'y'])]";
+    assert_eq!(limit(filters), "steps");
     assert_eq!(limit("($f := function($n){ 1 + $f($n) }; $f(1))"), "depth");
     assert_eq!(limit("[1..20000]"), "sequence");
     assert_eq!(limit("$pad('', 300000)"), "size");
+}
+
+/// What ends an evaluation is its work, which is the same each time, not the machine's speed.
+#[test]
+fn steps_are_counted_alike_each_time() {
+    let steps = |source: &str| {
+        let mut scope = scope();
+        run_in(&mut scope, source).unwrap();
+        scope.steps()
+    };
+    for source in ["$map([1..100], function($n) { $n })", "[1..100].{ 'n': $ }"] {
+        assert_eq!(steps(source), steps(source));
+    }
+    assert!((100..200).contains(&steps("$map([1..100], function($n) { $n })")));
+    let tail_calls = "($f := function($n) { $n = 0 ? 0 : $f($n - 1) }; $f(30000))";
+    assert!((30_000..50_000).contains(&steps(tail_calls)));
+    assert_eq!(steps("$event.type = 'x'"), 0);
 }
 
 /// After an error the scope is as useful as before.

@@ -61,26 +61,26 @@ struct Jsonpath {
 }
 
 impl Jsonpath {
-    fn value(&self, root: Node<'_>) -> Result<Option<Value>, Breach> {
-        let mut walk = Walk::new(root, &self.limits);
+    fn value<'a>(&'a self, walk: &mut Walk<'a>, root: Node<'a>) -> Result<Option<Value>, Breach> {
         let mut bytes = self.limits.result_bytes;
         if self.query.is_singular() {
             let node = walk.single(&self.query, root);
-            return node.map(|node| node.to_value(&mut bytes, self.limits.depth)).transpose();
+            return node
+                .map(|node| node.to_value(&mut bytes, self.limits.result_depth()))
+                .transpose();
         }
         let mut values = Vec::new();
         let _ = walk.select(&self.query, root, &mut |_, node| {
             if values.len() == self.limits.sequence {
                 return Err("sequence");
             }
-            values.push(node.to_value(&mut bytes, self.limits.depth.saturating_sub(1))?);
+            values.push(node.to_value(&mut bytes, self.limits.result_depth().saturating_sub(1))?);
             Ok(Continue(()))
         })?;
         Ok(Some(Value::Array(values)))
     }
 
-    fn matches(&self, root: Node<'_>) -> Result<bool, Breach> {
-        let mut walk = Walk::new(root, &self.limits);
+    fn matches<'a>(&'a self, walk: &mut Walk<'a>, root: Node<'a>) -> Result<bool, Breach> {
         let flow = walk.select(&self.query, root, &mut |_, node| {
             Ok(match node {
                 Node::Null | Node::Bool(false) => Continue(()),
@@ -90,8 +90,17 @@ impl Jsonpath {
         Ok(flow.is_break())
     }
 
-    fn explain(&self, breach: Breach) -> ExprError {
-        ExprError::limit(&self.source, breach)
+    fn run<T>(
+        &self,
+        scope: &mut Scope,
+        evaluate: for<'a> fn(&'a Self, &mut Walk<'a>, Node<'a>) -> Result<T, Breach>,
+    ) -> Result<T, ExprError> {
+        let root = Node::root(scope);
+        let mut walk = Walk::new(root, &self.limits);
+        let outcome = evaluate(self, &mut walk, root);
+        let steps = walk.steps();
+        scope.spend(steps);
+        outcome.map_err(|breach| ExprError::limit(&self.source, breach))
     }
 }
 
@@ -105,11 +114,11 @@ impl Expression for Jsonpath {
     }
 
     fn evaluate(&self, scope: &mut Scope) -> Result<Option<Value>, ExprError> {
-        self.value(Node::root(scope)).map_err(|breach| self.explain(breach))
+        self.run(scope, Self::value)
     }
 
     fn test(&self, scope: &mut Scope) -> Result<bool, ExprError> {
-        self.matches(Node::root(scope)).map_err(|breach| self.explain(breach))
+        self.run(scope, Self::matches)
     }
 
     fn requirement(&self) -> Requirement {

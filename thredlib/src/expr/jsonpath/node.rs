@@ -6,7 +6,7 @@ use std::{cmp::Ordering, slice, vec};
 use serde_json::{Map, Number, Value, map};
 
 use super::{super::Scope, query::Step};
-use crate::{Event, Source};
+use crate::{Event, Source, json::exact};
 
 /// A node.
 #[derive(Clone, Copy, Debug)]
@@ -61,15 +61,10 @@ impl<'a> Node<'a> {
     pub(super) fn order(self, other: Self) -> Option<Ordering> {
         match (self, other) {
             (Self::Integer(a), Self::Integer(b)) => Some(a.cmp(&b)),
+            (Self::Integer(a), Self::Float(b)) => exact::compare(a, b),
+            (Self::Float(a), Self::Integer(b)) => exact::compare(b, a).map(Ordering::reverse),
             (Self::Text(a), Self::Text(b)) => Some(a.cmp(b)),
-            (a, b) => a.as_double()?.partial_cmp(&b.as_double()?),
-        }
-    }
-
-    fn as_double(self) -> Option<f64> {
-        match self {
-            Self::Integer(n) => Some(n as f64),
-            Self::Float(n) => Some(n),
+            (Self::Float(a), Self::Float(b)) => a.partial_cmp(&b),
             _ => None,
         }
     }
@@ -81,7 +76,9 @@ impl<'a> Node<'a> {
         match self {
             Self::Null => take(4).map(|()| Value::Null),
             Self::Bool(b) => take(5).map(|()| Value::Bool(b)),
-            Self::Integer(n) => take(8).map(|()| integer(n)),
+            Self::Integer(n) => {
+                take(8).map(|()| exact::to_json(n).map_or(Value::Null, Value::Number))
+            }
             Self::Float(n) => {
                 take(8).map(|()| Number::from_f64(n).map_or(Value::Null, Value::Number))
             }
@@ -106,14 +103,6 @@ impl<'a> Node<'a> {
     }
 }
 
-fn integer(n: i128) -> Value {
-    match (i64::try_from(n), u64::try_from(n)) {
-        (Ok(n), _) => n.into(),
-        (_, Ok(n)) => n.into(),
-        _ => Value::Null,
-    }
-}
-
 impl<'a> From<&'a Value> for Node<'a> {
     fn from(value: &'a Value) -> Self {
         match value {
@@ -131,7 +120,8 @@ impl<'a> From<&'a Value> for Node<'a> {
     }
 }
 
-const ROOT: &[&str] = &["event", "data", "content", "values", "local", "thredId", "outboundEvent"];
+const ROOT: &[&str] =
+    &["event", "data", "content", "values", "local", "thredId", "outboundEvent", "error"];
 const EVENT: &[&str] =
     &["id", "type", "thredId", "re", "source", "timestamp", "time", "data", "trace"];
 const SOURCE: &[&str] = &["id", "name", "uri"];
@@ -190,6 +180,7 @@ fn root_member<'a>(scope: &'a Scope, name: &str) -> Option<Node<'a>> {
         "local" => Node::Object(Object::Map(&scope.locals)),
         "thredId" => Node::Text(scope.thred_id.as_ref()?.as_str()),
         "outboundEvent" => event(scope.outbound.as_deref()?),
+        "error" => scope.event.error()?.into(),
         _ => return None,
     })
 }

@@ -226,13 +226,13 @@ fn goes_over(source: &str, values: Value, expected: &str) {
 #[test]
 fn bombs_end_in_time() {
     let tree = (0..6).fold(json!(1), |inner, _| json!([inner, inner, inner, inner, inner]));
-    goes_over("$..[?@..[?@..[?@..[?@.x]]]]", tree.clone(), "time");
-    goes_over("$..[?count(@..[?count($..*) == 0]) == 1]", tree.clone(), "time");
-    goes_over("$..*..*..*..*..x", tree.clone(), "time");
+    goes_over("$..[?@..[?@..[?@..[?@.x]]]]", tree.clone(), "steps");
+    goes_over("$..[?count(@..[?count($..*) == 0]) == 1]", tree.clone(), "steps");
+    goes_over("$..*..*..*..*..x", tree.clone(), "steps");
     let chain = (0..100).fold(json!(1), |inner, _| json!({ "a": inner }));
-    goes_over("$..a..a..a..a..a..a..a..a..a..b", chain, "time");
+    goes_over("$..a..a..a..a..a..a..a..a..a..b", chain, "steps");
     let long = json!({ "t": "ab".repeat(500_000), "l": vec![0; 10_000] });
-    goes_over("$.values.l[?length($.values.t) == @]", long, "time");
+    goes_over("$.values.l[?length($.values.t) == @]", long, "steps");
 }
 
 #[test]

@@ -29,11 +29,18 @@ const DEPTH_FACTOR: usize = 4;
 /// Visits between two looks at the clock.
 const VISITS: usize = 256;
 
+/// How many visits cost as much as one step of the other language.
+const VISITS_PER_STEP: usize = 20;
+
 /// One evaluation.
 pub(super) struct Walk<'a> {
     root: Node<'a>,
     deadline: Instant,
+    /// Visits before the next look at the clock.
     visits: usize,
+    /// Visits so far, and the most that there may be.
+    steps: usize,
+    most_steps: usize,
     depth: usize,
     /// Regular expressions that come from the data, if they are any.
     regexps: HashMap<(&'a str, bool), Option<Regexp>>,
@@ -45,6 +52,8 @@ impl<'a> Walk<'a> {
             root,
             deadline: Instant::now() + limits.time,
             visits: VISITS,
+            steps: 0,
+            most_steps: limits.steps.saturating_mul(VISITS_PER_STEP),
             depth: limits.depth.saturating_mul(DEPTH_FACTOR),
             regexps: HashMap::new(),
         }
@@ -349,8 +358,17 @@ impl<'a> Walk<'a> {
         Ok(outcome)
     }
 
-    /// Looks at the clock each time that so many visits are spent.
+    /// The steps taken so far.
+    pub(super) fn steps(&self) -> usize {
+        self.steps / VISITS_PER_STEP
+    }
+
+    /// Counts, and looks at the clock each time that so many visits are spent.
     fn spend(&mut self, visits: usize) -> Result<(), Breach> {
+        self.steps += visits;
+        if self.steps > self.most_steps {
+            return Err("steps");
+        }
         match self.visits.checked_sub(visits) {
             Some(left) => self.visits = left,
             None if Instant::now() > self.deadline => return Err("time"),

@@ -25,8 +25,11 @@ const PER_CHARACTER: usize = 96;
 /// And matches about this much.
 const PER_MATCH: usize = 512;
 
+/// How many checks cost as much as one step.
+const CHECKS_PER_STEP: usize = 10;
+
 const MAX_PICTURE: usize = 256;
-const MAX_PICTURE_DIGITS: usize = 4;
+const MAX_WIDTH_DIGITS: usize = 4;
 const MAX_BOUND: f64 = 9_007_199_254_740_992.0;
 const MAX_NUMERAL: f64 = 100_000.0;
 
@@ -50,6 +53,12 @@ pub(in super::super) const CHECKS: &[(&str, Check)] = &[
     (name::NUMERAL, |_, value| match value {
         JValue::Number(n) if n.abs() > MAX_NUMERAL => Err("size"),
         value => check_picture(value),
+    }),
+    (name::DATE, |_, value| check_date(value)),
+    (name::STEP, |budget, _| budget.spend(CHECKS_PER_STEP).map(|()| None)),
+    (name::TRUTH, |_, value| match value {
+        JValue::Number(n) if n.is_nan() => Ok(Some(JValue::Bool(false))),
+        _ => Ok(None),
     }),
     (name::BOUND, |_, value| match value {
         JValue::Number(n) if n.abs() > MAX_BOUND => Err("sequence"),
@@ -83,19 +92,39 @@ pub(in super::super) const CHECKS: &[(&str, Check)] = &[
 pub(in super::super) struct Budget {
     limits: ExprLimits,
     left: Cell<usize>,
+    checks: Cell<usize>,
     /// Lengths noted by `TIMES`, for calls within calls.
     noted: RefCell<Vec<usize>>,
 }
 
 impl Budget {
     pub(in super::super) fn new(limits: ExprLimits) -> Self {
-        Self { limits, left: Cell::default(), noted: RefCell::default() }
+        Self { limits, left: Cell::default(), checks: Cell::default(), noted: RefCell::default() }
     }
 
     /// Fills it for the next evaluation.
     pub(in super::super) fn refill(&self) {
         self.left.set(self.limits.result_bytes.saturating_mul(RESULTS));
+        self.checks.set(0);
         self.noted.borrow_mut().clear();
+    }
+
+    /// The steps since then.
+    pub(in super::super) fn steps(&self) -> usize {
+        self.checks.get() / CHECKS_PER_STEP
+    }
+
+    /// Counts a check.
+    pub(in super::super) fn count(&self) -> Result<(), Breach> {
+        self.spend(1)
+    }
+
+    fn spend(&self, checks: usize) -> Result<(), Breach> {
+        self.checks.set(self.checks.get().saturating_add(checks));
+        match self.steps() <= self.limits.steps {
+            true => Ok(()),
+            false => Err("steps"),
+        }
     }
 
     /// Pays for a copy of a value, shared parts counted each time they occur.
@@ -182,15 +211,25 @@ impl Budget {
     }
 }
 
-/// Refuses pictures that are long or have long numbers in them, which may be widths.
-pub(in super::super) fn check_picture(value: &JValue) -> Result<Option<JValue>, Breach> {
+/// Refuses long pictures.
+fn check_picture(value: &JValue) -> Result<Option<JValue>, Breach> {
     match value {
         JValue::String(s) if s.len() > MAX_PICTURE => Err("size"),
-        JValue::String(s) if longest_number(s) > MAX_PICTURE_DIGITS => Err("size"),
         _ => Ok(None),
     }
 }
 
-fn longest_number(text: &str) -> usize {
-    text.split(|c: char| !c.is_ascii_digit()).map(str::len).max().unwrap_or(0)
+/// Refuses pictures of dates that are long or ask for wide fields, as `[Y,*-99999]` does.
+pub(in super::super) fn check_date(value: &JValue) -> Result<Option<JValue>, Breach> {
+    check_picture(value)?;
+    match value {
+        JValue::String(s) if s.split(',').skip(1).any(is_wide) => Err("size"),
+        _ => Ok(None),
+    }
+}
+
+/// Whether what follows the comma of a field has a long number.
+fn is_wide(rest: &str) -> bool {
+    let width = rest.split(']').next().unwrap_or_default();
+    width.split(|c: char| !c.is_ascii_digit()).any(|number| number.len() > MAX_WIDTH_DIGITS)
 }

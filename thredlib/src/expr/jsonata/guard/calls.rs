@@ -4,7 +4,7 @@ use jsonata_core::ast::AstNode;
 
 use super::{
     name,
-    rewrite::{argument, check, plain, tail},
+    rewrite::{argument, check, plain, tail, truth},
 };
 
 pub(super) fn has_placeholder(args: &[AstNode]) -> bool {
@@ -105,6 +105,15 @@ pub(super) fn as_lambda(function: &str, arity: usize) -> AstNode {
 }
 
 pub(super) fn call(function: String, args: Vec<AstNode>, is_builtin_call: bool) -> AstNode {
+    if is_builtin_call && matches!(&*function, "boolean" | "not") {
+        let args = args.into_iter().map(truth).collect();
+        return AstNode::Function { name: function, args, is_builtin: true };
+    }
+    // The interpreter looks for a variable of that name, and the context has none.
+    if is_builtin_call && function == "exists" && args == [AstNode::Variable(String::new())] {
+        let args = vec![AstNode::Block(args)];
+        return AstNode::Function { name: function, args, is_builtin: true };
+    }
     if !is_builtin_call || arity(&function).is_none() {
         let own = !is_builtin(&function);
         let args = args.into_iter().map(if own { argument } else { plain }).collect();
@@ -116,8 +125,12 @@ pub(super) fn call(function: String, args: Vec<AstNode>, is_builtin_call: bool) 
     if function == "match" {
         return check(name::LIST, match_call(args));
     }
-    let context =
-        (function == "replace" && args.len() == 2).then(|| AstNode::Variable(String::new()));
+    let takes_context = match function.as_str() {
+        "replace" => args.len() == 2,
+        "toMillis" => args.is_empty(),
+        _ => false,
+    };
+    let context = takes_context.then(|| AstNode::Variable(String::new()));
     let mut args: Vec<AstNode> = context.into_iter().chain(args.into_iter().map(plain)).collect();
     let arabic = matches!(args.get(1), Some(AstNode::String(p)) if !p.contains(['i', 'I']));
     let mut wrap = |index: usize, name: &str| {
@@ -135,6 +148,7 @@ pub(super) fn call(function: String, args: Vec<AstNode>, is_builtin_call: bool) 
         }
         "replace" => {
             wrap(0, name::TIMES);
+            wrap(2, name::REPLACEMENT);
             wrap(2, name::BY);
         }
         "split" => wrap(0, name::CHARS),
@@ -145,7 +159,8 @@ pub(super) fn call(function: String, args: Vec<AstNode>, is_builtin_call: bool) 
             let check = if arabic { name::PICTURE } else { name::NUMERAL };
             (0..2).for_each(|index| wrap(index, check));
         }
-        "toMillis" => wrap(1, name::PICTURE),
+        "toMillis" => wrap(1, name::DATE),
+        "fromMillis" => (0..3).for_each(|index| wrap(index, name::DATE)),
         _ => (0..3).for_each(|index| wrap(index, name::PICTURE)),
     }
     AstNode::Function { name: function, args, is_builtin: true }

@@ -34,6 +34,14 @@ pub(in super::super) fn inspect(ast: &AstNode) -> Result<(), Unguardable> {
     }
 }
 
+/// The names that the expression binds.
+pub(in super::super) fn bound_names(ast: &AstNode) -> HashSet<String> {
+    let mut bound = HashSet::new();
+    // What nests too deep has been refused.
+    let _ = visit(ast, MAX_DEPTH, &mut bound);
+    bound
+}
+
 /// Whether a path binds variables to its items (`@$v`, `#$i`, `%`): the interpreter makes an object
 /// for each of them before it looks at its limits.
 pub(in super::super) fn binds_items(ast: &AstNode) -> bool {

@@ -9,6 +9,9 @@
 //!   parts counted each time, so the sum of all values kept is within the budget;
 //! - operators and functions whose result may be larger than their arguments have those checked.
 //!
+//! - a function of the expression, and what is done for each item of a list and loops itself, counts
+//!   a step each time, so that an evaluation ends at the same place on every machine.
+//!
 //! The checks are functions that return their argument. Their names hold a space, which no
 //! expression can write.
 
@@ -18,13 +21,15 @@ mod inspect;
 mod rewrite;
 #[cfg(test)]
 mod tests;
+mod tree;
 
-pub(super) use budget::{Budget, CHECKS, check_picture};
-pub(super) use inspect::{binds_items, children, inspect};
+pub(super) use budget::{Budget, CHECKS, check_date};
+pub(super) use inspect::{binds_items, bound_names, children, inspect};
 pub(super) use rewrite::rewrite;
+pub(super) use tree::{map_children, map_filters};
 
 /// Functions that the rewritten tree calls.
-mod name {
+pub(super) mod name {
     /// Pays for the argument.
     pub(super) const KEEP: &str = "guard keep";
     /// Pays for the argument and the object that it becomes the first value of.
@@ -35,12 +40,20 @@ mod name {
     pub(super) const TIMES: &str = "guard times";
     /// Pays for the argument as many times as was noted.
     pub(super) const BY: &str = "guard by";
+    /// Must be a text or a function, as what replaces a match.
+    pub(in super::super) const REPLACEMENT: &str = "guard replacement";
     /// A number may not be larger than a result is long.
     pub(super) const WIDTH: &str = "guard width";
-    /// Texts must be short and number runs in them too; for pictures of numbers and dates.
+    /// Texts must be short; for pictures of numbers, and what is read by one.
     pub(super) const PICTURE: &str = "guard picture";
     /// As `PICTURE`; numbers must be small too.
     pub(super) const NUMERAL: &str = "guard numeral";
+    /// As `PICTURE`; no field may be wide. For pictures of dates.
+    pub(super) const DATE: &str = "guard date";
+    /// Counts a step.
+    pub(super) const STEP: &str = "guard step";
+    /// What is no number is false.
+    pub(super) const TRUTH: &str = "guard truth";
     /// A number may not be larger than integers are exact.
     pub(super) const BOUND: &str = "guard bound";
     /// A list may not be longer than a sequence.

@@ -7,7 +7,7 @@ use super::{
         applies_functions, arity, as_lambda, call, callback_arity, gives_sequence, has_placeholder,
         is_builtin, match_call,
     },
-    name,
+    children, name,
 };
 
 /// Rewrites a tree that was inspected.
@@ -31,7 +31,7 @@ pub(super) fn plain(ast: AstNode) -> AstNode {
             args: args.into_iter().map(argument).collect(),
         },
         AstNode::Lambda { params, body, signature, thunk } => {
-            AstNode::Lambda { params, body: Box::new(tail(*body)), signature, thunk }
+            AstNode::Lambda { params, body: Box::new(counted(tail(*body))), signature, thunk }
         }
         AstNode::Array(items) => AstNode::Array(items.into_iter().map(item).collect()),
         AstNode::ArrayGroup(items) => AstNode::ArrayGroup(items.into_iter().map(made).collect()),
@@ -42,7 +42,7 @@ pub(super) fn plain(ast: AstNode) -> AstNode {
         }),
         AstNode::Block(nodes) => AstNode::Block(nodes.into_iter().map(plain).collect()),
         AstNode::Conditional { condition, then_branch, else_branch } => AstNode::Conditional {
-            condition: boxed(condition),
+            condition: Box::new(truth(*condition)),
             then_branch: boxed(then_branch),
             else_branch: else_branch.map(boxed),
         },
@@ -65,20 +65,8 @@ pub(super) fn plain(ast: AstNode) -> AstNode {
 fn source(ast: AstNode) -> AstNode {
     match ast {
         AstNode::Path { steps } => {
-            let from_variable = matches!(
-                steps.first().map(|step| &step.node),
-                Some(AstNode::Variable(name)) if !name.is_empty()
-            );
-            let is_bare = steps.iter().all(|step| {
-                step.stages.is_empty()
-                    && step.focus.is_none()
-                    && step.index_var.is_none()
-                    && step.ancestor_label.is_none()
-                    && !step.is_tuple
-                    && !step.inner_tuple
-            });
-            let path = AstNode::Path { steps: guarded_steps(steps) };
-            if from_variable && is_bare { kept(path) } else { path }
+            // A call in its place would be made for each item of the context.
+            AstNode::Path { steps: guarded_steps(steps) }
         }
         AstNode::Block(mut nodes) => {
             let last = nodes.pop().map(source);
@@ -104,6 +92,43 @@ fn unwrapped(ast: AstNode) -> AstNode {
         }
         other => other,
     }
+}
+
+/// A node whose value is asked whether it is true. Only arithmetic makes what is no number, and
+/// only a variable holds it.
+pub(super) fn truth(ast: AstNode) -> AstNode {
+    use BinaryOp::{Add, Divide, Modulo, Multiply, Subtract};
+    let may_be_none = match &ast {
+        AstNode::Binary { op, .. } => matches!(op, Add | Subtract | Multiply | Divide | Modulo),
+        AstNode::Unary { .. } | AstNode::Variable(_) | AstNode::Call { .. } => true,
+        AstNode::Block(nodes) => nodes.len() == 1,
+        AstNode::Function { name, .. } => !is_builtin(name),
+        _ => false,
+    };
+    let ast = plain(ast);
+    if may_be_none { check(name::TRUTH, ast) } else { ast }
+}
+
+/// A node that is evaluated again and again: counted each time.
+fn counted(ast: AstNode) -> AstNode {
+    let step = check(name::STEP, AstNode::Null);
+    AstNode::Block(match ast {
+        AstNode::Block(nodes) => std::iter::once(step).chain(nodes).collect(),
+        ast => vec![step, ast],
+    })
+}
+
+/// Whether a node, evaluated for each item of a list, goes through a list of its own.
+fn loops(ast: &AstNode) -> bool {
+    let own = match ast {
+        AstNode::Path { steps } => match steps.first().map(|step| &step.node) {
+            Some(AstNode::Variable(name)) => !name.is_empty() && steps.len() > 1,
+            Some(AstNode::ParentVariable(_) | AstNode::Wildcard | AstNode::Descendant) => true,
+            _ => false,
+        },
+        _ => false,
+    };
+    own || children(ast).into_iter().any(loops)
 }
 
 /// A node whose value is kept: in a collection, a variable, or for the caller.
@@ -210,7 +235,7 @@ fn entries(pairs: Vec<(AstNode, AstNode)>) -> Vec<(AstNode, AstNode)> {
 pub(super) fn tail(ast: AstNode) -> AstNode {
     match ast {
         AstNode::Conditional { condition, then_branch, else_branch } => AstNode::Conditional {
-            condition: Box::new(plain(*condition)),
+            condition: Box::new(truth(*condition)),
             then_branch: Box::new(tail(*then_branch)),
             else_branch: else_branch.map(|ast| Box::new(tail(*ast))),
         },
@@ -265,18 +290,32 @@ fn selects_once(filter: &AstNode) -> bool {
 
 fn guarded_steps(steps: Vec<PathStep>) -> Vec<PathStep> {
     let guarded = steps.into_iter().enumerate().map(|(index, mut step)| {
+        let kind = std::mem::discriminant(&step.node);
         step.node = match step.node {
             // The first step decides how the path begins.
             AstNode::Variable(name) if index == 0 || name.is_empty() => AstNode::Variable(name),
             AstNode::ParentVariable(name) if index == 0 => AstNode::ParentVariable(name),
             AstNode::Variable(_) | AstNode::ParentVariable(_) => kept(step.node),
             node @ (AstNode::Function { .. } | AstNode::Call { .. }) => plain(node),
+            node @ AstNode::Block(_) if index > 0 && loops(&node) => counted(source(node)),
+            AstNode::FunctionApplication(inner) if index > 0 && loops(&inner) => {
+                AstNode::FunctionApplication(Box::new(counted(source(*inner))))
+            }
             node => source(node),
         };
+        debug_assert!(
+            // Either is a function, which no further step leads on from.
+            index > 0
+                || kind == std::mem::discriminant(&step.node)
+                || matches!(step.node, AstNode::Lambda { .. }),
+            "{step:?}"
+        );
         for stage in &mut step.stages {
             if let Stage::Filter(filter) = stage {
                 let inner = std::mem::replace(&mut **filter, AstNode::Null);
-                **filter = if selects_once(&inner) { plain(inner) } else { value(inner) };
+                let (once, loops) = (selects_once(&inner), loops(&inner));
+                let inner = if once { plain(inner) } else { value(inner) };
+                **filter = if loops { counted(inner) } else { inner };
             }
         }
         step.id = jsonata_core::ast::StepId::default();
@@ -297,6 +336,7 @@ fn binary(op: BinaryOp, lhs: AstNode, rhs: AstNode) -> AstNode {
         BinaryOp::ColonEqual => node(lhs, value(rhs)),
         BinaryOp::ChainPipe => chain(lhs, rhs),
         BinaryOp::Equal | BinaryOp::NotEqual => node(argument(lhs), argument(rhs)),
+        BinaryOp::And | BinaryOp::Or => node(truth(lhs), truth(rhs)),
         _ => node(plain(lhs), plain(rhs)),
     }
 }
@@ -333,7 +373,8 @@ fn chain(lhs: AstNode, rhs: AstNode) -> AstNode {
             lhs: Box::new(value(lhs)),
             rhs: Box::new(match rhs {
                 AstNode::Path { steps } => AstNode::Path { steps: guarded_steps(steps) },
-                rhs => plain(rhs),
+                // A call in this place would be given the left side.
+                rhs => unwrapped(plain(rhs)),
             }),
         },
     }

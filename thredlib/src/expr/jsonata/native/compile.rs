@@ -4,7 +4,7 @@ use jsonata_core::ast::{AstNode, BinaryOp, PathStep, UnaryOp};
 use serde_json::Value;
 
 use super::{
-    super::{convert, guard::children},
+    super::{super::published::Published, convert, error_variable, exact, guard::children},
     Arithmetic, Node, Order, Program, Root, Statement,
 };
 
@@ -86,7 +86,7 @@ fn literal(ast: &AstNode) -> Option<Value> {
         AstNode::Number(n) if n.is_finite() => Some(convert::number(*n)),
         AstNode::Boolean(b) => Some(Value::Bool(*b)),
         AstNode::Null => Some(Value::Null),
-        _ => None,
+        ast => exact::literal_value(ast).map(convert::integer),
     }
 }
 
@@ -97,6 +97,7 @@ fn place(root: Root) -> Node {
 fn root_variable(name: &str) -> Option<Root> {
     Some(match name {
         "event" => Root::Event,
+        error_variable::NAME => Root::Error,
         "outboundEvent" => Root::Outbound,
         "data" => Root::Data,
         "content" => Root::Content,
@@ -152,7 +153,7 @@ fn call(name: &str, args: &[AstNode], depth: usize) -> Node {
     }
     match (name, args) {
         ("isResponseFor", [AstNode::String(name)]) => {
-            Node::IsResponseFor(format!("out_id_{name}").into())
+            Node::IsResponseFor(Box::new(Published::new(name)))
         }
         ("millis", []) => Node::Millis,
         ("not", [arg]) => Node::Not(Box::new(node(arg, depth))),

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use serde_json::{Map, Value};
 
 use super::{
-    super::{super::Scope, host},
+    super::super::Scope,
     Node, Program, Root, Statement,
     operand::{Bail, Copy, Evaluated, Operand, arithmetic, compare, equal, is_among},
 };
@@ -68,7 +68,7 @@ impl<'a> Frame<'a> {
     /// A part of what is being made.
     fn part(&self, node: &'a Node) -> Result<Option<Value>, Bail> {
         let mut copy = Copy { bytes: self.room.get() };
-        let value = copy.operand(self.evaluate(node)?, self.limits.depth)?;
+        let value = copy.operand(self.evaluate(node)?, self.limits.result_depth())?;
         self.room.set(copy.bytes);
         Ok(value)
     }
@@ -79,9 +79,9 @@ impl<'a> Frame<'a> {
             Node::Undefined => Operand::Undefined,
             Node::Literal(value) => Operand::of(value),
             Node::Path(root, names) => self.path(root, names)?,
-            Node::IsResponseFor(local) => {
+            Node::IsResponseFor(published) => {
                 let re = self.scope.event.re.as_ref();
-                Operand::Bool(host::answers(re, &self.scope.locals, local))
+                Operand::Bool(published.is_answered(re, &self.scope.locals))
             }
             Node::Millis => Operand::Number(self.scope.now as f64),
             Node::Equal(sides) => {
@@ -176,6 +176,7 @@ impl<'a> Frame<'a> {
         let event = &*self.scope.event;
         let start = match root {
             Root::Event => Operand::Event(event),
+            Root::Error => Operand::of_option(event.error_view()),
             Root::Outbound => {
                 self.scope.outbound.as_deref().map_or(Operand::Undefined, Operand::Event)
             }

@@ -13,6 +13,8 @@ mod tests;
 pub(super) use operand::{Bail, Operand};
 use serde_json::Value;
 
+use super::super::published::Published;
+
 /// An expression that is native at least in part.
 #[derive(Debug)]
 pub(super) struct Program {
@@ -37,8 +39,8 @@ pub(super) enum Node {
     Literal(Value),
     /// A place, and the names of the fields that lead on from it.
     Path(Root, Box<[Box<str>]>),
-    /// `$isResponseFor`; holds the name of the local.
-    IsResponseFor(Box<str>),
+    /// `$isResponseFor`.
+    IsResponseFor(Box<Published>),
     Millis,
     Equal(Box<[Node; 2]>),
     NotEqual(Box<[Node; 2]>),
@@ -64,6 +66,8 @@ pub(super) enum Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Root {
     Event,
+    /// The error that the event carries.
+    Error,
     Outbound,
     Data,
     Content,

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{super::convert, Arithmetic, Order};
 use crate::{
     Event, ExprLimits,
-    json::{Items, Members, View},
+    json::{Items, Members, View, exact},
 };
 
 /// The native part ends here; the interpreter has to do it.
@@ -19,6 +19,8 @@ pub(in super::super) enum Operand<'a> {
     Null,
     Bool(bool),
     Number(f64),
+    /// An integer that a double cannot hold.
+    Integer(i128),
     Text(&'a str),
     List(Items<'a>),
     Map(Members<'a>),
@@ -35,7 +37,10 @@ impl<'a> Operand<'a> {
         match value.into() {
             View::Null => Self::Null,
             View::Bool(b) => Self::Bool(b),
-            View::Number(n) => Self::Number(n.as_f64()),
+            View::Number(n) => match n.beyond_double() {
+                Some(n) => Self::Integer(n),
+                None => Self::Number(n.as_f64()),
+            },
             View::Text(s) => Self::Text(s),
             View::Array(items) => Self::List(items),
             View::Object(members) => Self::Map(members),
@@ -90,6 +95,7 @@ impl<'a> Operand<'a> {
             Self::Undefined | Self::Null => false,
             Self::Bool(b) => *b,
             Self::Number(n) => *n != 0.0,
+            Self::Integer(_) => true,
             Self::Text(s) => !s.is_empty(),
             Self::List(items) => items.iter().any(truthy),
             Self::Map(map) => !map.is_empty(),
@@ -100,7 +106,7 @@ impl<'a> Operand<'a> {
 
     /// The value as the result of an expression; bails when that goes over a limit.
     pub(in super::super) fn into_value(self, limits: &ExprLimits) -> Result<Option<Value>, Bail> {
-        Copy { bytes: limits.result_bytes }.operand(self, limits.depth)
+        Copy { bytes: limits.result_bytes }.operand(self, limits.result_depth())
     }
 
     /// Appends the text that `&` makes of it.
@@ -113,6 +119,7 @@ impl<'a> Operand<'a> {
             Self::Number(n) if n.fract() == 0.0 && n.abs() < 1e15 => {
                 out.push_str(&(*n as i64).to_string());
             }
+            Self::Integer(n) => out.push_str(&n.to_string()),
             Self::Text(s) => out.push_str(s),
             Self::Made(Value::String(s)) => out.push_str(s),
             _ => return Err(Bail),
@@ -142,7 +149,7 @@ fn truthy(value: View<'_>) -> bool {
 }
 
 pub(super) fn equal(a: &Operand<'_>, b: &Operand<'_>) -> Result<bool, Bail> {
-    use Operand::{Bool, List, Map, Null, Number, Undefined};
+    use Operand::{Bool, Integer, List, Map, Null, Number, Undefined};
     if let (Some(a), Some(b)) = (a.as_text(), b.as_text()) {
         return Ok(a == b);
     }
@@ -151,6 +158,7 @@ pub(super) fn equal(a: &Operand<'_>, b: &Operand<'_>) -> Result<bool, Bail> {
         (Null, Null) => Ok(true),
         (Bool(a), Bool(b)) => Ok(a == b),
         (Number(a), Number(b)) => Ok(a == b),
+        (Integer(a), Integer(b)) => Ok(a == b),
         (List(_) | Map(_), List(_) | Map(_)) => Err(Bail),
         (Operand::Made(_) | Operand::Event(_) | Operand::Source(_), _)
         | (_, Operand::Made(_) | Operand::Event(_) | Operand::Source(_)) => Err(Bail),
@@ -161,6 +169,9 @@ pub(super) fn equal(a: &Operand<'_>, b: &Operand<'_>) -> Result<bool, Bail> {
 pub(super) fn compare<'a>(order: Order, a: &Operand<'_>, b: &Operand<'_>) -> Evaluated<'a> {
     let ordering = match (a, b) {
         (Operand::Number(a), Operand::Number(b)) => a.partial_cmp(b).ok_or(Bail)?,
+        (Operand::Integer(a), Operand::Integer(b)) => a.cmp(b),
+        (Operand::Integer(a), Operand::Number(b)) => exact::compare(*a, *b).ok_or(Bail)?,
+        (Operand::Number(a), Operand::Integer(b)) => exact::compare(*b, *a).ok_or(Bail)?.reverse(),
         (Operand::Undefined, Operand::Undefined | Operand::Number(_) | Operand::Text(_))
         | (Operand::Number(_) | Operand::Text(_), Operand::Undefined) => {
             return Ok(Operand::Undefined);
@@ -222,6 +233,7 @@ impl Copy {
             Operand::Null => Value::Null,
             Operand::Bool(b) => Value::Bool(b),
             Operand::Number(n) => convert::number(n),
+            Operand::Integer(n) => convert::integer(n),
             Operand::Text(s) => self.text(s)?,
             Operand::List(items) => self.list(items, depth)?,
             Operand::Map(map) => self.map(map, depth)?,
@@ -258,7 +270,10 @@ impl Copy {
         Ok(match value {
             View::Null => Value::Null,
             View::Bool(b) => Value::Bool(b),
-            View::Number(n) => convert::number(n.as_f64()),
+            View::Number(n) => match n.beyond_double() {
+                Some(n) => convert::integer(n),
+                None => convert::number(n.as_f64()),
+            },
             View::Text(s) => self.text(s)?,
             View::Array(items) => self.list(items, depth)?,
             View::Object(members) => self.map(members, depth)?,

@@ -111,6 +111,9 @@ impl Parser<'_> {
         if let Ok(n) = text.parse::<i64>() {
             return Ok(n.into());
         }
+        if let Ok(n) = text.parse::<u64>() {
+            return Ok(n.into());
+        }
         match text.parse().ok().and_then(Number::from_f64) {
             Some(number) => Ok(number),
             None => refuse_at(start, "this number is too large"),
