@@ -230,9 +230,14 @@ fn an_unreadable_entry_is_set_aside_until_it_is_moved_out() {
         send(&messages_q, "a", 0..1).await;
     });
     put(&process, "m:a", "[]");
-    process.ask("m:a", "XADD", "d", &["*", "s", "9", "p", "nonsense", "reason", "bad"]);
+    // Now, in microseconds.
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let id = format!("{}-0", since.expect("a clock after 1970").as_micros());
+    process.ask("m:a", "XADD", "d", &[&id, "s", "9", "p", "nonsense", "reason", "bad"]);
     process.run(async {
         assert_eq!(draw(&messages_q, "a", 1).await[0].payload, routed("a", 0));
+        send(&messages_q, "a", 1..2).await;
+        assert_eq!(draw(&messages_q, "a", 1).await[0].payload, routed("a", 1));
         let letters = messages_q.dead_letters(&DeadLetterFilter::all()).await.expect("letters");
         assert!(letters.is_empty(), "it is passed over: {letters:?}");
     });

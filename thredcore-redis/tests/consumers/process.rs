@@ -39,12 +39,12 @@ impl Process {
     }
 
     pub(crate) fn event_q(&self, lease: Duration) -> RedisEventQ {
-        let config = RedisEventQConfig::default().partitions(8).lease(lease);
+        let config = RedisEventQConfig::default().partitions(8).lease(lease).sweep(lease);
         self.run(RedisEventQ::open(self.connection.clone(), config)).expect("an event queue")
     }
 
     pub(crate) fn message_q(&self) -> RedisMessageQ {
-        let config = RedisMessageQConfig::default().visibility(LEASE);
+        let config = RedisMessageQConfig::default().visibility(LEASE).sweep(LEASE);
         RedisMessageQ::new(self.connection.clone(), config)
     }
 
