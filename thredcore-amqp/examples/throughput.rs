@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Instant};
 
 use futures::future::try_join_all;
 use serde_json::json;
-use thredcore::port::{EventQ, Inbound};
+use thredcore::port::{Accepted, EventQ, Inbound};
 use thredcore_amqp::{AmqpConfig, AmqpQueues};
 use thredlib::Event;
 use tokio::sync::Semaphore;
@@ -57,7 +57,7 @@ async fn publish(
         let items = (first..count.min(first + batch)).map(|place| {
             let event = Event::builder("org.example.sample", format!("source {}", place % 1_000));
             let values = json!({ "number": place, "publisher": number });
-            Inbound::Event(Arc::new(event.values(values).build()))
+            Inbound::Event(Accepted::new(event.values(values).build(), 1))
         });
         queue.publish(items.collect()).await?;
     }

@@ -43,7 +43,7 @@ impl Balance {
         let (topology, link) = (wires.topology.clone(), wires.consuming.clone());
         let task = tokio::spawn(async move {
             loop {
-                let end = match topology.engines_queue() {
+                let end = match topology.names().engines_queue() {
                     Ok(queue) => share(&link, queue, every, &inflows).await,
                     Err(error) => Err(error),
                 };
@@ -61,16 +61,17 @@ impl Balance {
 
 /// Evens out the partitions until the channel is lost.
 async fn share(
-    link: &Link,
+    link: &Arc<Link>,
     queue: ShortString,
     every: Duration,
     inflows: &[Arc<Inflow<Inbound>>],
 ) -> Result<(), AmqpError> {
     let channel = link.channel().await?;
-    let _here = Consuming::start(channel.clone(), queue.clone(), 1).await?;
+    let _here = Consuming::start(link, channel.clone(), queue.clone(), 1).await?;
     loop {
         sleep(every).await;
-        let engines = peek(&channel, queue.clone()).await?.consumer_count().max(1) as usize;
+        let engines =
+            link.answered(peek(&channel, queue.clone())).await?.consumer_count().max(1) as usize;
         let share = inflows.len().div_ceil(engines);
         let active: Vec<_> = inflows.iter().filter(|inflow| inflow.is_active()).collect();
         for inflow in active.iter().skip(share) {

@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPUri, SASLMechanism};
 use thredcore::port::{Clock, SystemClock};
 
-use crate::AmqpError;
+use crate::{AmqpError, names::Names};
 
 /// Who makes the exchanges and queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,45 +43,21 @@ pub struct AmqpConfig {
     pub(crate) in_flight: usize,
     pub(crate) publish_channels: usize,
     pub(crate) delivery_limit: u32,
+    pub(crate) max_item_bytes: usize,
+    pub(crate) message_ttl: Option<Duration>,
+    pub(crate) idle_expiry: Option<Duration>,
+    pub(crate) dead_letters_time: Duration,
+    pub(crate) dead_letters_bytes: u64,
+    pub(crate) engine_users: Option<Vec<String>>,
     pub(crate) connect_timeout: Duration,
+    pub(crate) answer_timeout: Duration,
     pub(crate) confirm_timeout: Duration,
+    pub(crate) alarm_timeout: Duration,
+    pub(crate) close_timeout: Duration,
     pub(crate) first_pause: Duration,
     pub(crate) longest_pause: Duration,
     pub(crate) rebalance: Duration,
     pub(crate) clock: Arc<dyn Clock>,
-}
-
-/// What exchanges and queues are called. `{namespace}` is filled in first, then `{partition}` or
-/// `{topic}`.
-#[derive(Clone, Debug)]
-pub(crate) struct Names {
-    pub(crate) namespace: String,
-    pub(crate) event_exchange: String,
-    pub(crate) event_queue: String,
-    pub(crate) tries_queue: String,
-    pub(crate) engines_queue: String,
-    pub(crate) message_exchange: String,
-    pub(crate) message_queue: String,
-    pub(crate) dead_exchange: String,
-    pub(crate) dead_events: String,
-    pub(crate) dead_messages: String,
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        Self {
-            namespace: "thredcore".into(),
-            event_exchange: "{namespace}.events".into(),
-            event_queue: "{namespace}.events.{partition}".into(),
-            tries_queue: "{namespace}.tries.{partition}".into(),
-            engines_queue: "{namespace}.engines".into(),
-            message_exchange: "{namespace}.messages".into(),
-            message_queue: "{namespace}.messages.{topic}".into(),
-            dead_exchange: "{namespace}.dead".into(),
-            dead_events: "{namespace}.dead.events".into(),
-            dead_messages: "{namespace}.dead.messages".into(),
-        }
-    }
 }
 
 impl std::fmt::Debug for AmqpConfig {
@@ -103,7 +79,7 @@ pub(crate) fn address(node: &AMQPUri) -> String {
 
 impl AmqpConfig {
     /// The nodes of a broker, separated by commas: each is tried in turn. `amqps://` is TLS; the
-    /// path is the virtual host, `%2f` the one that is called `/`.
+    /// path is the virtual host, `%2f` the one that is called `/`. A comma in a password is `%2c`.
     ///
     /// # Errors
     /// [`AmqpError::Url`] with what is wrong.
@@ -122,8 +98,17 @@ impl AmqpConfig {
             in_flight: 512,
             publish_channels: 16,
             delivery_limit: 1_000_000_000,
+            max_item_bytes: 15 << 20,
+            message_ttl: None,
+            idle_expiry: None,
+            dead_letters_time: Duration::from_secs(30 * 24 * 3_600),
+            dead_letters_bytes: 1 << 30,
+            engine_users: None,
             connect_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(10),
             confirm_timeout: Duration::from_secs(30),
+            alarm_timeout: Duration::from_secs(60),
+            close_timeout: Duration::from_secs(5),
             first_pause: Duration::from_millis(20),
             longest_pause: Duration::from_secs(2),
             rebalance: Duration::from_secs(5),
@@ -201,6 +186,32 @@ impl AmqpConfig {
         self
     }
 
+    /// The queues in which agents note which messages they are just about to try once more. Default
+    /// `{namespace}.tries.of.{topic}`. With [`Declare::No`] they may be missing, as those of the
+    /// partitions.
+    #[must_use]
+    pub fn topic_tries_queue(mut self, name: impl Into<String>) -> Self {
+        self.names.topic_tries_queue = name.into();
+        self
+    }
+
+    /// The queues in which messages wait that are given back for more than a minute: for 1, 4, 16,
+    /// … minutes, one after the other. Default `{namespace}.delayed.{minutes}.{topic}`. With
+    /// [`Declare::No`] they may be missing: then messages wait in the process.
+    #[must_use]
+    pub fn delay_queue(mut self, name: impl Into<String>) -> Self {
+        self.names.delay_queue = name.into();
+        self
+    }
+
+    /// The queue with the list of the topics. Default `{namespace}.topics`. With [`Declare::No`]
+    /// it may be missing: then a process knows the topics that it has used.
+    #[must_use]
+    pub fn topics_queue(mut self, name: impl Into<String>) -> Self {
+        self.names.topics_queue = name.into();
+        self
+    }
+
     /// The queues of the topics. Default `{namespace}.messages.{topic}`.
     #[must_use]
     pub fn message_queue(mut self, name: impl Into<String>) -> Self {
@@ -240,8 +251,8 @@ impl AmqpConfig {
         self
     }
 
-    /// With so many messages waiting on a topic its publishers wait; at least 1. Default 65,536.
-    /// What other processes publish at the same time may go over it.
+    /// With so many messages waiting on a topic it is full, and takes no more; at least 1. Default
+    /// 65,536. What other processes publish within a quarter of a second may go over it.
     #[must_use]
     pub fn message_capacity(mut self, messages: usize) -> Self {
         self.message_capacity = messages.max(1);
@@ -257,7 +268,7 @@ impl AmqpConfig {
     }
 
     /// How many messages of a topic a process holds without having acknowledged them; at least 1.
-    /// Default 64. Those that wait for a delay count.
+    /// Default 64. Those that wait for a delay of up to a minute count.
     #[must_use]
     pub fn message_prefetch(mut self, messages: u16) -> Self {
         self.message_prefetch = messages.max(1);
@@ -288,10 +299,85 @@ impl AmqpConfig {
         self
     }
 
+    /// How large an item may be as JSON, in bytes. Default 15 MiB: a broker from version 4.0 on takes
+    /// 16 MiB (`max_message_size`), and a dead letter is larger than its item. A larger one is
+    /// refused before it is sent.
+    #[must_use]
+    pub fn max_item_bytes(mut self, bytes: usize) -> Self {
+        self.max_item_bytes = bytes;
+        self
+    }
+
+    /// How long a message waits on a topic before it goes to the dead letters as `EXPIRED`; up to 49
+    /// days. What is delayed or handed out does not wait. Default `None`: as long as it takes. Given
+    /// to the queues when they are made.
+    #[must_use]
+    pub fn message_ttl(mut self, limit: Option<Duration>) -> Self {
+        self.message_ttl = limit.map(expressible);
+        self
+    }
+
+    /// After how long a topic without consumers and without messages is removed. Default `None`:
+    /// never.
+    #[must_use]
+    pub fn idle_expiry(mut self, limit: Option<Duration>) -> Self {
+        self.idle_expiry = limit;
+        self
+    }
+
+    /// How long dead letters are kept; up to 49 days. Default 30 days. Given to their queues when
+    /// these are made; what is dropped is counted, with a warning.
+    #[must_use]
+    pub fn dead_letters_time(mut self, limit: Duration) -> Self {
+        self.dead_letters_time = expressible(limit);
+        self
+    }
+
+    /// How many bytes dead events, and how many dead messages, may take; the oldest are dropped. At
+    /// least 64 KiB, default 1 GiB. Given to their queues when these are made; what is dropped is
+    /// counted, with a warning.
+    #[must_use]
+    pub fn dead_letters_bytes(mut self, bytes: u64) -> Self {
+        self.dead_letters_bytes = bytes.clamp(64 << 10, i64::MAX as u64);
+        self
+    }
+
+    /// The users of the broker that processes with engines and agents connect as. What others put
+    /// into a partition is not taken: commands travel there. Default: the users that the addresses
+    /// of the nodes name, or, when a certificate says who connects, no check.
+    #[must_use]
+    pub fn engine_users<U: Into<String>>(mut self, users: impl IntoIterator<Item = U>) -> Self {
+        self.engine_users = Some(users.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// How long connecting to a node may take. Default 5 s.
     #[must_use]
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
+        self
+    }
+
+    /// How long the broker may take to answer anything but a published message. Default 10 s. Then
+    /// the connection is given up, and the next is made to another node, if there is one.
+    #[must_use]
+    pub fn answer_timeout(mut self, limit: Duration) -> Self {
+        self.answer_timeout = limit;
+        self
+    }
+
+    /// How long publishing waits while the broker takes nothing, for want of memory or disk. Default
+    /// a minute; then the call fails, and may be made again.
+    #[must_use]
+    pub fn alarm_timeout(mut self, limit: Duration) -> Self {
+        self.alarm_timeout = limit;
+        self
+    }
+
+    /// How long closing may take in all, whatever the broker does. Default 5 s.
+    #[must_use]
+    pub fn close_timeout(mut self, limit: Duration) -> Self {
+        self.close_timeout = limit;
         self
     }
 
@@ -326,19 +412,70 @@ impl AmqpConfig {
     }
 }
 
+impl AmqpConfig {
+    /// Whether a user may put something into a partition.
+    pub(crate) fn is_engine(&self, user: Option<&str>) -> bool {
+        match &self.engine_users {
+            Some(users) => user.is_some_and(|user| users.iter().any(|it| it == user)),
+            None if self.nodes.iter().any(has_certificate) => true,
+            None => user.is_some_and(|it| {
+                self.nodes.iter().any(|node| node.authority.userinfo.username == it)
+            }),
+        }
+    }
+}
+
+impl AmqpConfig {
+    /// Whether a user is surely an engine, so that it can say who had sent something.
+    pub(crate) fn vouches(&self, user: Option<&str>) -> bool {
+        let is_known = self.engine_users.is_some() || !self.nodes.iter().any(has_certificate);
+        is_known && self.is_engine(user)
+    }
+}
+
+/// Whether a certificate, not a name, says who connects.
+pub(crate) fn has_certificate(node: &AMQPUri) -> bool {
+    matches!(
+        node.query.auth_mechanism,
+        Some(SASLMechanism::External | SASLMechanism::Anonymous | SASLMechanism::RabbitCrDemo)
+    )
+}
+
+/// What the broker can be told: milliseconds, in 32 bits.
+fn expressible(limit: Duration) -> Duration {
+    limit.clamp(Duration::from_millis(1), Duration::from_secs(49 * 24 * 3_600))
+}
+
 fn node(url: &str) -> Result<AMQPUri, AmqpError> {
-    let mut node: AMQPUri = url
-        .parse()
-        .map_err(|reason: String| AmqpError::Url { url: without_password(url), reason })?;
+    let mut node: AMQPUri = url.parse().map_err(|reason: String| {
+        let shown = without_password(url);
+        // It may repeat the address.
+        let reason = reason.replace(url, &shown);
+        AmqpError::Url { url: shown, reason }
+    })?;
     node.query.heartbeat.get_or_insert(10);
     Ok(node)
 }
 
+/// An address without what may be a password. A part of one that has a comma in it looks like an
+/// address of its own: so only what stands behind an `@` is a host.
 fn without_password(url: &str) -> String {
-    let Some((front, host)) = url.rsplit_once('@') else { return url.to_owned() };
-    match front.split_once("://").map(|(scheme, user)| (scheme, user.split(':').next())) {
-        Some((scheme, Some(user))) => format!("{scheme}://{user}@{host}"),
-        _ => host.to_owned(),
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    let user = |text: &str| text.split(':').next().unwrap_or_default().to_owned();
+    match rest.rsplit_once('@') {
+        Some((front, host)) if scheme.is_empty() => match front.is_empty() {
+            true => host.to_owned(),
+            false => format!("…@{host}"),
+        },
+        Some((front, host)) => format!("{scheme}{}@{host}", user(front)),
+        None if scheme.is_empty() => "…".to_owned(),
+        None => match rest.split_once(':') {
+            Some((host, _)) => format!("{scheme}{host}:…"),
+            None => url.to_owned(),
+        },
     }
 }
 
@@ -355,5 +492,30 @@ mod tests {
         let shown = format!("{config:?}");
         assert!(shown.contains("a:1/v") && shown.contains("b:5671//"), "{shown}");
         assert!(!shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
+    fn passwords_are_shown_nowhere() {
+        for url in [
+            "amqp://ann:secret@a:1/v",
+            "http://ann:secret@host",
+            "amqp://ann:secret@host:port",
+            "amqp://ann:secret@@host:port",
+            "amqp://ann:x/secret@host:port",
+            "amqp://ann:secret,secret@host",
+            "amqp://ann:x,secret",
+            "amqp://ann:secret",
+            "ann:secret@host",
+            ":secret",
+            "secret",
+            "amqp://ann:secret@host/v/w",
+            "amqp://ann:secret@host?heartbeat=x",
+        ] {
+            let shown = match AmqpConfig::new(url) {
+                Ok(config) => format!("{config:?}"),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            assert!(!shown.contains("secret"), "{url}: {shown}");
+        }
     }
 }

@@ -1,37 +1,31 @@
 //! Items taken out of circulation.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use lapin::{
-    Channel,
-    message::Delivery,
-    options::BasicAckOptions,
-    types::{AMQPValue, FieldTable, ShortString},
-};
-use thredcore::port::{DeadLetter, DeadLetterFilter, DeliveryTag};
-use thredlib::derive_id;
-use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep, timeout},
-};
-use uuid::Uuid;
+use lapin::{message::Delivery, types::ShortString};
+use thredcore::port::{DeadLetter, DeadLetterFilter, DeliveryTag, Unreadable};
+use thredlib::Topic;
+use tokio::sync::Mutex;
 
 use crate::{
     AmqpConfig, AmqpError,
+    browse::Browsing,
     cargo::Cargo,
-    consuming::Consuming,
+    delays::Delays,
     inflow::Inflow,
+    letter::{self, Obituary},
     link::Link,
     publisher::{Parcel, Publisher},
-    pump::integer,
-    topology::{Topology, close, text, waiting},
+    topology::{Topology, close, waiting},
 };
 
 /// The queue of dead letters of one kind.
 ///
-/// To look through it is to consume it: the letters that stay are given back when the channel
-/// closes, in their order. The queue has a single active consumer, so that two who look do not see
-/// half of it each. The first 65,535 letters can be seen.
+/// The broker drops what is too old or too much. To look through the letters is to
+/// [browse](Browsing) the queue: a page costs what is before it, too.
 pub(crate) struct DeadLetters<T> {
     pub(crate) queue: ShortString,
     config: Arc<AmqpConfig>,
@@ -39,13 +33,12 @@ pub(crate) struct DeadLetters<T> {
     publisher: Arc<Publisher>,
     link: Arc<Link>,
     looking: Mutex<()>,
+    /// How many letters came from where, when there were so many.
+    origins: Mutex<Option<(usize, HashMap<String, u64>)>>,
+    /// Makes the topics that letters go back to.
+    topics: Option<Arc<Delays>>,
     kind: std::marker::PhantomData<fn() -> T>,
 }
-
-const REASON: &str = "thredcore-reason";
-const AT: &str = "thredcore-at";
-const ATTEMPTS: &str = "thredcore-attempts";
-const ORIGIN: &str = "thredcore-origin";
 
 /// What is done with the letters that are meant.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,6 +48,9 @@ enum Fate {
     Discarded,
 }
 
+/// Letters that are meant, with their tags.
+type Found<T> = Vec<(DeadLetter<T>, u64)>;
+
 impl<T: Cargo> DeadLetters<T> {
     pub(crate) fn new(
         queue: ShortString,
@@ -63,37 +59,60 @@ impl<T: Cargo> DeadLetters<T> {
         publisher: Arc<Publisher>,
         link: Arc<Link>,
     ) -> Self {
-        let (looking, kind) = (Mutex::new(()), std::marker::PhantomData);
-        Self { queue, config, topology, publisher, link, looking, kind }
+        let (looking, origins) = (Mutex::new(()), Mutex::new(None));
+        let kind = std::marker::PhantomData;
+        Self { queue, config, topology, publisher, link, looking, origins, topics: None, kind }
     }
 
-    /// Adds a letter; it is confirmed.
-    pub(crate) async fn bury(
+    /// Letters go back to topics, which may have to be made.
+    pub(crate) fn of_topics(mut self, topics: Arc<Delays>) -> Self {
+        self.topics = Some(topics);
+        self
+    }
+
+    /// Adds letters; they are confirmed.
+    pub(crate) async fn bury(&self, items: &[(T, Obituary)]) -> Result<(), AmqpError> {
+        let letter = |(item, obituary): &(T, Obituary)| {
+            let (at, origin) = (self.config.clock.now(), item.origin().to_owned());
+            let obituary = Obituary { at, origin, ..obituary.clone() };
+            let (body, headers) = letter::enveloped(&obituary, item.parcel(&self.topology)?.body)?;
+            self.parcel(body, headers)
+        };
+        self.send(&items.iter().map(letter).collect::<Result<Vec<_>, _>>()?).await
+    }
+
+    /// Sets bytes aside that are no item.
+    pub(crate) async fn bury_bytes(
         &self,
         body: Vec<u8>,
-        id: &str,
-        origin: &str,
-        reason: &str,
-        attempts: u32,
+        obituary: Obituary,
+        user: Option<&str>,
     ) -> Result<(), AmqpError> {
-        let mut headers = FieldTable::default();
-        headers.insert(REASON.into(), text(reason));
-        headers.insert(AT.into(), AMQPValue::LongLongInt(self.config.clock.now()));
-        headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(attempts.into()));
-        headers.insert(ORIGIN.into(), text(origin));
-        headers.insert("thredcore-item".into(), text(id));
-        let parcel = Parcel {
-            exchange: self.topology.dead_exchange()?,
+        let obituary = Obituary { at: self.config.clock.now(), ..obituary };
+        self.send(&[self.parcel(body, letter::raw(&obituary, user))?]).await
+    }
+
+    fn parcel(
+        &self,
+        body: Vec<u8>,
+        headers: lapin::types::FieldTable,
+    ) -> Result<Parcel, AmqpError> {
+        Ok(Parcel {
+            exchange: self.topology.names().dead_exchange()?,
             key: self.queue.clone(),
-            id: Uuid::now_v7().to_string(),
+            id: letter::new_key(),
             headers: Some(headers),
             body,
-        };
-        let buried = self.publisher.publish_one(parcel).await;
-        if buried.as_ref().is_err_and(AmqpError::is_missing) {
+        })
+    }
+
+    async fn send(&self, letters: &[Parcel]) -> Result<(), AmqpError> {
+        let answers = self.publisher.publish(letters).await;
+        let sent: Result<(), AmqpError> = answers.into_iter().collect();
+        if sent.as_ref().is_err_and(AmqpError::is_missing) {
             self.topology.forget().await;
         }
-        buried
+        sent
     }
 
     /// Moves an item that is out to the letters. Until that is confirmed it stays out, so that it
@@ -102,11 +121,10 @@ impl<T: Cargo> DeadLetters<T> {
         &self,
         inflow: &Inflow<T>,
         tag: DeliveryTag,
-        reason: &str,
+        obituary: Obituary,
     ) -> Result<(), AmqpError> {
         let Some((payload, attempts)) = inflow.peek(tag) else { return Ok(()) };
-        let body = payload.parcel(&self.topology)?.body;
-        self.bury(body, &payload.id(), payload.origin(), reason, attempts).await?;
+        self.bury(&[(payload, Obituary { attempts, ..obituary })]).await?;
         inflow.ack(&[tag]).await
     }
 
@@ -114,168 +132,201 @@ impl<T: Cargo> DeadLetters<T> {
         &self,
         filter: &DeadLetterFilter,
     ) -> Result<Vec<DeadLetter<T>>, AmqpError> {
-        self.look(filter, Fate::Kept).await
+        self.look(filter, Fate::Kept).await.map(|(letters, _)| letters)
     }
 
     pub(crate) async fn redrive(&self, filter: &DeadLetterFilter) -> Result<usize, AmqpError> {
-        Ok(self.look(filter, Fate::Redriven).await?.len())
+        self.look(filter, Fate::Redriven).await.map(|(_, count)| count)
     }
 
     pub(crate) async fn discard(&self, filter: &DeadLetterFilter) -> Result<usize, AmqpError> {
-        Ok(self.look(filter, Fate::Discarded).await?.len())
+        self.look(filter, Fate::Discarded).await.map(|(_, count)| count)
     }
 
-    /// How many letters there are.
+    /// How many letters there are, those that cannot be read included.
     pub(crate) async fn count(&self) -> Result<usize, AmqpError> {
         let channel = self.link.channel().await?;
-        let count = waiting(&channel, &self.queue).await?;
-        close(channel).await;
+        let count = waiting(&self.link, &channel, &self.queue).await?;
+        close(&self.link, channel).await;
         Ok(count)
     }
 
-    /// Finds letters, and does with them what is to be done.
+    /// How many letters came from where. As long as their number stays, they are not looked at.
+    pub(crate) async fn origins(&self) -> Result<HashMap<String, u64>, AmqpError> {
+        let mut cached = self.origins.lock().await;
+        let count = self.count().await?;
+        if let Some((known, origins)) = &*cached
+            && *known == count
+        {
+            return Ok(origins.clone());
+        }
+        let mut origins: HashMap<String, u64> = HashMap::new();
+        self.visit(|letter, _| {
+            if let Ok(letter) = letter {
+                *origins.entry(letter.payload.origin().to_owned()).or_default() += 1;
+            }
+            true
+        })
+        .await?;
+        *cached = Some((count, origins.clone()));
+        Ok(origins)
+    }
+
+    /// The letters that cannot be read; they can be taken out.
+    pub(crate) async fn unreadable(
+        &self,
+        limit: usize,
+        take_out: bool,
+    ) -> Result<Vec<Unreadable>, AmqpError> {
+        let _alone = self.looking.lock().await;
+        let mut found = Vec::new();
+        let mut tags = Vec::new();
+        let Some(mut browsing) = self.browse().await? else { return Ok(found) };
+        let looked = async {
+            while found.len() < limit
+                && let Some(delivery) = browsing.next().await?
+            {
+                if let Err(reason) = self.read(&delivery) {
+                    found.push(letter::unreadable(T::KIND, &delivery, reason));
+                    tags.push(delivery.delivery_tag);
+                }
+            }
+            if take_out { browsing.remove(tags).await } else { Ok(()) }
+        };
+        let looked = looked.await;
+        browsing.end().await;
+        looked.map(|()| found)
+    }
+
+    async fn browse(&self) -> Result<Option<Browsing>, AmqpError> {
+        let lock = self.topology.names().lock(&format!("look.{}", self.queue))?;
+        Browsing::start(&self.link, &self.queue, lock).await
+    }
+
+    fn read(&self, delivery: &Delivery) -> Result<DeadLetter<T>, String> {
+        letter::read(delivery, |user| self.config.is_engine(user))
+    }
+
+    /// Looks at letters, as long as it is wanted.
+    async fn visit(
+        &self,
+        mut visit: impl FnMut(Result<DeadLetter<T>, String>, u64) -> bool,
+    ) -> Result<(), AmqpError> {
+        let _alone = self.looking.lock().await;
+        let Some(mut browsing) = self.browse().await? else { return Ok(()) };
+        let looked = async {
+            while let Some(delivery) = browsing.next().await? {
+                if !visit(self.read(&delivery), delivery.delivery_tag) {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let looked = looked.await;
+        browsing.end().await;
+        looked
+    }
+
+    /// Finds letters, and does with them what is to be done: the letters if they are kept, and how
+    /// many.
     async fn look(
         &self,
         filter: &DeadLetterFilter,
         fate: Fate,
-    ) -> Result<Vec<DeadLetter<T>>, AmqpError> {
+    ) -> Result<(Vec<DeadLetter<T>>, usize), AmqpError> {
         let _alone = self.looking.lock().await;
-        let channel = self.link.channel().await?;
-        let count = waiting(&channel, &self.queue).await?.min(usize::from(u16::MAX));
-        if count == 0 {
-            close(channel).await;
-            return Ok(vec![]);
-        }
-        let mut consuming = Consuming::start(channel.clone(), self.queue.clone(), u16::MAX).await?;
-        let done = self.look_through(&channel, &mut consuming, count, filter, fate).await;
-        let (letters, stay) = match done {
-            Ok((letters, seen)) if fate == Fate::Kept => (Ok(letters), seen),
-            Ok((letters, seen)) => {
-                let stay = seen - letters.len();
-                (Ok(letters), stay)
-            }
-            Err(error) => (Err(error), 0),
-        };
-        consuming.end().await;
-        self.wait_for_return(stay).await;
-        letters
+        let Some(mut browsing) = self.browse().await? else { return Ok((vec![], 0)) };
+        let done = self.look_through(&mut browsing, filter, fate).await;
+        browsing.end().await;
+        done
     }
 
-    /// Reads the letters; says how many it has read.
     async fn look_through(
         &self,
-        channel: &Channel,
-        consuming: &mut Consuming,
-        count: usize,
+        browsing: &mut Browsing,
         filter: &DeadLetterFilter,
         fate: Fate,
     ) -> Result<(Vec<DeadLetter<T>>, usize), AmqpError> {
-        const PATIENCE: Duration = Duration::from_secs(5);
-        let mut all: Vec<(DeadLetter<T>, u64)> = Vec::new();
-        let mut seen = 0;
-        while seen < count {
-            let Ok(next) = timeout(PATIENCE, consuming.next()).await else {
-                return Err(AmqpError::Busy(self.queue.to_string()));
+        // So many are held before they are done with.
+        const AT_ONCE: usize = 256;
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        let mut missing: Option<BTreeSet<&str>> =
+            filter.ids.as_ref().map(|ids| ids.iter().map(String::as_str).collect());
+        // While the last letter of the page before has not come: it may be gone.
+        let mut after = filter.after.as_deref();
+        let mut found: Found<T> = Vec::new();
+        // What is removed in the end: not before, for then consumers get more, out of turn.
+        let mut tags = Vec::new();
+        let mut failure = Ok(());
+        while tags.len() + found.len() < limit || after.is_some() {
+            let Some(delivery) = browsing.next().await? else { break };
+            let letter = self.read(&delivery);
+            let id = letter.as_ref().map_or_else(|_| letter::key(&delivery), |it| it.id.clone());
+            if after == Some(&*id) {
+                after = None;
+                found.clear();
+                continue;
+            }
+            let Ok(letter) = letter else {
+                tracing::debug!(id, queue = self.queue.as_str(), "a dead letter cannot be read");
+                continue;
             };
-            let Some(delivery) = next else {
-                return Err(AmqpError::Gone(self.queue.to_string()));
-            };
-            let delivery = delivery?;
-            seen += 1;
-            match letter(&delivery) {
-                Ok(letter) if filter.matches(&letter) => all.push((letter, delivery.delivery_tag)),
-                Ok(_) => {}
-                Err(error) => {
-                    let queue = self.queue.as_str();
-                    tracing::warn!(%error, queue, "a dead letter cannot be read and is left there");
+            let is_meant = filter.matches(&letter) && after.is_none_or(|after| *id > *after);
+            if is_meant && found.len() < limit {
+                found.push((letter, delivery.delivery_tag));
+            }
+            if let Some(missing) = &mut missing {
+                missing.remove(&*id);
+                if missing.is_empty() && after.is_none() {
+                    break;
+                }
+            }
+            if fate != Fate::Kept && after.is_none() && found.len() >= AT_ONCE {
+                failure = self.finish(std::mem::take(&mut found), fate, &mut tags).await;
+                if failure.is_err() {
+                    break;
                 }
             }
         }
-        all.sort_by(|(a, _), (b, _)| (a.at, &a.id).cmp(&(b.at, &b.id)));
-        all.truncate(filter.limit.unwrap_or(usize::MAX));
-        if fate == Fate::Redriven {
-            let parcels = all.iter().map(|(letter, _)| letter.payload.parcel(&self.topology));
-            let parcels = parcels.collect::<Result<Vec<_>, _>>()?;
-            self.publisher.publish(&parcels).await.into_iter().collect::<Result<(), _>>()?;
+        if fate == Fate::Kept {
+            let count = found.len();
+            return Ok((found.into_iter().map(|(letter, _)| letter).collect(), count));
         }
-        if fate != Fate::Kept {
-            self.settle(channel, all.iter().map(|(_, tag)| *tag).collect()).await?;
+        if failure.is_ok() {
+            failure = self.finish(found, fate, &mut tags).await;
         }
-        Ok((all.into_iter().map(|(letter, _)| letter).collect(), seen))
+        let done = tags.len();
+        browsing.remove(tags).await?;
+        failure.map(|()| (vec![], done))
     }
 
-    /// Acknowledges letters. A channel passes on some thirty acknowledgements to a quorum queue
-    /// and keeps the others until those have taken effect; closing it forgets them.
-    async fn settle(&self, channel: &Channel, mut tags: Vec<u64>) -> Result<(), AmqpError> {
-        const AT_ONCE: usize = 16;
-        const A_MOMENT: Duration = Duration::from_millis(20);
-        tags.sort_unstable();
-        // The first letters up to where one stays, which is nearly always all, take one.
-        let first = tags.iter().zip(1..).take_while(|(tag, number)| *tag == number).count();
-        if let Some(last) = first.checked_sub(1) {
-            channel.basic_ack(tags[last], BasicAckOptions { multiple: true }).await?;
+    /// Redrives letters, or does nothing; tells which are done with.
+    async fn finish(
+        &self,
+        found: Found<T>,
+        fate: Fate,
+        done: &mut Vec<u64>,
+    ) -> Result<(), AmqpError> {
+        let tags = found.iter().map(|(_, tag)| *tag).collect::<Vec<_>>();
+        if fate == Fate::Discarded {
+            done.extend(tags);
+            return Ok(());
         }
-        for some in tags[first..].chunks(AT_ONCE) {
-            for tag in some {
-                channel.basic_ack(*tag, BasicAckOptions { multiple: false }).await?;
-            }
-            waiting(channel, &self.queue).await?;
-            sleep(A_MOMENT).await;
+        if let Some(topics) = &self.topics {
+            let names: BTreeSet<Topic> =
+                found.iter().map(|(letter, _)| letter.payload.origin().into()).collect();
+            topics.topics(&names.iter().collect::<Vec<_>>()).await?;
         }
-        Ok(())
-    }
-
-    /// Letters that stay go back a moment after the channel has closed.
-    async fn wait_for_return(&self, stay: usize) {
-        const PATIENCE: Duration = Duration::from_secs(2);
-        let until = Instant::now() + PATIENCE;
-        let Ok(channel) = self.link.channel().await else { return };
-        while waiting(&channel, &self.queue).await.is_ok_and(|count| count < stay)
-            && Instant::now() < until
-        {
-            sleep(Duration::from_millis(2)).await;
+        let revived = |(letter, _): (DeadLetter<T>, u64)| {
+            letter.payload.revived(letter.times, letter.moved).parcel(&self.topology)
+        };
+        let parcels = found.into_iter().map(revived).collect::<Result<Vec<_>, _>>()?;
+        let answers = self.publisher.publish(&parcels).await;
+        if answers.iter().any(|answer| answer.as_ref().is_err_and(AmqpError::is_missing)) {
+            self.topology.forget().await;
         }
-        close(channel).await;
-    }
-}
-
-/// Reads a dead letter, the broker's own ones included.
-fn letter<T: Cargo>(delivery: &Delivery) -> Result<DeadLetter<T>, serde_json::Error> {
-    let headers = delivery.properties.headers().as_ref().map(FieldTable::inner);
-    let get = |key: &str| headers.and_then(|headers| headers.get(key));
-    let death = get("x-death").and_then(|deaths| match deaths {
-        AMQPValue::FieldArray(deaths) => deaths.as_slice().first()?.as_field_table(),
-        _ => None,
-    });
-    let of_death = |key: &str| death.and_then(|death| death.inner().get(key));
-    let origin = get(ORIGIN).and_then(words).or_else(|| {
-        let keys = of_death("routing-keys")?.as_array()?;
-        words(keys.as_slice().first()?)
-    });
-    let reason = get(REASON).and_then(words);
-    let reason = reason
-        .or_else(|| Some(format!("the broker says: {}", words(get("x-first-death-reason")?)?)));
-    let at = get(AT).and_then(integer);
-    let at = at.or_else(|| integer(of_death("time")?)?.checked_mul(1_000)).unwrap_or(0);
-    let attempts = get(ATTEMPTS).or_else(|| of_death("count")).and_then(integer);
-    let payload = T::read(&origin.unwrap_or_default(), &delivery.data)?;
-    let id = match delivery.properties.message_id() {
-        Some(id) if get(REASON).is_some() => id.to_string(),
-        _ => derive_id("dead letter", &[&payload.id(), &at.to_string()]).to_string(),
-    };
-    Ok(DeadLetter {
-        id,
-        payload,
-        reason: reason.unwrap_or_else(|| "unknown".to_owned()),
-        at,
-        attempts: attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(0),
-    })
-}
-
-fn words(value: &AMQPValue) -> Option<String> {
-    match value {
-        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
-        AMQPValue::ShortString(text) => Some(text.to_string()),
-        _ => None,
+        let sent = tags.into_iter().zip(&answers).filter(|(_, answer)| answer.is_ok());
+        done.extend(sent.map(|(tag, _)| tag));
+        answers.into_iter().collect()
     }
 }

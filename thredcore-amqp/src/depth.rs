@@ -52,7 +52,8 @@ impl Sounding {
                 _ => place.insert(self.link.channel().await?).clone(),
             }
         };
-        let counted = try_join_all(queues.iter().map(|queue| waiting(&channel, queue))).await;
+        let counted =
+            try_join_all(queues.iter().map(|queue| waiting(&self.link, &channel, queue))).await;
         match counted {
             // One that does not exist closes the channel for the others.
             Err(_) if queues.len() > 1 => {
@@ -71,11 +72,11 @@ impl<T: Cargo> Inflow<T> {
     /// What waits and what is held, with nothing lost on the way between: that is asked on the
     /// consumer's own channel, and counted when all that came before the answer is taken in.
     /// `None` when nothing is consumed just now.
-    pub(crate) async fn depth(&self) -> Option<(usize, usize)> {
+    pub(crate) async fn depth(&self, link: &Link) -> Option<(usize, usize)> {
         const PATIENCE: Duration = Duration::from_secs(1);
         let channel = self.channel()?;
-        let ready = waiting(&channel, &self.queue).await.ok()?;
-        waiting(&channel, &self.queue).await.ok()?;
+        let ready = waiting(link, &channel, &self.queue).await.ok()?;
+        waiting(link, &channel, &self.queue).await.ok()?;
         let (answer, answered) = oneshot::channel();
         self.ask(Ask::Settle(answer));
         timeout(PATIENCE, answered).await.ok()?.ok()?;

@@ -47,6 +47,44 @@ pub enum AmqpError {
     /// A message was not confirmed in time. It may or may not be in its queue.
     #[error("RabbitMQ did not confirm within {0:?}")]
     Unconfirmed(Duration),
+    /// The broker did not answer in time. What was asked may or may not have been done.
+    #[error("RabbitMQ did not answer within {0:?}")]
+    Unanswered(Duration),
+    /// Other calls have taken all channels, and have not given one back in time.
+    #[error("{channels} calls publish already, and none was done within {limit:?}")]
+    Occupied {
+        /// How many there are.
+        channels: usize,
+        /// The time limit.
+        limit: Duration,
+    },
+    /// An item is larger than what is taken.
+    #[error("{bytes} bytes are more than the {limit} that an item may have")]
+    TooLarge {
+        /// Its size as JSON.
+        bytes: usize,
+        /// What is taken.
+        limit: usize,
+    },
+    /// A topic has as much as it may hold.
+    #[error("the topic `{topic}` is full: {capacity} messages wait there")]
+    Full {
+        /// The topic.
+        topic: String,
+        /// How many it may hold.
+        capacity: usize,
+    },
+    /// A topic is in use.
+    #[error("the topic `{topic}` has {consumers} consumers; stop them first")]
+    InUse {
+        /// The topic.
+        topic: String,
+        /// How many there are.
+        consumers: u32,
+    },
+    /// Another process does something that only one may do.
+    #[error("another process holds `{0}`; try again when it is done")]
+    Locked(String),
     /// A message had nowhere to go.
     #[error(
         "no queue is bound to the exchange `{exchange}` with the key `{key}`; bind one, or let the adapter declare it"
@@ -116,21 +154,32 @@ pub enum AmqpError {
 impl AmqpError {
     /// Whether trying again may help.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind(), PortErrorKind::Unavailable | PortErrorKind::Unknown)
+        let is_lasting = matches!(self, Self::Topology { .. } | Self::Partitions { .. });
+        let kind = self.kind();
+        !is_lasting && !matches!(kind, PortErrorKind::Rejected | PortErrorKind::Closed)
     }
 
     /// What follows for the port.
     pub(crate) fn kind(&self) -> PortErrorKind {
         match self {
-            Self::Lost { .. } | Self::Unconfirmed(_) | Self::Overtaking => PortErrorKind::Unknown,
+            Self::Lost { .. } | Self::Unconfirmed(_) | Self::Unanswered(_) | Self::Overtaking => {
+                PortErrorKind::Unknown
+            }
             Self::Url { .. }
-            | Self::Topology { .. }
-            | Self::Partitions { .. }
             | Self::Name(_)
-            | Self::Json(_) => PortErrorKind::Rejected,
+            | Self::Json(_)
+            | Self::TooLarge { .. }
+            | Self::InUse { .. } => PortErrorKind::Rejected,
+            Self::Full { .. } => PortErrorKind::Full,
             Self::Closed => PortErrorKind::Closed,
+            // A missing queue is nothing that the item has done: it waits until there is one.
             _ => PortErrorKind::Unavailable,
         }
+    }
+
+    /// Whether the item is to blame, so that others are not concerned.
+    pub(crate) fn is_own_fault(&self) -> bool {
+        self.kind() == PortErrorKind::Rejected
     }
 
     /// As the error of a port's operation.
@@ -151,8 +200,13 @@ impl AmqpError {
 /// Whether the broker closed a channel because something is not there.
 pub(crate) fn is_not_found(error: &lapin::Error) -> bool {
     const NOT_FOUND: u16 = 404;
+    has_code(error, NOT_FOUND)
+}
+
+/// Whether the broker closed a channel for this reason.
+pub(crate) fn has_code(error: &lapin::Error, code: u16) -> bool {
     match error.kind() {
-        lapin::ErrorKind::ProtocolError(error) => error.get_id() == NOT_FOUND,
+        lapin::ErrorKind::ProtocolError(error) => error.get_id() == code,
         _ => false,
     }
 }

@@ -9,7 +9,8 @@ use std::{
 use async_trait::async_trait;
 use futures::future::join_all;
 use thredcore::port::{
-    DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, EventQ, Inbound, PortError, PortErrorKind,
+    Backlog, DeadLetter, DeadLetterFilter, Death, Delivery, DeliveryTag, EventQ, Inbound,
+    PortError, PortErrorKind, Quarantine, Returned, Unreadable,
 };
 use tokio::{sync::mpsc, time::sleep};
 
@@ -18,13 +19,14 @@ use crate::{
     balance::Balance,
     cargo::Cargo,
     dead_letters::DeadLetters,
+    declare::Declaring,
     depth::Sounding,
     gauge::Gauge,
     inflow::{Ask, Inflow, Taken},
+    letter::Obituary,
     publisher::Parcel,
     pump::{Pump, Source, Works},
     queues::Wires,
-    tries::Tries,
 };
 
 /// An [`EventQ`] on RabbitMQ: a quorum queue with a single active consumer for each partition.
@@ -36,12 +38,15 @@ use crate::{
 /// count goes up for all that such a process merely held; it serves for the first two attempts
 /// alone. From the third on an item is handed out by itself, and it is noted to whom.
 ///
+/// What is in a partition and is no item, or was not put there by an
+/// [engine](crate::AmqpConfig::engine_users), is set aside among the dead letters: see
+/// [`Quarantine`].
+///
 /// [`depth`](EventQ::depth) and [`room`](EventQ::room) do not see what other processes have
 /// received and not acknowledged yet.
 pub struct AmqpEventQ {
     wires: Wires,
     dead: Arc<DeadLetters<Inbound>>,
-    tries: Tries,
     sounding: Sounding,
     gauge: Gauge,
     partitions: Box<[Partition]>,
@@ -64,18 +69,16 @@ impl AmqpEventQ {
     pub(crate) fn new(wires: Wires) -> Result<Self, AmqpError> {
         let count = wires.config.partitions;
         let partition = |number| {
-            let queue = wires.topology.event_queue(number)?;
-            let (inflow, asks) = Inflow::new(u64::from(number), queue, true);
+            let queue = wires.config.names.event_queue(number)?;
+            let (inflow, asks) = Inflow::new(u64::from(number), queue);
             let asks = std::sync::Mutex::new(Some(asks));
             Ok(Partition { inflow, pump: OnceLock::new(), asks })
         };
         let partitions = (0..count).map(partition).collect::<Result<_, AmqpError>>()?;
-        let dead = wires.dead_letters(wires.topology.dead_events()?);
-        let (topology, publisher) = (wires.topology.clone(), wires.publisher.clone());
-        let tries = Tries::new(topology, wires.consuming.clone(), publisher, count);
+        let dead = Arc::new(wires.dead_letters(wires.config.names.dead_events()?));
         let sounding = Sounding::new(wires.consuming.clone());
         let (gauge, balance) = (Gauge::default(), OnceLock::new());
-        Ok(Self { wires, dead, tries, sounding, gauge, partitions, balance })
+        Ok(Self { wires, dead, sounding, gauge, partitions, balance })
     }
 
     /// How much is in the queue of each partition, and in that of the dead letters.
@@ -86,7 +89,8 @@ impl AmqpEventQ {
         self.wires.topology.events().await?;
         let queues: Vec<_> = self.partitions.iter().map(|it| it.inflow.queue.clone()).collect();
         let waiting = self.sounding.waiting(&queues).await?;
-        let exact = join_all(self.partitions.iter().map(|it| it.inflow.depth())).await;
+        let exact =
+            join_all(self.partitions.iter().map(|it| it.inflow.depth(&self.wires.consuming))).await;
         let parts = self.partitions.iter().zip(waiting).zip(exact);
         let mut depths: Vec<_> = parts
             .map(|((partition, waiting), exact)| {
@@ -108,6 +112,10 @@ impl AmqpEventQ {
         self.wires.topology.events().await?;
         let parcels = items.iter().map(|item| item.parcel(&self.wires.topology));
         let parcels = parcels.collect::<Result<Vec<Parcel>, _>>()?;
+        let limit = self.wires.config.max_item_bytes;
+        if let Some(large) = parcels.iter().find(|parcel| parcel.body.len() > limit) {
+            return Err(AmqpError::TooLarge { bytes: large.body.len(), limit });
+        }
         self.gauge.added(parcels.len());
         let answers = self.wires.publisher.publish(&parcels).await;
         let Some(failure) = answers.into_iter().find_map(Result::err) else { return Ok(()) };
@@ -156,6 +164,7 @@ impl AmqpEventQ {
             };
             Pump::start(works, asks)
         });
+        self.wires.count_dropped();
         self.balance.get_or_init(|| {
             let inflows = self.partitions.iter().map(|it| it.inflow.clone()).collect();
             Balance::start(&self.wires, inflows)
@@ -172,10 +181,11 @@ impl AmqpEventQ {
         loop {
             let mut told = pin!(inflow.told());
             told.as_mut().enable();
-            match inflow.take(max)? {
+            match inflow.take(max, true)? {
                 Taken::Batch(batch) => return Ok(batch),
-                Taken::Suspect { tag, generation, id } => {
-                    let others = self.tries.note(number, &id).await?;
+                Taken::Suspect { tag, generation, key } => {
+                    let notes = self.wires.config.names.tries_queue(number)?;
+                    let others = self.wires.tries.note(&notes, &key).await?;
                     inflow.judge(tag, generation, others);
                 }
                 Taken::Nothing(until) => Inflow::<Inbound>::wait(told, until).await,
@@ -193,6 +203,10 @@ impl AmqpEventQ {
 impl EventQ for AmqpEventQ {
     fn partitions(&self) -> u16 {
         self.wires.config.partitions
+    }
+
+    fn max_item_bytes(&self) -> usize {
+        self.wires.config.max_item_bytes
     }
 
     async fn room(&self) -> Result<(), PortError> {
@@ -229,16 +243,21 @@ impl EventQ for AmqpEventQ {
 
     async fn nack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
         for run in tags.chunk_by(|a, b| a.0 == b.0) {
-            if let Some(inflow) = self.inflow(run[0]) {
-                inflow.give_back(run, Duration::ZERO);
+            let Some(inflow) = self.inflow(run[0]) else { continue };
+            let noted = inflow.noted(run);
+            inflow.give_back(run, Duration::ZERO, Returned::Untried);
+            if let Ok(number) = u16::try_from(run[0].0) {
+                self.wires.unnote(self.wires.config.names.tries_queue(number), noted).await;
             }
         }
         Ok(())
     }
 
-    async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
+    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError> {
         let Some(inflow) = self.inflow(tag) else { return Ok(()) };
-        let buried = self.dead.bury_delivery(inflow, tag, reason).await;
+        let Death { reason, times, moved } = death.clone();
+        let obituary = Obituary { reason, times, moved, ..Obituary::default() };
+        let buried = self.dead.bury_delivery(inflow, tag, obituary).await;
         buried.map_err(|error| error.at("dead-letter an event"))
     }
 
@@ -264,5 +283,35 @@ impl EventQ for AmqpEventQ {
         let depths = self.depths().await.map_err(|error| error.at("count events"))?;
         let partitions = depths.iter().take(self.partitions.len());
         Ok(partitions.map(|depth| depth.waiting + depth.held).sum())
+    }
+
+    async fn backlog(&self) -> Result<Vec<Backlog>, PortError> {
+        let look = async {
+            self.wires.topology.events().await?;
+            let mut declaring = Declaring::on(&self.wires.consuming);
+            let mut backlogs = Vec::with_capacity(self.partitions.len());
+            for partition in &self.partitions {
+                let queue = &partition.inflow.queue;
+                let (waiting, consumers) = declaring.look(queue).await?.unwrap_or_default();
+                let depth = waiting + partition.inflow.held() as u64;
+                backlogs.push(Backlog { depth, consumers: Some(consumers), ..Backlog::default() });
+            }
+            declaring.end().await;
+            Ok::<_, AmqpError>(backlogs)
+        };
+        look.await.map_err(|error| error.at("look at the partitions"))
+    }
+}
+
+#[async_trait]
+impl Quarantine for AmqpEventQ {
+    async fn unreadable(&self, limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        let found = self.dead.unreadable(limit, false).await;
+        found.map_err(|error| error.at("look for unreadable events"))
+    }
+
+    async fn move_out(&self, limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        let found = self.dead.unreadable(limit, true).await;
+        found.map_err(|error| error.at("move unreadable events out"))
     }
 }

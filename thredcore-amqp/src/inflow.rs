@@ -12,13 +12,13 @@ use futures::{
     future::{join_all, select},
 };
 use lapin::{Channel, options::BasicAckOptions, types::ShortString};
-use thredcore::port::{Delivery, DeliveryTag};
+use thredcore::port::{Delivery, DeliveryTag, Returned};
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
     time::{Duration, Instant, sleep_until},
 };
 
-use crate::{AmqpError, cargo::Cargo};
+use crate::{AmqpError, cargo::Cargo, counts::Counts};
 
 /// The items of a queue that a process holds: ready to be handed out, handed out, or waiting for
 /// their time. A [pump](crate::pump) fills it.
@@ -29,11 +29,11 @@ use crate::{AmqpError, cargo::Cargo};
 pub(crate) struct Inflow<T> {
     number: u64,
     pub(crate) queue: ShortString,
-    /// Items that come back from the broker are suspected and handed out singly.
-    suspicious: bool,
     state: Mutex<State<T>>,
     told: Notify,
     asks: mpsc::UnboundedSender<Ask>,
+    /// Whether the queue is to be consumed at all.
+    wanted: watch::Sender<bool>,
 }
 
 struct State<T> {
@@ -47,6 +47,8 @@ struct State<T> {
     /// The channel's tags that are not acknowledged.
     unsettled: BTreeSet<u64>,
     hand_outs: u64,
+    /// How many calls wait for items.
+    waiters: usize,
     /// Whether this channel has brought anything.
     is_active: bool,
     is_releasing: bool,
@@ -59,11 +61,17 @@ pub(crate) struct Held<T> {
     pub(crate) tag: u64,
     pub(crate) payload: T,
     /// How often it went back to the queue, as the broker counts.
-    pub(crate) returned: u32,
+    returned: u32,
+    /// What it had been through before it came to the queue.
+    before: Counts,
     /// How often this process handed it out.
     handed: u32,
+    /// How often it was given back here because it failed.
+    failed: u32,
     /// How many processes have ended with it in hand, once it is known.
     others: Option<u32>,
+    /// When it goes to the dead letters, unless it is handed out or delayed.
+    expires: Option<Instant>,
 }
 
 /// What the pump is asked.
@@ -82,7 +90,7 @@ pub(crate) enum Taken<T> {
     Suspect {
         tag: u64,
         generation: u64,
-        id: String,
+        key: String,
     },
     /// Nothing before then.
     Nothing(Option<Instant>),
@@ -90,25 +98,58 @@ pub(crate) enum Taken<T> {
 
 /// So many returns make an item suspect. The engine's count is the same: from the third attempt on
 /// it takes an event by itself.
-const SUSPECT: u32 = 2;
+pub(crate) const SUSPECT: u32 = 2;
 
 impl<T: Cargo> Held<T> {
-    pub(crate) fn new(tag: u64, payload: T, returned: u32) -> Self {
-        Self { tag, payload, returned, handed: 0, others: None }
+    pub(crate) fn new(tag: u64, payload: T, returned: u32, before: Counts) -> Self {
+        Self { tag, payload, returned, before, handed: 0, failed: 0, others: None, expires: None }
     }
 
     fn is_suspect(&self) -> bool {
-        self.returned >= SUSPECT
+        self.deaths() >= SUSPECT
     }
 
-    /// The broker counts returns of what was merely held. So they count up to where the item is
-    /// handed out singly; from there on it is noted who had it.
-    fn attempt(&self, suspicious: bool) -> u32 {
-        let before = match suspicious {
-            true => self.returned.min(SUSPECT) + self.others.unwrap_or(0),
-            false => self.returned.min(1),
-        };
-        before + self.handed
+    /// What it is known by among the tries.
+    fn key(&self) -> String {
+        format!("{}#{}", self.payload.key(), self.before.failures)
+    }
+
+    /// How many processes ended with it in hand. The broker counts returns of what was merely held.
+    /// So they count up to where the item is handed out singly; from there on it is noted who had
+    /// it.
+    fn deaths(&self) -> u32 {
+        let here = self.returned.min(SUSPECT) + self.others.unwrap_or(0);
+        self.before.deaths.saturating_add(here)
+    }
+
+    /// It expires if it is ready then.
+    pub(crate) fn expiring(mut self, at: Instant) -> Self {
+        self.expires = Some(at);
+        self
+    }
+
+    /// When it is handed out again, it is asked again who had it.
+    fn forget_tries(&mut self) {
+        self.others = None;
+    }
+
+    fn failures(&self) -> u32 {
+        self.before.failures.saturating_add(self.failed)
+    }
+
+    /// How often it was handed out, if it is not now.
+    pub(crate) fn attempts_before(&self) -> u32 {
+        match T::COUNTS_HAND_OUTS {
+            true => self.attempt(),
+            false => self.attempt() - 1,
+        }
+    }
+
+    fn attempt(&self) -> u32 {
+        match T::COUNTS_HAND_OUTS {
+            true => self.deaths().saturating_add(self.handed),
+            false => self.deaths().saturating_add(self.failures()).saturating_add(1),
+        }
     }
 }
 
@@ -116,7 +157,6 @@ impl<T: Cargo> Inflow<T> {
     pub(crate) fn new(
         number: u64,
         queue: ShortString,
-        suspicious: bool,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Ask>) {
         let (asks, asked) = mpsc::unbounded_channel();
         let state = State {
@@ -127,19 +167,21 @@ impl<T: Cargo> Inflow<T> {
             delayed: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             hand_outs: 0,
+            waiters: 0,
             is_active: false,
             is_releasing: false,
             is_closed: false,
         };
-        let (state, told) = (Mutex::new(state), Notify::new());
-        (Arc::new(Self { number, queue, suspicious, state, told, asks }), asked)
+        let (state, told, wanted) = (Mutex::new(state), Notify::new(), watch::Sender::new(true));
+        (Arc::new(Self { number, queue, state, told, asks, wanted }), asked)
     }
 
-    /// Hands out up to `max` items.
+    /// Hands out up to `max` items. A suspect is handed out by itself, and none at all if it would
+    /// not be `alone`.
     ///
     /// # Errors
     /// [`AmqpError::Closed`].
-    pub(crate) fn take(&self, max: usize) -> Result<Taken<T>, AmqpError> {
+    pub(crate) fn take(&self, max: usize, alone: bool) -> Result<Taken<T>, AmqpError> {
         let mut state = self.lock();
         if state.is_closed {
             return Err(AmqpError::Closed);
@@ -152,15 +194,15 @@ impl<T: Cargo> Inflow<T> {
         while batch.len() < max.max(1)
             && let Some(next) = state.ready.front()
         {
-            let is_suspect = self.suspicious && next.is_suspect();
-            if is_suspect && !batch.is_empty() {
+            let is_suspect = next.is_suspect();
+            if is_suspect && !(batch.is_empty() && alone) {
                 break;
             }
             if is_suspect && next.others.is_none() {
-                let (tag, id) = (next.tag, next.payload.id());
-                return Ok(Taken::Suspect { tag, generation: state.generation, id });
+                let (tag, key) = (next.tag, next.key());
+                return Ok(Taken::Suspect { tag, generation: state.generation, key });
             }
-            batch.extend(state.hand_out(self.number, self.suspicious));
+            batch.extend(state.hand_out(self.number));
             if is_suspect {
                 break;
             }
@@ -201,7 +243,22 @@ impl<T: Cargo> Inflow<T> {
     pub(crate) fn peek(&self, tag: DeliveryTag) -> Option<(T, u32)> {
         let state = self.lock();
         let held = state.out.get(&tag.1)?;
-        Some((held.payload.clone(), held.attempt(self.suspicious)))
+        Some((held.payload.clone(), held.attempt()))
+    }
+
+    /// A handed-out item, and what it has been through, as long as it is out.
+    pub(crate) fn counts(&self, tag: DeliveryTag) -> Option<(T, Counts)> {
+        let state = self.lock();
+        let held = state.out.get(&tag.1)?;
+        let counts = Counts { failures: held.failures(), deaths: held.deaths(), due: None };
+        Some((held.payload.clone(), counts))
+    }
+
+    /// What items are known by whose tries were noted, of some that are out.
+    pub(crate) fn noted(&self, tags: &[DeliveryTag]) -> Vec<String> {
+        let state = self.lock();
+        let held = tags.iter().filter_map(|tag| state.out.get(&tag.1));
+        held.filter(|held| held.others.is_some()).map(Held::key).collect()
     }
 
     /// Acknowledges what is out; other tags are ignored.
@@ -221,24 +278,91 @@ impl<T: Cargo> Inflow<T> {
         sent.await
     }
 
-    /// Acknowledges an item that was never handed out.
-    pub(crate) async fn drop_unread(&self, tag: u64) -> Result<(), AmqpError> {
-        let sent = self.lock().settle(vec![tag]);
+    /// Acknowledges all that is not handed out; says how many items.
+    ///
+    /// # Errors
+    /// When the channel is lost on the way.
+    pub(crate) async fn purge(&self) -> Result<u64, AmqpError> {
+        let (count, sent) = {
+            let mut state = self.lock();
+            let delayed = std::mem::take(&mut state.delayed).into_values();
+            let tags: Vec<u64> = delayed.map(|held| held.tag).collect();
+            let ready = std::mem::take(&mut state.ready);
+            let tags: Vec<u64> = ready.iter().map(|held| held.tag).chain(tags).collect();
+            (tags.len() as u64, state.settle(tags))
+        };
+        sent.await.map(|()| count)
+    }
+
+    /// Acknowledges an item that was never handed out, and came in a generation.
+    pub(crate) async fn drop_unread(&self, tag: u64, generation: u64) -> Result<(), AmqpError> {
+        let sent = {
+            let mut state = self.lock();
+            if state.generation != generation {
+                return Ok(());
+            }
+            state.settle(vec![tag])
+        };
         sent.await
     }
 
     /// Puts back what is out, to its old place.
-    pub(crate) fn give_back(&self, tags: &[DeliveryTag], after: Duration) {
+    pub(crate) fn give_back(&self, tags: &[DeliveryTag], after: Duration, why: Returned) {
         let mut state = self.lock();
-        let due = Instant::now().checked_add(after).filter(|_| !after.is_zero());
+        let due = (!after.is_zero()).then(|| later(after));
         for tag in tags {
-            let Some(held) = state.out.remove(&tag.1) else { continue };
+            let Some(mut held) = state.out.remove(&tag.1) else { continue };
+            held.failed += u32::from(why == Returned::Failed);
+            // Its tries are noted anew.
+            held.forget_tries();
             match due {
                 Some(due) => _ = state.delayed.insert((due, held.tag), held),
                 None => state.put_back(held),
             }
         }
         self.told.notify_waiters();
+    }
+
+    /// The queue is to be consumed from now on, and as long as the guard is there somebody waits for
+    /// what comes.
+    pub(crate) fn want(self: &Arc<Self>) -> Waiting<T> {
+        self.lock().waiters += 1;
+        self.wanted.send_if_modified(|wanted| !std::mem::replace(wanted, true));
+        Waiting(self.clone())
+    }
+
+    /// Lets go of the queue if nobody here waits for what comes and nothing is in hand; says whether
+    /// that is so.
+    pub(crate) fn let_go(&self) -> bool {
+        let state = self.lock();
+        let is_unused = state.waiters == 0 && state.out.is_empty();
+        if is_unused {
+            self.wanted.send_if_modified(|wanted| std::mem::replace(wanted, false));
+        }
+        is_unused
+    }
+
+    /// Whether the queue is to be consumed.
+    pub(crate) fn wanted(&self) -> watch::Receiver<bool> {
+        self.wanted.subscribe()
+    }
+
+    /// Takes what is ready and has expired; it is held all the same.
+    pub(crate) fn take_expired(&self) -> (Vec<Held<T>>, u64) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let ready = std::mem::take(&mut state.ready);
+        let is_late = |held: &Held<T>| held.expires.is_some_and(|at| at <= now);
+        let (late, ready): (Vec<_>, Vec<_>) = ready.into_iter().partition(is_late);
+        state.ready = ready.into();
+        (late, state.generation)
+    }
+
+    /// Puts back all that is out.
+    pub(crate) fn give_back_all(&self) {
+        let out: Vec<_> =
+            self.lock().out.keys().map(|tag| DeliveryTag(self.number, *tag)).collect();
+        self.give_back(&out, Duration::ZERO, Returned::Untried);
     }
 
     /// How many items the process holds.
@@ -266,6 +390,11 @@ impl<T: Cargo> Inflow<T> {
         self.told.notify_waiters();
     }
 
+    /// Whether nothing is received any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
     /// A channel brings items from now on.
     pub(crate) fn opened(&self, channel: Channel) {
         self.lock().channel = Some(channel);
@@ -284,14 +413,25 @@ impl<T: Cargo> Inflow<T> {
         self.told.notify_waiters();
     }
 
-    /// An item has come. `None` is one that cannot be read; it is held all the same.
-    pub(crate) fn came(&self, tag: u64, held: Option<Held<T>>) {
+    /// An item has come. `None` is one that is not handed out; it is held all the same. Says the
+    /// generation.
+    pub(crate) fn came(&self, tag: u64, held: Option<Held<T>>) -> u64 {
         let mut state = self.lock();
         state.unsettled.insert(tag);
         state.is_active = true;
         let was_idle = state.ready.is_empty();
         state.ready.extend(held);
         if was_idle && !state.ready.is_empty() {
+            self.told.notify_waiters();
+        }
+        state.generation
+    }
+
+    /// An item that came before is handed out later, if it is still of this generation.
+    pub(crate) fn delay(&self, held: Held<T>, generation: u64, due: Instant) {
+        let mut state = self.lock();
+        if state.generation == generation {
+            state.delayed.insert((due, held.tag), held);
             self.told.notify_waiters();
         }
     }
@@ -315,15 +455,31 @@ impl<T: Cargo> Inflow<T> {
     }
 }
 
+/// A time from now, or when nobody will ask any more.
+pub(crate) fn later(after: Duration) -> Instant {
+    const AGES: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+    Instant::now() + after.min(AGES)
+}
+
+/// Somebody waits for what comes.
+pub(crate) struct Waiting<T: Cargo>(Arc<Inflow<T>>);
+
+impl<T: Cargo> Drop for Waiting<T> {
+    fn drop(&mut self) {
+        self.0.lock().waiters -= 1;
+    }
+}
+
 impl<T: Cargo> State<T> {
-    fn hand_out(&mut self, number: u64, suspicious: bool) -> Option<Delivery<T>> {
+    fn hand_out(&mut self, number: u64) -> Option<Delivery<T>> {
         let mut held = self.ready.pop_front()?;
         held.handed += 1;
         self.hand_outs += 1;
         let delivery = Delivery {
             payload: held.payload.clone(),
             tag: DeliveryTag(number, self.hand_outs),
-            attempt: held.attempt(suspicious),
+            attempt: held.attempt(),
+            failures: if T::COUNTS_HAND_OUTS { 0 } else { held.failures() },
         };
         self.out.insert(self.hand_outs, held);
         Some(delivery)

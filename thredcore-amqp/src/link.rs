@@ -1,9 +1,10 @@
 //! A connection that is made again when it breaks.
 
 use std::{
+    future::Future,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -13,11 +14,11 @@ use lapin::{
     uri::AMQPUri,
 };
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, watch},
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::{AmqpConfig, AmqpError, config::address};
+use crate::{AmqpConfig, AmqpError, answer::answered, config::address};
 
 /// One connection of a process. There are two: the broker stops reading from a connection that
 /// publishes while it is short of memory, and acknowledgements must not wait behind that.
@@ -30,7 +31,7 @@ pub(crate) struct Link {
     state: Mutex<State>,
     /// How many rounds through the nodes have failed.
     failures: AtomicU64,
-    closed: AtomicBool,
+    closed: watch::Sender<bool>,
 }
 
 struct State {
@@ -52,25 +53,55 @@ impl Link {
             config,
             state: Mutex::new(state),
             failures: AtomicU64::new(0),
-            closed: AtomicBool::new(false),
+            closed: watch::Sender::new(false),
         }
     }
 
     /// A new channel.
     pub(crate) async fn channel(&self) -> Result<Channel, AmqpError> {
         let connection = self.connection().await?;
-        let opened = timeout(self.config.connect_timeout, connection.create_channel()).await;
-        Ok(opened.map_err(|_| AmqpError::Unconfirmed(self.config.connect_timeout))??)
+        self.answered(connection.create_channel()).await
+    }
+
+    /// What the broker answers on this connection, within the time limit. A connection that does
+    /// not answer is given up: the next is made to another node. What still lives on the old one
+    /// ends with its heartbeat.
+    pub(crate) async fn answered<T>(
+        &self,
+        call: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, AmqpError> {
+        let answer = tokio::select! {
+            biased;
+            () = self.closing() => Err(AmqpError::Closed),
+            answer = answered(self.config.answer_timeout, call) => answer,
+        };
+        if let Err(AmqpError::Unanswered(_)) = &answer {
+            let mut state = self.state.lock().await;
+            state.connection = None;
+            state.node = (state.node + 1) % self.config.nodes.len();
+        }
+        answer
     }
 
     /// The connection; makes it if there is none, with one try at each node. After a failure the
     /// next try waits for a growing pause.
     pub(crate) async fn connection(&self) -> Result<Arc<Connection>, AmqpError> {
+        tokio::select! {
+            biased;
+            () = self.closing() => Err(AmqpError::Closed),
+            connection = self.open_connection() => connection,
+        }
+    }
+
+    /// Waits until the link is closed.
+    pub(crate) async fn closing(&self) {
+        // The sender is this link's own: it cannot be gone.
+        _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+
+    async fn open_connection(&self) -> Result<Arc<Connection>, AmqpError> {
         let failures = self.failures.load(Ordering::Acquire);
         let mut state = self.state.lock().await;
-        if self.closed.load(Ordering::Acquire) {
-            return Err(AmqpError::Closed);
-        }
         if let Some(connection) = &state.connection {
             if connection.status().connected() {
                 return Ok(connection.clone());
@@ -103,19 +134,25 @@ impl Link {
         }
     }
 
-    /// Closes the connection, with all its channels; what is unacknowledged goes back.
-    pub(crate) async fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        let connection = self.state.lock().await.connection.take();
-        if let Some(connection) = connection
-            && connection.status().connected()
-        {
-            let closing = connection.close(200, "OK".into());
-            match timeout(self.config.connect_timeout, closing).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "a connection was closed already"),
-                Err(_) => tracing::warn!("RabbitMQ did not say goodbye in time"),
+    /// Closes the connection, with all its channels; what is unacknowledged goes back. Ends within
+    /// the limit, whatever the broker does.
+    pub(crate) async fn close(&self, limit: Duration) {
+        self.closed.send_replace(true);
+        let closing = async {
+            let connection = self.state.lock().await.connection.take();
+            match connection {
+                Some(connection) if connection.status().connected() => {
+                    connection.close(200, "OK".into()).await
+                }
+                _ => Ok(()),
             }
+        };
+        match timeout(limit, closing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "a connection was closed already"),
+            Err(_) => tracing::warn!(
+                "RabbitMQ did not say goodbye within {limit:?}; it finds out by the heartbeat"
+            ),
         }
     }
 

@@ -4,7 +4,10 @@ use std::{
     collections::HashSet,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::Poll,
 };
 
@@ -14,9 +17,12 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::{FieldTable, ShortString},
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 
-use crate::{AmqpConfig, AmqpError, link::Link};
+use crate::{AmqpConfig, AmqpError, config::has_certificate, link::Link};
 
 /// A message on its way to an exchange.
 #[derive(Clone, Debug)]
@@ -37,6 +43,10 @@ pub(crate) struct Publisher {
     link: Arc<Link>,
     idle: Mutex<Vec<Channel>>,
     permits: Semaphore,
+    /// How large a message the broker takes, once it has refused one.
+    largest: AtomicUsize,
+    /// Whether messages say as whom this process is connected.
+    is_named: bool,
 }
 
 type Sent<'a> = Pin<Box<dyn Future<Output = lapin::Result<PublisherConfirm>> + Send + 'a>>;
@@ -44,14 +54,17 @@ type Sent<'a> = Pin<Box<dyn Future<Output = lapin::Result<PublisherConfirm>> + S
 impl Publisher {
     pub(crate) fn new(config: Arc<AmqpConfig>, link: Arc<Link>) -> Self {
         let permits = Semaphore::new(config.publish_channels);
-        Self { config, link, idle: Mutex::default(), permits }
+        let largest = AtomicUsize::new(usize::MAX);
+        let is_named = !config.nodes.iter().any(has_certificate);
+        Self { config, link, idle: Mutex::default(), permits, largest, is_named }
     }
 
-    /// Publishes in order; an answer for each. After a failure, messages that were not sent yet
-    /// are not.
+    /// Publishes in order; an answer for each. One that is too large is left out. After another
+    /// failure, messages that were not sent yet are not.
     pub(crate) async fn publish(&self, parcels: &[Parcel]) -> Vec<Result<(), AmqpError>> {
-        let Ok(_permit) = self.permits.acquire().await else {
-            return failed(AmqpError::Closed, parcels.len());
+        let _permit = match self.permit().await {
+            Ok(permit) => permit,
+            Err(error) => return failed(error, parcels.len()),
         };
         let (connection, channel) = match self.channel().await {
             Ok(opened) => opened,
@@ -59,8 +72,11 @@ impl Publisher {
         };
         let mut answers = Vec::with_capacity(parcels.len());
         for chunk in parcels.chunks(self.config.in_flight) {
-            let sent = self.send(&connection, &channel, chunk).await;
-            let is_over = sent.iter().any(Result::is_err);
+            let sent = self.send_small(&connection, &channel, chunk).await;
+            let ends = |answer: &Result<(), AmqpError>| {
+                !matches!(answer, Ok(()) | Err(AmqpError::TooLarge { .. }))
+            };
+            let is_over = sent.iter().any(ends);
             answers.extend(sent);
             if is_over {
                 break;
@@ -71,10 +87,25 @@ impl Publisher {
         let is_clean = |answer: &Result<(), AmqpError>| {
             !matches!(answer, Err(AmqpError::Lost { .. } | AmqpError::Unconfirmed(_)))
         };
-        if answers.iter().all(is_clean) {
+        if answers.iter().all(is_clean) && channel.status().connected() {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
         }
         answers
+    }
+
+    async fn permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>, AmqpError> {
+        let limit = self.config.confirm_timeout;
+        tokio::select! {
+            biased;
+            () = self.link.closing() => Err(AmqpError::Closed),
+            permit = timeout(limit, self.permits.acquire()) => match permit {
+                Ok(permit) => permit.map_err(|_| AmqpError::Closed),
+                Err(_) => {
+                    let channels = self.config.publish_channels;
+                    Err(AmqpError::Occupied { channels, limit })
+                }
+            },
+        }
     }
 
     /// Publishes one message.
@@ -94,16 +125,37 @@ impl Publisher {
         }
         let channel = self.link.channel().await?;
         let confirming = channel.confirm_select(ConfirmSelectOptions::default());
-        self.in_time(&connection, confirming).await??;
+        self.link.answered(confirming).await?;
         Ok((connection, channel))
+    }
+
+    /// Sends what is not too large.
+    async fn send_small(
+        &self,
+        connection: &Connection,
+        channel: &Channel,
+        parcels: &[Parcel],
+    ) -> Vec<Result<(), AmqpError>> {
+        let limit = self.largest.load(Ordering::Relaxed);
+        if parcels.iter().all(|parcel| parcel.body.len() <= limit) {
+            return self.send(connection, channel, &parcels.iter().collect::<Vec<_>>()).await;
+        }
+        let small: Vec<_> = parcels.iter().filter(|it| it.body.len() <= limit).collect();
+        let mut sent = self.send(connection, channel, &small).await.into_iter();
+        let answer = |parcel: &Parcel| match parcel.body.len() {
+            bytes if bytes > limit => Err(AmqpError::TooLarge { bytes, limit }),
+            _ => sent.next().unwrap_or(Err(AmqpError::NotTried)),
+        };
+        parcels.iter().map(answer).collect()
     }
 
     async fn send(
         &self,
         connection: &Connection,
         channel: &Channel,
-        parcels: &[Parcel],
+        parcels: &[&Parcel],
     ) -> Vec<Result<(), AmqpError>> {
+        let user = self.is_named.then(|| connection.status().username());
         let options = BasicPublishOptions { mandatory: true, immediate: false };
         let mut sent: Vec<Poll<lapin::Result<PublisherConfirm>>> =
             Vec::with_capacity(parcels.len());
@@ -114,7 +166,7 @@ impl Publisher {
                 parcel.key.clone(),
                 options,
                 &parcel.body,
-                properties(parcel, number),
+                properties(parcel, number, user.as_deref()),
             ));
             // The first poll puts it in line; order is the order of these.
             let first = poll!(&mut send);
@@ -130,34 +182,73 @@ impl Publisher {
             Ok::<Confirmation, AmqpError>(confirm.await?)
         }));
         match self.in_time(connection, confirmed).await {
-            Ok(confirmed) => judge(parcels, confirmed),
+            Ok(confirmed) => {
+                let mut answers = judge(parcels, confirmed);
+                self.blame_the_large(parcels, &mut answers);
+                answers
+            }
             Err(error) => failed_alike(&error, parcels.len()),
         }
     }
 
+    /// The broker closes a channel for a message that is too large, with all that are on their way
+    /// there: only that one is to blame.
+    fn blame_the_large(&self, parcels: &[&Parcel], answers: &mut [Result<(), AmqpError>]) {
+        let Some(limit) = answers.iter().find_map(|it| size_limit(it.as_ref().err()?)) else {
+            return;
+        };
+        tracing::warn!(limit, "RabbitMQ takes no larger messages (max_message_size)");
+        self.largest.fetch_min(limit, Ordering::Relaxed);
+        for (parcel, answer) in parcels.iter().zip(answers) {
+            if parcel.body.len() > limit {
+                *answer = Err(AmqpError::TooLarge { bytes: parcel.body.len(), limit });
+            }
+        }
+    }
+
     /// Waits for the broker, but not for ever. While it has blocked the connection, for want of
-    /// memory or disk, no time passes.
+    /// memory or disk, it may take longer.
     async fn in_time<T>(
         &self,
         connection: &Connection,
         work: impl Future<Output = T>,
     ) -> Result<T, AmqpError> {
+        let (limit, since) = (self.config.confirm_timeout, Instant::now());
         let mut work = std::pin::pin!(work);
         loop {
-            match timeout(self.config.confirm_timeout, &mut work).await {
+            let step = tokio::select! {
+                biased;
+                step = timeout(limit.min(self.config.alarm_timeout), &mut work) => step,
+                () = self.link.closing() => return Err(AmqpError::Closed),
+            };
+            let waited = since.elapsed();
+            match step {
                 Ok(done) => return Ok(done),
-                Err(_) if connection.status().blocked() && connection.status().connected() => {
+                Err(_) if waited < self.config.alarm_timeout && is_blocked(connection) => {
                     tracing::warn!("RabbitMQ takes no messages: it is short of memory or disk");
                 }
-                Err(_) => return Err(AmqpError::Unconfirmed(self.config.confirm_timeout)),
+                Err(_) if waited < limit => {}
+                Err(_) => return Err(AmqpError::Unconfirmed(waited)),
             }
         }
     }
 }
 
+fn is_blocked(connection: &Connection) -> bool {
+    connection.status().blocked() && connection.status().connected()
+}
+
+/// The limit that the broker speaks of when it refuses a message for its size.
+fn size_limit(error: &AmqpError) -> Option<usize> {
+    let AmqpError::Lost { source } = error else { return None };
+    let lapin::ErrorKind::ProtocolError(error) = source.kind() else { return None };
+    let (_, told) = error.get_message().as_str().split_once("larger than configured max size ")?;
+    told.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
 /// What became of each message. Returned ones are told by their numbers.
 fn judge(
-    parcels: &[Parcel],
+    parcels: &[&Parcel],
     confirmed: Vec<Result<Confirmation, AmqpError>>,
 ) -> Vec<Result<(), AmqpError>> {
     let mut returned = HashSet::new();
@@ -187,7 +278,7 @@ fn judge(
     answers
 }
 
-fn properties(parcel: &Parcel, number: usize) -> BasicProperties {
+fn properties(parcel: &Parcel, number: usize, user: Option<&str>) -> BasicProperties {
     const PERSISTENT: u8 = 2;
     let mut properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
@@ -195,6 +286,9 @@ fn properties(parcel: &Parcel, number: usize) -> BasicProperties {
         .with_correlation_id(number.to_string().into());
     if let Ok(id) = ShortString::try_new(&*parcel.id) {
         properties = properties.with_message_id(id);
+    }
+    if let Some(user) = user.and_then(|user| ShortString::try_new(user).ok()) {
+        properties = properties.with_user_id(user);
     }
     match &parcel.headers {
         Some(headers) => properties.with_headers(headers.clone()),

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use lapin::{message::Delivery, types::AMQPValue};
+use lapin::{message::Delivery, types::ShortString};
 use thredlib::Topic;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::AbortHandle,
     time::{Duration, Instant, sleep},
 };
@@ -14,9 +14,13 @@ use crate::{
     AmqpError,
     cargo::Cargo,
     consuming::Consuming,
+    counts::{Counts, age, returns},
     dead_letters::DeadLetters,
-    inflow::{Ask, Held, Inflow},
+    delays::{self, Delays},
+    inflow::{Ask, Held, Inflow, later},
+    letter::{EXPIRED, Obituary},
     link::Link,
+    lock::Lock,
     topology::Topology,
 };
 
@@ -33,7 +37,9 @@ impl Drop for Pump {
 #[derive(Clone)]
 pub(crate) enum Source {
     Partitions,
-    Topic(Topic),
+    Topic(Topic, Arc<Delays>),
+    /// One that others publish to, and where its dead letters go.
+    Ingress(ShortString),
 }
 
 /// What a pump works with.
@@ -48,14 +54,22 @@ pub(crate) struct Works<T> {
 
 impl Pump {
     pub(crate) fn start<T: Cargo>(works: Works<T>, asks: mpsc::UnboundedReceiver<Ask>) -> Self {
-        Self(tokio::spawn(works.run(asks)).abort_handle())
+        Self(tokio::spawn(Arc::new(works).run(asks)).abort_handle())
     }
 }
 
+/// Waits until a queue is not to be consumed.
+async fn unwanted(wanted: &mut watch::Receiver<bool>) {
+    // What it returns is a lock.
+    _ = wanted.wait_for(|wanted| !wanted).await;
+}
+
 impl<T: Cargo> Works<T> {
-    async fn run(self, mut asks: mpsc::UnboundedReceiver<Ask>) {
+    async fn run(self: Arc<Self>, mut asks: mpsc::UnboundedReceiver<Ask>) {
         let mut failures = 0;
-        loop {
+        let mut wanted = self.inflow.wanted();
+        // The sender is in the inflow, which is here.
+        while wanted.wait_for(|wanted| *wanted).await.is_ok() {
             let since = Instant::now();
             let end = self.consume(&mut asks).await;
             let was_of_use = self.inflow.is_active() || since.elapsed() > Duration::from_secs(1);
@@ -65,6 +79,8 @@ impl<T: Cargo> Works<T> {
             match end {
                 Ok(()) => failures = 0,
                 Err(AmqpError::Closed) => return,
+                // The connection is being closed.
+                Err(_) if self.inflow.is_closed() => return,
                 Err(error) => {
                     failures = if was_of_use { 0 } else { failures + 1 };
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -80,21 +96,28 @@ impl<T: Cargo> Works<T> {
     }
 
     /// Consumes until the channel is lost, or another process is to have the queue.
-    async fn consume(&self, asks: &mut mpsc::UnboundedReceiver<Ask>) -> Result<(), AmqpError> {
+    async fn consume(
+        self: &Arc<Self>,
+        asks: &mut mpsc::UnboundedReceiver<Ask>,
+    ) -> Result<(), AmqpError> {
         let mut forgotten = self.topology.forgotten();
-        match &self.source {
-            Source::Partitions => self.topology.events().await?,
-            Source::Topic(topic) => self.topology.topics(&[topic]).await?,
-        }
+        let _alone = self.prepare().await?;
         let channel = self.link.channel().await?;
         let queue = self.inflow.queue.clone();
-        let mut consumer = Consuming::start(channel.clone(), queue.clone(), self.prefetch).await?;
+        let starting = Consuming::start(&self.link, channel.clone(), queue.clone(), self.prefetch);
+        let mut consumer = starting.await?;
         self.inflow.opened(channel);
+        let mut wanted = self.inflow.wanted();
+        let limit = self.expiry();
+        let mut expiring = tokio::time::interval(limit.map_or(Duration::MAX / 2, |limit| {
+            (limit / 4).clamp(Duration::from_millis(50), Duration::from_secs(30))
+        }));
         loop {
             tokio::select! {
                 biased;
                 delivery = consumer.next() => match delivery {
-                    Some(delivery) => self.take_in(delivery?).await,
+                    Some(delivery) => self.take_in(delivery?),
+                    None if self.inflow.is_closed() => return Err(AmqpError::Closed),
                     // Cancelled: the queue was deleted, or its node is gone.
                     None => {
                         self.topology.forget().await;
@@ -110,6 +133,11 @@ impl<T: Cargo> Works<T> {
                     }
                     None => return Err(AmqpError::Closed),
                 },
+                _ = expiring.tick(), if limit.is_some() => self.expire(),
+                () = unwanted(&mut wanted) => {
+                    consumer.end().await;
+                    return Ok(());
+                }
                 _ = forgotten.changed() => {
                     consumer.end().await;
                     return Ok(());
@@ -118,54 +146,151 @@ impl<T: Cargo> Works<T> {
         }
     }
 
-    async fn take_in(&self, delivery: Delivery) {
+    /// Makes the queue. One that others publish to is consumed by one process at a time, whoever has
+    /// made it and however.
+    async fn prepare(&self) -> Result<Option<Lock>, AmqpError> {
+        const EVERY: Duration = Duration::from_secs(1);
+        match &self.source {
+            Source::Partitions => self.topology.events().await?,
+            Source::Topic(topic, delays) => delays.topics(&[topic]).await?,
+            Source::Ingress(dead) => {
+                let queue = &self.inflow.queue;
+                self.topology.ingress(queue, dead).await?;
+                let name = self.topology.names().lock(&format!("ingress.{queue}"))?;
+                loop {
+                    match Lock::take(&self.link, name.clone(), Duration::ZERO).await {
+                        Err(AmqpError::Locked(_)) => sleep(EVERY).await,
+                        lock => return lock.map(Some),
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// After how long a message expires.
+    fn expiry(&self) -> Option<Duration> {
+        match &self.source {
+            Source::Topic(..) => self.topology.config.message_ttl,
+            Source::Partitions | Source::Ingress(_) => None,
+        }
+    }
+
+    /// The broker lets messages expire that wait there; these wait here.
+    fn expire(self: &Arc<Self>) {
+        let (late, generation) = self.inflow.take_expired();
+        for held in late {
+            tokio::spawn(self.clone().bury_late(held, generation));
+        }
+    }
+
+    async fn bury_late(self: Arc<Self>, held: Held<T>, generation: u64) {
+        let attempts = held.attempts_before();
+        let obituary = Obituary { reason: EXPIRED.into(), attempts, ..Obituary::default() };
+        match self.dead.bury(&[(held.payload.clone(), obituary)]).await {
+            Ok(()) => {
+                if let Err(error) = self.inflow.drop_unread(held.tag, generation).await {
+                    tracing::debug!(%error, "an expired message is doubled");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an expired message waits on");
+                self.inflow.delay(held, generation, later(self.link.pause(u32::MAX)));
+            }
+        }
+    }
+
+    fn take_in(self: &Arc<Self>, delivery: Delivery) {
         let tag = delivery.delivery_tag;
         let origin = match &self.source {
+            Source::Topic(topic, _) => topic.as_str(),
+            Source::Ingress(_) => self.inflow.queue.as_str(),
             Source::Partitions => "",
-            Source::Topic(topic) => topic.as_str(),
         };
-        let error = match T::read(origin, &delivery.data) {
-            Ok(payload) => {
-                return self.inflow.came(tag, Some(Held::new(tag, payload, returns(&delivery))));
+        let user = delivery.properties.user_id().as_ref().map(|user| user.as_str());
+        let read = match &self.source {
+            Source::Partitions if !self.topology.config.is_engine(user) => {
+                let user = user.unwrap_or("nobody");
+                Err(format!("it was sent by `{user}`, who is no engine (engine_users)"))
             }
-            Err(error) => error,
+            _ => T::read(origin, &delivery.properties, &delivery.data)
+                .map_err(|error| format!("cannot be read: {error}")),
         };
-        self.inflow.came(tag, None);
-        let reason = format!("cannot be read: {error}");
-        tracing::warn!(reason, queue = self.inflow.queue.as_str(), "an item is dead-lettered");
+        let payload = match read {
+            Ok(payload) => payload,
+            Err(reason) => {
+                let generation = self.inflow.came(tag, None);
+                tokio::spawn(self.clone().set_aside(delivery, reason, generation));
+                return;
+            }
+        };
+        let counts = Counts::read(&delivery.properties);
+        let left = counts.due.map_or(Duration::ZERO, delays::left);
+        let mut held = Held::new(tag, payload, returns(&delivery), counts);
+        if let Some(limit) = self.expiry() {
+            held = held.expiring(later(limit.saturating_sub(age(&delivery.properties))));
+        }
+        if left.is_zero() {
+            self.inflow.came(tag, Some(held));
+            return;
+        }
+        let generation = self.inflow.came(tag, None);
+        match &self.source {
+            Source::Topic(topic, delays) if left > delays::LONGEST_HERE => {
+                let (this, topic, delays) = (self.clone(), topic.clone(), delays.clone());
+                tokio::spawn(async move {
+                    this.move_on(held, counts, &topic, &delays, generation).await
+                });
+            }
+            _ => self.inflow.delay(held, generation, later(left)),
+        }
+    }
+
+    /// Lets a message wait on, in the queue of the next shorter time.
+    async fn move_on(
+        &self,
+        held: Held<T>,
+        counts: Counts,
+        topic: &Topic,
+        delays: &Delays,
+        generation: u64,
+    ) {
+        let left = counts.due.map_or(Duration::ZERO, delays::left);
+        let moved = match held.payload.parcel(&self.topology) {
+            Ok(parcel) => delays.wait(topic, parcel, counts).await,
+            Err(error) => Err(error),
+        };
+        let done = match moved {
+            Ok(()) => self.inflow.drop_unread(held.tag, generation).await,
+            Err(error) => {
+                tracing::debug!(%error, "a message waits in this process");
+                self.inflow.delay(held, generation, later(left));
+                Ok(())
+            }
+        };
+        if let Err(error) = done {
+            tracing::debug!(%error, "a message that waits is doubled");
+        }
+    }
+
+    /// Puts what is no item to the dead letters.
+    async fn set_aside(self: Arc<Self>, delivery: Delivery, reason: String, generation: u64) {
+        let (tag, queue) = (delivery.delivery_tag, self.inflow.queue.as_str());
+        let id = delivery.properties.message_id().as_ref().map(|id| id.as_str());
+        tracing::warn!(reason, queue, id, "an item is dead-lettered");
+        let origin = match &self.source {
+            Source::Topic(topic, _) => topic.to_string(),
+            Source::Partitions | Source::Ingress(_) => String::new(),
+        };
         let attempts = returns(&delivery).saturating_add(1);
-        let bury = self.dead.bury(delivery.data, "", origin, &reason, attempts);
-        let done = match bury.await {
-            Ok(()) => self.inflow.drop_unread(tag).await,
+        let obituary = Obituary { reason, attempts, origin, ..Obituary::default() };
+        let user = delivery.properties.user_id().as_ref().map(|user| user.as_str());
+        let done = match self.dead.bury_bytes(delivery.data, obituary, user).await {
+            Ok(()) => self.inflow.drop_unread(tag, generation).await,
             Err(error) => Err(error),
         };
         if let Err(error) = done {
             tracing::warn!(%error, "it stays in its queue until this process lets go of it");
         }
-    }
-}
-
-/// How often an item went back to its queue.
-fn returns(delivery: &Delivery) -> u32 {
-    let headers = delivery.properties.headers().as_ref();
-    let count = headers.and_then(|headers| headers.inner().get("x-delivery-count"));
-    match count.and_then(integer) {
-        Some(count) => u32::try_from(count).unwrap_or(u32::MAX),
-        // A classic queue does not count, but it tells.
-        None => u32::from(delivery.redelivered),
-    }
-}
-
-pub(crate) fn integer(value: &AMQPValue) -> Option<i64> {
-    match *value {
-        AMQPValue::ShortShortInt(value) => Some(value.into()),
-        AMQPValue::ShortShortUInt(value) => Some(value.into()),
-        AMQPValue::ShortInt(value) => Some(value.into()),
-        AMQPValue::ShortUInt(value) => Some(value.into()),
-        AMQPValue::LongInt(value) => Some(value.into()),
-        AMQPValue::LongUInt(value) => Some(value.into()),
-        AMQPValue::LongLongInt(value) => Some(value),
-        AMQPValue::Timestamp(value) => i64::try_from(value).ok(),
-        _ => None,
     }
 }

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use lapin::types::ShortString;
 
+use tokio::time::timeout;
+
 use crate::{
-    AmqpConfig, AmqpError, AmqpEventQ, AmqpMessageQ, QueueDepth, cargo::Cargo,
-    dead_letters::DeadLetters, link::Link, publisher::Publisher, topology::Topology,
+    AmqpConfig, AmqpError, AmqpEventQ, AmqpIngress, AmqpMessageQ, IngressConfig, QueueDepth,
+    cargo::Cargo, dead_letters::DeadLetters, dropped::Dropped, link::Link, publisher::Publisher,
+    topology::Topology, tries::Tries,
 };
 
 /// The queues of a broker. Clones are the same queues.
@@ -31,6 +34,8 @@ pub(crate) struct Wires {
     pub(crate) consuming: Arc<Link>,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) topology: Arc<Topology>,
+    pub(crate) tries: Arc<Tries>,
+    dropped: Arc<Dropped>,
 }
 
 impl std::fmt::Debug for Wires {
@@ -40,10 +45,29 @@ impl std::fmt::Debug for Wires {
 }
 
 impl Wires {
-    pub(crate) fn dead_letters<T: Cargo>(&self, queue: ShortString) -> Arc<DeadLetters<T>> {
+    pub(crate) fn dead_letters<T: Cargo>(&self, queue: ShortString) -> DeadLetters<T> {
         let (config, topology) = (self.config.clone(), self.topology.clone());
         let (publisher, link) = (self.publisher.clone(), self.consuming.clone());
-        Arc::new(DeadLetters::new(queue, config, topology, publisher, link))
+        DeadLetters::new(queue, config, topology, publisher, link)
+    }
+
+    /// Starts to count the dead letters that are dropped.
+    pub(crate) fn count_dropped(&self) {
+        self.dropped.start(&self.topology, &self.consuming);
+    }
+
+    /// Notes of items that they were given back. If that cannot be noted, they count as had when
+    /// this process ends.
+    pub(crate) async fn unnote(&self, notes: Result<ShortString, AmqpError>, items: Vec<String>) {
+        for item in items {
+            let unnoted = match &notes {
+                Ok(queue) => self.tries.unnote(queue, &item).await,
+                Err(error) => Err(error.clone()),
+            };
+            if let Err(error) = unnoted {
+                tracing::debug!(%error, item, "it is not noted that an item was given back");
+            }
+        }
     }
 }
 
@@ -61,7 +85,9 @@ impl AmqpQueues {
         let topology = Arc::new(Topology::new(config.clone(), consuming.clone()));
         topology.events().await?;
         topology.messages().await?;
-        let wires = Wires { config, publishing, consuming, publisher, topology };
+        let tries = Tries::new(topology.clone(), consuming.clone(), publisher.clone());
+        let (tries, dropped) = (Arc::new(tries), Arc::default());
+        let wires = Wires { config, publishing, consuming, publisher, topology, tries, dropped };
         Ok(Self {
             event_q: Arc::new(AmqpEventQ::new(wires.clone())?),
             message_q: Arc::new(AmqpMessageQ::new(wires.clone())?),
@@ -80,26 +106,46 @@ impl AmqpQueues {
         Ok(depths)
     }
 
+    /// A queue that other programs publish events to, made or adopted.
+    ///
+    /// # Errors
+    /// When it cannot be made, or a name is too long.
+    pub async fn ingress(&self, config: IngressConfig) -> Result<AmqpIngress, AmqpError> {
+        AmqpIngress::open(self.wires.clone(), config).await
+    }
+
+    /// How many dead letters this process has seen dropped, by the broker, for their age or for want
+    /// of room. Processes with engines or agents count; what one has counted no other one has.
+    pub fn dropped_dead_letters(&self) -> u64 {
+        self.wires.dropped.count()
+    }
+
     /// Deletes the exchanges and queues, with all that is in them, and closes. Of the messages'
-    /// queues those whose topics this process has published to or received from. For tests and
-    /// benchmarks.
+    /// queues those in the list of topics. For tests and benchmarks.
     ///
     /// # Errors
     /// Some may be left.
     pub async fn remove(&self) -> Result<(), AmqpError> {
         self.event_q.close();
         self.message_q.close();
-        self.wires.topology.remove().await?;
+        let topics = self.message_q.known_topics().await?;
+        self.wires.topology.remove(topics).await?;
         self.close().await;
         Ok(())
     }
 
     /// Gives back all that is not acknowledged, and closes the connections. Later calls fail as
-    /// [closed](thredcore::port::PortErrorKind::Closed).
+    /// [closed](thredcore::port::PortErrorKind::Closed), and so do those under way. Ends within
+    /// [`AmqpConfig::close_timeout`], whatever the broker does; one that does not answer gives back
+    /// what this process had when it misses the heartbeat.
     pub async fn close(&self) {
         self.event_q.close();
         self.message_q.close();
-        self.wires.publishing.close().await;
-        self.wires.consuming.close().await;
+        let limit = self.wires.config.close_timeout;
+        let closing = futures::future::join(
+            self.wires.publishing.close(limit),
+            self.wires.consuming.close(limit),
+        );
+        _ = timeout(limit, closing).await;
     }
 }

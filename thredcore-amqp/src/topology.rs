@@ -1,43 +1,40 @@
-//! Exchanges and queues: what they are called, and making them.
+//! Exchanges and queues: what is made when.
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex as StdMutex, PoisonError},
+    sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use futures::future::try_join_all;
 use lapin::{
-    Channel, ExchangeKind,
-    options::{
-        ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
-        QueueDeleteOptions,
-    },
-    types::{AMQPValue, FieldTable, LongString, ShortString},
+    Channel,
+    options::QueueDeclareOptions,
+    types::{AMQPValue, FieldTable, ShortString},
 };
 use thredlib::Topic;
 use tokio::sync::{Mutex, watch};
 
-use crate::{AmqpConfig, AmqpError, Declare, error::is_not_found, link::Link};
+use crate::{
+    AmqpConfig, AmqpError, Declare,
+    declare::{Arguments, Declaring},
+    error::is_not_found,
+    link::Link,
+    lock::Lock,
+    names::{Names, short},
+};
 
-/// Knows all names, and sees to it that what they name is there. Things are declared when they are
-/// first used, and again when the broker says that they are gone.
+/// Sees to it that what the names name is there. Things are declared when they are first used, and
+/// again when the broker says that they are gone.
 pub(crate) struct Topology {
-    config: Arc<AmqpConfig>,
-    link: Arc<Link>,
+    pub(crate) config: Arc<AmqpConfig>,
+    pub(crate) link: Arc<Link>,
     events: Mutex<bool>,
     messages: Mutex<bool>,
     topics: StdMutex<HashSet<Topic>>,
+    /// Queues that were made for one use or other.
+    extra: StdMutex<HashSet<ShortString>>,
     declaring: Mutex<()>,
     forgotten: watch::Sender<u64>,
-}
-
-/// What a queue is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
-    Events,
-    Messages,
-    Dead,
-    Tries,
 }
 
 impl Topology {
@@ -49,49 +46,18 @@ impl Topology {
             events,
             messages,
             topics: StdMutex::default(),
+            extra: StdMutex::default(),
             declaring: Mutex::new(()),
             forgotten: watch::Sender::new(0),
         }
     }
 
-    pub(crate) fn partitions(&self) -> u16 {
-        self.config.partitions
+    pub(crate) fn names(&self) -> &Names {
+        &self.config.names
     }
 
-    pub(crate) fn event_exchange(&self) -> Result<ShortString, AmqpError> {
-        self.name(&self.config.names.event_exchange)
-    }
-
-    pub(crate) fn event_queue(&self, partition: u16) -> Result<ShortString, AmqpError> {
-        self.name_with(&self.config.names.event_queue, "{partition}", &partition.to_string())
-    }
-
-    pub(crate) fn tries_queue(&self, partition: u16) -> Result<ShortString, AmqpError> {
-        self.name_with(&self.config.names.tries_queue, "{partition}", &partition.to_string())
-    }
-
-    pub(crate) fn engines_queue(&self) -> Result<ShortString, AmqpError> {
-        self.name(&self.config.names.engines_queue)
-    }
-
-    pub(crate) fn message_exchange(&self) -> Result<ShortString, AmqpError> {
-        self.name(&self.config.names.message_exchange)
-    }
-
-    pub(crate) fn message_queue(&self, topic: &Topic) -> Result<ShortString, AmqpError> {
-        self.name_with(&self.config.names.message_queue, "{topic}", topic.as_str())
-    }
-
-    pub(crate) fn dead_exchange(&self) -> Result<ShortString, AmqpError> {
-        self.name(&self.config.names.dead_exchange)
-    }
-
-    pub(crate) fn dead_events(&self) -> Result<ShortString, AmqpError> {
-        self.name(&self.config.names.dead_events)
-    }
-
-    pub(crate) fn dead_messages(&self) -> Result<ShortString, AmqpError> {
-        self.name(&self.config.names.dead_messages)
+    pub(crate) fn is_declaring(&self) -> bool {
+        self.config.declare == Declare::Yes
     }
 
     /// Makes what events need.
@@ -100,33 +66,30 @@ impl Topology {
         if *done {
             return Ok(());
         }
-        let channel = self.link.channel().await?;
-        let (exchange, dead) = (self.event_exchange()?, self.dead_events()?);
-        if self.config.declare == Declare::No {
-            self.find_exchange(&channel, exchange).await?;
-            for partition in 0..self.config.partitions {
-                self.find_queue(&channel, self.event_queue(partition)?).await?;
-            }
-            self.find_queue(&channel, dead).await?;
-        } else {
-            self.check_partitions().await?;
-            self.make_exchange(&channel, exchange.clone()).await?;
-            self.make_dead(&channel, dead.clone()).await?;
-            let make = |partition: u16| {
-                let (channel, exchange, dead) = (&channel, exchange.clone(), dead.clone());
-                async move {
-                    let queue = self.event_queue(partition)?;
-                    let arguments = self.arguments(Use::Events, Some(&dead))?;
-                    self.make_queue(channel, queue.clone(), arguments).await?;
-                    bind(channel, queue, exchange, partition.to_string().into()).await
-                }
-            };
+        let mut declaring = Declaring::on(&self.link);
+        let (exchange, dead) = (self.names().event_exchange()?, self.names().dead_events()?);
+        if self.is_declaring() {
+            self.check_partitions(&mut declaring).await?;
+            declaring.exchange(&exchange).await?;
+            self.make_dead(&mut declaring, &dead).await?;
             // The first one last: where it is, the others are.
-            try_join_all((1..self.config.partitions).map(make)).await?;
-            make(0).await?;
-            self.make_engines_queue(&channel).await?;
+            for partition in (0..self.config.partitions).rev() {
+                let queue = self.names().event_queue(partition)?;
+                let arguments = self.events_arguments(&dead)?;
+                declaring.queue(&queue, arguments).await?;
+                declaring.bind(&queue, &exchange, &partition.to_string().into()).await?;
+            }
+            // A classic queue, which tells all its consumers; a quorum queue tells the active one.
+            let arguments = Arguments::default().text("x-queue-type", "classic");
+            declaring.queue(&self.names().engines_queue()?, arguments).await?;
+        } else {
+            declaring.find_exchange(&exchange).await?;
+            for partition in 0..self.config.partitions {
+                declaring.find_queue(&self.names().event_queue(partition)?).await?;
+            }
+            declaring.find_queue(&dead).await?;
         }
-        close(channel).await;
+        declaring.end().await;
         *done = true;
         Ok(())
     }
@@ -137,66 +100,135 @@ impl Topology {
         if *done {
             return Ok(());
         }
-        let channel = self.link.channel().await?;
-        let (exchange, dead) = (self.message_exchange()?, self.dead_messages()?);
-        if self.config.declare == Declare::No {
-            self.find_exchange(&channel, exchange).await?;
-            self.find_queue(&channel, dead).await?;
+        let mut declaring = Declaring::on(&self.link);
+        let (exchange, dead) = (self.names().message_exchange()?, self.names().dead_messages()?);
+        if self.is_declaring() {
+            declaring.exchange(&exchange).await?;
+            self.make_dead(&mut declaring, &dead).await?;
+            let list =
+                self.quorum().number("x-max-length", 100_000).text("x-overflow", "drop-head");
+            declaring.queue(&self.names().topics_queue()?, list).await?;
         } else {
-            self.make_exchange(&channel, exchange).await?;
-            self.make_dead(&channel, dead).await?;
+            declaring.find_exchange(&exchange).await?;
+            declaring.find_queue(&dead).await?;
         }
-        close(channel).await;
+        declaring.end().await;
         *done = true;
         Ok(())
     }
 
-    /// Makes what messages of some topics need.
-    pub(crate) async fn topics(&self, topics: &[&Topic]) -> Result<(), AmqpError> {
+    /// Makes what messages of some topics need; says which topics this process had not known.
+    pub(crate) async fn topics(&self, topics: &[&Topic]) -> Result<Vec<Topic>, AmqpError> {
         self.messages().await?;
-        let are_known = |topics: &[&Topic]| {
+        let unknown = || {
             let known = self.known();
-            topics.iter().all(|topic| known.contains(*topic))
+            topics.iter().copied().filter(|topic| !known.contains(*topic)).collect::<Vec<_>>()
         };
-        if self.config.declare == Declare::No || are_known(topics) {
-            return Ok(());
+        if !self.is_declaring() || unknown().is_empty() {
+            return Ok(vec![]);
         }
         // One at a time: the broker answers a second declaration before the first has started the
         // queue, and then fails whoever uses it.
         let _alone = self.declaring.lock().await;
-        if are_known(topics) {
-            return Ok(());
+        let unknown = unknown();
+        if unknown.is_empty() {
+            return Ok(vec![]);
         }
-        let channel = self.link.channel().await?;
-        let (exchange, dead) = (self.message_exchange()?, self.dead_messages()?);
+        let lock = match self.config.idle_expiry {
+            Some(_) => Some(self.lock_topics().await?),
+            None => None,
+        };
+        let made = self.make_topics(&unknown).await;
+        if let Some(lock) = lock {
+            lock.release().await;
+        }
+        made.map(|()| unknown.into_iter().cloned().collect())
+    }
+
+    /// While topics are removed for being idle, none is made: it would be removed with what was just
+    /// published to it.
+    pub(crate) async fn lock_topics(&self) -> Result<Lock, AmqpError> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        Lock::take(&self.link, self.names().lock("topics")?, PATIENCE).await
+    }
+
+    async fn make_topics(&self, topics: &[&Topic]) -> Result<(), AmqpError> {
+        let mut declaring = Declaring::on(&self.link);
+        let (exchange, dead) = (self.names().message_exchange()?, self.names().dead_messages()?);
         for topic in topics {
-            if are_known(&[topic]) {
-                continue;
+            let queue = self.names().message_queue(topic)?;
+            let mut arguments = self.dying(self.quorum(), &dead)?;
+            if let Some(limit) = self.config.message_ttl {
+                let limit = limit.as_millis() as u64;
+                arguments = carried_on(arguments.number("x-message-ttl", limit));
             }
-            let queue = self.message_queue(topic)?;
-            let key = short(topic.as_str())?;
-            let arguments = self.arguments(Use::Messages, Some(&dead))?;
-            self.make_queue(&channel, queue.clone(), arguments).await?;
-            bind(&channel, queue, exchange.clone(), key).await?;
+            declaring.queue(&queue, arguments).await?;
+            declaring.bind(&queue, &exchange, &short(topic.as_str())?).await?;
             self.known().insert((*topic).clone());
         }
-        close(channel).await;
+        declaring.end().await;
         Ok(())
     }
 
-    /// Makes the queue in which tries of a partition's items are noted; says whether there is one.
-    pub(crate) async fn tries(&self, channel: &Channel, partition: u16) -> Result<bool, AmqpError> {
-        let queue = self.tries_queue(partition)?;
-        let found = match self.config.declare {
-            Declare::No => self.find_queue(channel, queue).await,
-            Declare::Yes => {
-                self.make_queue(channel, queue, self.arguments(Use::Tries, None)?).await
-            }
-        };
-        match found {
-            Err(AmqpError::Topology { .. }) if self.config.declare == Declare::No => Ok(false),
-            found => found.map(|()| true),
+    /// Makes a queue in which tries are noted; says whether there is one.
+    pub(crate) async fn tries(&self, queue: &ShortString) -> Result<bool, AmqpError> {
+        let notes = self.quorum().number("x-max-length", 16).text("x-overflow", "drop-head");
+        self.extra_queue(queue, notes).await
+    }
+
+    /// Makes a queue in which messages of a topic wait for some minutes, in their order, and then
+    /// go back to the topic; says whether there is one.
+    pub(crate) async fn delays(&self, topic: &Topic, minutes: u32) -> Result<bool, AmqpError> {
+        let queue = self.names().delay_queue(topic, minutes)?;
+        let waiting = self
+            .quorum()
+            .number("x-message-ttl", u64::from(minutes) * 60_000)
+            .text("x-dead-letter-exchange", self.names().message_exchange()?.as_str())
+            .text("x-dead-letter-routing-key", topic.as_str());
+        self.extra_queue(&queue, carried_on(waiting)).await
+    }
+
+    /// Makes the queue of dead letters that are dropped; says whether there is one.
+    pub(crate) async fn dropped(&self) -> Result<bool, AmqpError> {
+        self.extra_queue(&self.names().dropped_queue()?, self.dropped_arguments()).await
+    }
+
+    /// Makes a queue that others publish events to, and that of its dead letters.
+    pub(crate) async fn ingress(
+        &self,
+        queue: &ShortString,
+        dead: &ShortString,
+    ) -> Result<(), AmqpError> {
+        let mut declaring = Declaring::on(&self.link);
+        if self.is_declaring() {
+            self.make_dead(&mut declaring, dead).await?;
+            declaring.queue(queue, self.dying(self.quorum(), dead)?).await?;
+        } else {
+            declaring.find_queue(queue).await?;
+            declaring.find_queue(dead).await?;
         }
+        declaring.end().await;
+        Ok(())
+    }
+
+    /// Makes a queue at its first use, or looks whether somebody has; says whether there is one.
+    async fn extra_queue(
+        &self,
+        queue: &ShortString,
+        arguments: Arguments,
+    ) -> Result<bool, AmqpError> {
+        if self.extra().contains(queue) {
+            return Ok(true);
+        }
+        let mut declaring = Declaring::on(&self.link);
+        if self.is_declaring() {
+            declaring.queue(queue, arguments).await?;
+        } else if !declaring.has_queue(queue).await? {
+            return Ok(false);
+        }
+        declaring.end().await;
+        self.extra().insert(queue.clone());
+        Ok(true)
     }
 
     /// The broker says that something is gone: all is declared again before the next use, and
@@ -206,29 +238,51 @@ impl Topology {
         let events = std::mem::take(&mut *self.events.lock().await);
         let messages = std::mem::take(&mut *self.messages.lock().await);
         let topics = std::mem::take(&mut *self.known());
+        self.extra().clear();
         if events || messages || !topics.is_empty() {
             self.forgotten.send_modify(|times| *times += 1);
         }
     }
 
-    /// Deletes everything that has a name.
-    pub(crate) async fn remove(&self) -> Result<(), AmqpError> {
-        let mut queues = vec![self.engines_queue()?, self.dead_events()?, self.dead_messages()?];
+    /// A topic is made again before its next use.
+    pub(crate) fn forget_topic(&self, topic: &Topic) {
+        self.known().remove(topic);
+        self.extra().clear();
+    }
+
+    /// Deletes everything that has a name, and the queues of some topics.
+    pub(crate) async fn remove(
+        &self,
+        topics: impl IntoIterator<Item = Topic>,
+    ) -> Result<(), AmqpError> {
+        let names = self.names();
+        let mut queues = vec![
+            names.engines_queue()?,
+            names.dead_events()?,
+            names.dead_messages()?,
+            names.dropped_queue()?,
+            names.topics_queue()?,
+        ];
         for partition in 0..self.config.partitions {
-            queues.push(self.event_queue(partition)?);
-            queues.push(self.tries_queue(partition)?);
+            queues.push(names.event_queue(partition)?);
+            queues.push(names.tries_queue(partition)?);
         }
-        for topic in &std::mem::take(&mut *self.known()) {
-            queues.push(self.message_queue(topic)?);
+        let mut all = std::mem::take(&mut *self.known());
+        all.extend(topics);
+        for topic in &all {
+            queues.push(names.message_queue(topic)?);
+            queues.push(names.topic_tries_queue(topic)?);
         }
-        let channel = self.link.channel().await?;
+        queues.extend(std::mem::take(&mut *self.extra()));
+        let mut declaring = Declaring::on(&self.link);
         for queue in queues {
-            channel.queue_delete(queue, QueueDeleteOptions::default()).await?;
+            declaring.delete(&queue).await?;
         }
-        for exchange in [self.event_exchange()?, self.message_exchange()?, self.dead_exchange()?] {
-            channel.exchange_delete(exchange, ExchangeDeleteOptions::default()).await?;
+        for exchange in [names.event_exchange()?, names.message_exchange()?, names.dead_exchange()?]
+        {
+            declaring.delete_exchange(&exchange).await?;
         }
-        close(channel).await;
+        declaring.end().await;
         Ok(())
     }
 
@@ -237,116 +291,77 @@ impl Topology {
         self.forgotten.subscribe()
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashSet<Topic>> {
+    fn known(&self) -> MutexGuard<'_, HashSet<Topic>> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn name(&self, template: &str) -> Result<ShortString, AmqpError> {
-        short(&template.replace("{namespace}", &self.config.names.namespace))
+    fn extra(&self) -> MutexGuard<'_, HashSet<ShortString>> {
+        self.extra.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn name_with(&self, template: &str, hole: &str, with: &str) -> Result<ShortString, AmqpError> {
-        let template = template.replace("{namespace}", &self.config.names.namespace);
-        short(&template.replace(hole, with))
+    /// A queue of which every message is at a majority of nodes.
+    fn quorum(&self) -> Arguments {
+        // The limit is told always: newer brokers have a low default.
+        let limit = u64::from(self.config.delivery_limit);
+        Arguments::default().text("x-queue-type", "quorum").number("x-delivery-limit", limit)
     }
 
-    fn arguments(&self, purpose: Use, dead: Option<&ShortString>) -> Result<FieldTable, AmqpError> {
-        let mut arguments = FieldTable::default();
-        let mut set = |key: &str, value: AMQPValue| _ = arguments.insert(key.into(), value);
-        set("x-queue-type", text("quorum"));
-        // Told always: newer brokers have a low default.
-        set("x-delivery-limit", AMQPValue::LongLongInt(i64::from(self.config.delivery_limit)));
-        if let Some(dead) = dead {
-            set("x-dead-letter-exchange", text(self.dead_exchange()?.as_str()));
-            set("x-dead-letter-routing-key", text(dead.as_str()));
-        }
-        if matches!(purpose, Use::Events | Use::Dead) {
-            set("x-single-active-consumer", AMQPValue::Boolean(true));
-        }
-        if purpose == Use::Tries {
-            set("x-max-length", AMQPValue::LongLongInt(1));
-            set("x-overflow", text("drop-head"));
-        }
-        Ok(arguments)
+    fn events_arguments(&self, dead: &ShortString) -> Result<Arguments, AmqpError> {
+        let single = ("x-single-active-consumer", AMQPValue::Boolean(true));
+        Ok(self.dying(self.quorum(), dead)?.set(single.0, single.1))
     }
 
-    async fn make_exchange(&self, channel: &Channel, name: ShortString) -> Result<(), AmqpError> {
-        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        let made = channel
-            .exchange_declare(name.clone(), ExchangeKind::Direct, options, FieldTable::default())
-            .await;
-        made.map_err(|source| declared_otherwise("exchange", &name, source))
+    /// A queue whose messages may go to the dead letters.
+    fn dying(&self, arguments: Arguments, dead: &ShortString) -> Result<Arguments, AmqpError> {
+        Ok(arguments
+            .text("x-dead-letter-exchange", self.names().dead_exchange()?.as_str())
+            .text("x-dead-letter-routing-key", dead.as_str()))
     }
 
-    async fn make_queue(
+    fn dropped_arguments(&self) -> Arguments {
+        self.quorum().number("x-max-length", 100_000).text("x-overflow", "drop-head")
+    }
+
+    /// A queue of dead letters. What leaves it for its age or for want of room is counted elsewhere.
+    async fn make_dead(
         &self,
-        channel: &Channel,
-        name: ShortString,
-        arguments: FieldTable,
+        declaring: &mut Declaring,
+        queue: &ShortString,
     ) -> Result<(), AmqpError> {
-        let made = channel.queue_declare(name.clone(), QueueDeclareOptions::durable(), arguments);
-        let made = made.await;
-        made.map(drop).map_err(|source| declared_otherwise("queue", &name, source))
-    }
-
-    async fn make_dead(&self, channel: &Channel, queue: ShortString) -> Result<(), AmqpError> {
-        let exchange = self.dead_exchange()?;
-        self.make_exchange(channel, exchange.clone()).await?;
-        self.make_queue(channel, queue.clone(), self.arguments(Use::Dead, None)?).await?;
-        bind(channel, queue.clone(), exchange, queue).await
-    }
-
-    /// A classic queue, which tells all its consumers; a quorum queue tells the active one.
-    async fn make_engines_queue(&self, channel: &Channel) -> Result<(), AmqpError> {
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-queue-type".into(), text("classic"));
-        self.make_queue(channel, self.engines_queue()?, arguments).await
-    }
-
-    async fn find_exchange(&self, channel: &Channel, name: ShortString) -> Result<(), AmqpError> {
-        let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
-        let found = channel
-            .exchange_declare(name.clone(), ExchangeKind::Direct, options, FieldTable::default())
-            .await;
-        found.map_err(|source| missing("exchange", &name, source))
-    }
-
-    async fn find_queue(&self, channel: &Channel, name: ShortString) -> Result<(), AmqpError> {
-        let found = peek(channel, name.clone()).await;
-        found.map(drop).map_err(|source| missing("queue", &name, source))
+        let (exchange, dropped) = (self.names().dead_exchange()?, self.names().dropped_queue()?);
+        declaring.exchange(&exchange).await?;
+        declaring.queue(&dropped, self.dropped_arguments()).await?;
+        declaring.bind(&dropped, &exchange, &dropped).await?;
+        let arguments = self
+            .dying(self.quorum(), &dropped)?
+            .number("x-message-ttl", self.config.dead_letters_time.as_millis() as u64)
+            .number("x-max-length-bytes", self.config.dead_letters_bytes)
+            .text("x-overflow", "drop-head");
+        declaring.queue(queue, arguments).await?;
+        declaring.bind(queue, &exchange, queue).await
     }
 
     /// Two processes with different numbers of partitions would tear threds apart.
-    async fn check_partitions(&self) -> Result<(), AmqpError> {
-        let configured = self.config.partitions;
-        let wrong = |found| AmqpError::Partitions {
-            namespace: self.config.names.namespace.clone(),
-            found,
-            configured,
-        };
+    async fn check_partitions(&self, declaring: &mut Declaring) -> Result<(), AmqpError> {
+        let (configured, names) = (self.config.partitions, self.names());
+        let wrong =
+            |found| AmqpError::Partitions { namespace: names.namespace.clone(), found, configured };
         // With a name that does not tell partitions apart there is nothing to compare.
-        if self.event_queue(0)? == self.event_queue(configured)? {
+        if names.event_queue(0)? == names.event_queue(configured)? {
             return Ok(());
         }
-        if self.exists(self.event_queue(configured)?).await? {
+        if declaring.has_queue(&names.event_queue(configured)?).await? {
             return Err(wrong("more"));
         }
-        let is_partial = self.exists(self.event_queue(0)?).await?
-            && !self.exists(self.event_queue(configured - 1)?).await?;
+        let is_partial = declaring.has_queue(&names.event_queue(0)?).await?
+            && !declaring.has_queue(&names.event_queue(configured - 1)?).await?;
         if is_partial { Err(wrong("fewer")) } else { Ok(()) }
     }
+}
 
-    async fn exists(&self, queue: ShortString) -> Result<bool, AmqpError> {
-        let channel = self.link.channel().await?;
-        match peek(&channel, queue).await {
-            Ok(_) => {
-                close(channel).await;
-                Ok(true)
-            }
-            Err(error) if is_not_found(&error) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
+/// A queue whose expired messages are not lost on their way to where they go then.
+fn carried_on(arguments: Arguments) -> Arguments {
+    arguments.text("x-dead-letter-strategy", "at-least-once").text("x-overflow", "reject-publish")
 }
 
 /// Looks at a queue, without making it.
@@ -357,65 +372,24 @@ pub(crate) async fn peek(channel: &Channel, queue: ShortString) -> lapin::Result
 
 /// How many items wait in a queue; none when there is no such queue, and then the channel is
 /// closed.
-pub(crate) async fn waiting(channel: &Channel, queue: &ShortString) -> Result<usize, AmqpError> {
-    match peek(channel, queue.clone()).await {
+pub(crate) async fn waiting(
+    link: &Link,
+    channel: &Channel,
+    queue: &ShortString,
+) -> Result<usize, AmqpError> {
+    match link.answered(peek(channel, queue.clone())).await {
         Ok(found) => Ok(found.message_count() as usize),
-        Err(error) if is_not_found(&error) => Ok(0),
-        Err(error) => Err(error.into()),
+        Err(AmqpError::Lost { source }) if is_not_found(&source) => Ok(0),
+        Err(error) => Err(error),
     }
 }
 
 /// Closes a channel that has done its work; if it cannot be closed, it is.
-pub(crate) async fn close(channel: Channel) {
+pub(crate) async fn close(link: &Link, channel: Channel) {
     if !channel.status().connected() {
         return;
     }
-    if let Err(error) = channel.close(200, "OK".into()).await {
+    if let Err(error) = link.answered(channel.close(200, "OK".into())).await {
         tracing::debug!(%error, "a channel was closed already");
-    }
-}
-
-pub(crate) fn text(text: &str) -> AMQPValue {
-    AMQPValue::LongString(LongString::from(text))
-}
-
-pub(crate) fn short(name: &str) -> Result<ShortString, AmqpError> {
-    ShortString::try_new(name).map_err(|_| AmqpError::Name(name.to_owned()))
-}
-
-async fn bind(
-    channel: &Channel,
-    queue: ShortString,
-    exchange: ShortString,
-    key: ShortString,
-) -> Result<(), AmqpError> {
-    let options = QueueBindOptions::default();
-    Ok(channel.queue_bind(queue, exchange, key, options, FieldTable::default()).await?)
-}
-
-fn declared_otherwise(what: &'static str, name: &ShortString, source: lapin::Error) -> AmqpError {
-    const PRECONDITION_FAILED: u16 = 406;
-    let remedy = "choose another namespace, delete it if it is empty, or adopt it (Declare::No)";
-    explain(what, name, source, PRECONDITION_FAILED, remedy)
-}
-
-fn missing(what: &'static str, name: &ShortString, source: lapin::Error) -> AmqpError {
-    const NOT_FOUND: u16 = 404;
-    let remedy = "make it, or let the adapter do so (Declare::Yes)";
-    explain(what, name, source, NOT_FOUND, remedy)
-}
-
-fn explain(
-    what: &'static str,
-    name: &ShortString,
-    source: lapin::Error,
-    code: u16,
-    remedy: &'static str,
-) -> AmqpError {
-    match source.kind() {
-        lapin::ErrorKind::ProtocolError(error) if error.get_id() == code => {
-            AmqpError::Topology { what, name: name.to_string(), remedy, source: Box::new(source) }
-        }
-        _ => source.into(),
     }
 }

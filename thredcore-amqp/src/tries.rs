@@ -1,8 +1,8 @@
 //! Who has had which suspect in hand.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex as StdMutex, PoisonError},
 };
 
 use lapin::{
@@ -16,26 +16,28 @@ use uuid::Uuid;
 
 use crate::{
     AmqpError,
+    cargo::json,
     link::Link,
     publisher::{Parcel, Publisher},
     topology::Topology,
 };
 
-/// Notes, in a queue of each partition, which processes are handed which suspects.
+/// Notes, in a queue beside each queue, which processes are handed which suspects.
 ///
 /// The broker's own count goes up for all that a process held when it ended, though it may have
 /// looked at none of it; by that count innocent items would be dead-lettered after some crashes. So
 /// an item that has come back twice is handed out singly, and it is noted first by whom. A process
-/// that has it again, after a lost connection, does not count twice: what counts is how many
-/// processes ended with it in hand.
+/// that has it again, after a lost connection, does not count twice, and one that gives it back does
+/// not count: what counts is how many processes ended with it in hand.
 pub(crate) struct Tries {
     me: String,
     topology: Arc<Topology>,
     link: Arc<Link>,
     publisher: Arc<Publisher>,
-    partitions: Box<[Mutex<Option<Channel>>]>,
-    /// Who has made the queues has made none for this.
-    absent: AtomicBool,
+    /// A channel for each queue of notes.
+    channels: StdMutex<HashMap<ShortString, Arc<Mutex<Option<Channel>>>>>,
+    /// Who has made the queues has made none of these.
+    absent: StdMutex<HashSet<ShortString>>,
 }
 
 /// What was tried last, oldest first.
@@ -55,54 +57,65 @@ const ITEMS: usize = 32;
 const PROCESSES: usize = 64;
 
 impl Tries {
-    pub(crate) fn new(
-        topology: Arc<Topology>,
-        link: Arc<Link>,
-        publisher: Arc<Publisher>,
-        partitions: u16,
-    ) -> Self {
-        let partitions = (0..partitions).map(|_| Mutex::new(None)).collect();
-        let (me, absent) = (Uuid::now_v7().to_string(), AtomicBool::new(false));
-        Self { me, topology, link, publisher, partitions, absent }
+    pub(crate) fn new(topology: Arc<Topology>, link: Arc<Link>, publisher: Arc<Publisher>) -> Self {
+        let me = Uuid::now_v7().to_string();
+        let (channels, absent) = (StdMutex::default(), StdMutex::default());
+        Self { me, topology, link, publisher, channels, absent }
     }
 
     /// Notes that this process is going to hand out an item; says how many others had it. Where
     /// there is nothing to note it in, that is not known, and the item goes out all the same.
-    pub(crate) async fn note(&self, partition: u16, item: &str) -> Result<u32, AmqpError> {
-        if self.absent.load(Ordering::Relaxed) {
+    pub(crate) async fn note(&self, queue: &ShortString, item: &str) -> Result<u32, AmqpError> {
+        self.change(queue, |notes| notes.add(item, &self.me)).await
+    }
+
+    /// Notes that this process has given an item back.
+    pub(crate) async fn unnote(&self, queue: &ShortString, item: &str) -> Result<(), AmqpError> {
+        self.change(queue, |notes| notes.remove(item, &self.me)).await.map(drop)
+    }
+
+    async fn change(
+        &self,
+        queue: &ShortString,
+        change: impl FnOnce(&mut Notes) -> u32,
+    ) -> Result<u32, AmqpError> {
+        if lock(&self.absent).contains(queue) {
             return Ok(0);
         }
-        let mut place = self.partitions[usize::from(partition)].lock().await;
+        let place = lock(&self.channels).entry(queue.clone()).or_default().clone();
+        let mut place = place.lock().await;
         // Left there only when all went well.
         let channel = match place.take() {
             Some(channel) if channel.status().connected() => channel,
             _ => {
-                let channel = self.link.channel().await?;
-                if !self.topology.tries(&channel, partition).await? {
-                    let queue = self.topology.tries_queue(partition)?;
+                if !self.topology.tries(queue).await? {
                     tracing::warn!(%queue, "there is no such queue: tries are not noted");
-                    self.absent.store(true, Ordering::Relaxed);
+                    lock(&self.absent).insert(queue.clone());
                     return Ok(0);
                 }
-                channel
+                self.link.channel().await?
             }
         };
-        let queue = self.topology.tries_queue(partition)?;
         let mut notes = Notes::default();
         let mut old = Vec::new();
-        let options = BasicGetOptions { no_ack: false };
-        while let Some(found) = channel.basic_get(queue.clone(), options).await? {
+        let get = || channel.basic_get(queue.clone(), BasicGetOptions { no_ack: false });
+        while let Some(found) = self.link.answered(get()).await? {
             old.push(found.delivery_tag);
             notes.merge(serde_json::from_slice(&found.data).unwrap_or_default());
         }
-        let others = notes.add(item, &self.me);
-        self.publisher.publish_one(parcel(queue, &notes)?).await?;
+        let others = change(&mut notes);
+        self.publisher.publish_one(parcel(queue.clone(), &notes)?).await?;
         for tag in old {
-            channel.basic_ack(tag, BasicAckOptions { multiple: false }).await?;
+            let ack = channel.basic_ack(tag, BasicAckOptions { multiple: false });
+            self.link.answered(ack).await?;
         }
         *place = Some(channel);
         Ok(others)
     }
+}
+
+fn lock<T>(mutex: &StdMutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Notes {
@@ -131,6 +144,14 @@ impl Notes {
         self.0.drain(..surplus);
         others as u32
     }
+
+    /// Notes that a process has an item no more.
+    fn remove(&mut self, item: &str, process: &str) -> u32 {
+        for note in self.0.iter_mut().filter(|note| note.item == item) {
+            note.processes.retain(|other| other != process);
+        }
+        0
+    }
 }
 
 /// Straight to the queue, by the default exchange.
@@ -140,7 +161,7 @@ fn parcel(queue: ShortString, notes: &Notes) -> Result<Parcel, AmqpError> {
         key: queue,
         id: String::new(),
         headers: None,
-        body: serde_json::to_vec(notes).map_err(|error| AmqpError::Json(error.to_string()))?,
+        body: json(notes)?,
     })
 }
 
@@ -157,6 +178,8 @@ mod tests {
         assert_eq!(notes.add("a", "two"), 1);
         assert_eq!(notes.add("a", "one"), 1);
         assert_eq!(notes.add("a", "three"), 2);
+        notes.remove("a", "one");
+        assert_eq!(notes.add("a", "four"), 2, "who gave it back does not count");
         let mut merged = Notes::default();
         merged.merge(notes);
         assert_eq!(merged.add("b", "two"), 1);

@@ -11,7 +11,8 @@ use lapin::{
 };
 use support::{Namespace, PARTITIONS, proxy::Proxy};
 use thredcore::port::{
-    DeadLetterFilter, Delivery, DeliveryTag, EventQ, Inbound, MessageQ, PortErrorKind, Routed,
+    Accepted, DeadLetterFilter, Death, Delivery, DeliveryTag, EventQ, Inbound, MessageQ,
+    PortErrorKind, Quarantine, Routed,
 };
 use thredcore_amqp::{AmqpConfig, AmqpError, AmqpQueues, Declare};
 use thredlib::{Event, Message};
@@ -20,11 +21,13 @@ use tokio::time::timeout;
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn event(number: usize) -> Inbound {
-    Inbound::Event(Arc::new(Event::builder("a", "erp").id(format!("erp/{number}")).build()))
+    let event = Event::builder("a", "erp").id(format!("erp/{number}")).build();
+    Inbound::Event(Accepted::new(event, 1))
 }
 
 fn message(topic: &str, number: usize) -> Routed {
-    let Inbound::Event(event) = event(number) else { unreachable!() };
+    let Inbound::Event(accepted) = event(number) else { unreachable!() };
+    let event = accepted.event;
     let message =
         Message { id: format!("{number}").into(), event, to: vec!["ann".into()], timestamp: 1 };
     Routed { topic: topic.into(), message: Arc::new(message) }
@@ -42,6 +45,10 @@ async fn take(queue: &dyn EventQ, count: usize) -> Vec<Delivery<Inbound>> {
         batch.extend(receive(queue, count - batch.len()).await);
     }
     batch
+}
+
+fn death(reason: &str) -> Death {
+    Death { reason: reason.into(), times: 1, moved: vec![] }
 }
 
 fn tags<T>(batch: &[Delivery<T>]) -> Vec<DeliveryTag> {
@@ -93,7 +100,7 @@ async fn an_acknowledgement_of_a_former_channel_is_not_sent() {
     // The same numbers were used on the former channel.
     queue.ack(&tags(&before)).await.unwrap();
     queue.nack(&tags(&before)).await.unwrap();
-    queue.dead_letter(before[3].tag, "late").await.unwrap();
+    queue.dead_letter(before[3].tag, &death("late")).await.unwrap();
     assert_eq!(queue.depth().await.unwrap(), 10);
     assert!(queue.dead_letters(&DeadLetterFilter::all()).await.unwrap().is_empty());
     let rest = take(queue, 9).await;
@@ -242,29 +249,52 @@ async fn thirty_crashes_dead_letter_nobody_innocent() {
     queues.close().await;
 }
 
+/// Bytes that are no item, a bare event, and a command that no engine has sent.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_read_is_dead_lettered_and_a_bare_event_can_be() {
+async fn what_is_no_item_or_not_from_an_engine_is_set_aside() {
     let namespace = Namespace::new();
     let queues = namespace.connect().await;
+    let queue = &*queues.event_q;
     let (connection, channel) = namespace.admin().await;
     let Inbound::Event(bare) = event(7) else { unreachable!() };
-    for body in [b"{ no event".to_vec(), serde_json::to_vec(&*bare).unwrap()] {
+    let bodies = [
+        (b"{ no event".to_vec(), Some("guest")),
+        (serde_json::to_vec(&*bare.event).unwrap(), Some("guest")),
+        (serde_json::to_vec(&event(8)).unwrap(), None),
+    ];
+    for (body, user) in bodies {
         let exchange = format!("{}.events", namespace.name);
         let options = BasicPublishOptions::default();
-        let properties = lapin::BasicProperties::default().with_delivery_mode(2);
+        let mut properties = lapin::BasicProperties::default().with_delivery_mode(2);
+        if let Some(user) = user {
+            properties = properties.with_user_id(user.into());
+        }
         channel
             .basic_publish(exchange.into(), "0".into(), options, &body, properties)
             .await
             .unwrap();
     }
-    let batch = take(&*queues.event_q, 1).await;
-    assert_eq!(ids(&batch), names(7..8));
-    queues.event_q.ack(&tags(&batch)).await.unwrap();
-    let depths = queues.depths().await.unwrap();
-    let dead = depths.iter().find(|depth| depth.queue.ends_with("dead.events")).unwrap();
-    assert_eq!(dead.waiting, 1, "{depths:?}");
-    // It is left to people: there is no item to show.
-    assert!(queues.event_q.dead_letters(&DeadLetterFilter::all()).await.unwrap().is_empty());
+    queue.publish(vec![event(9)]).await.unwrap();
+    let batch = take(queue, 1).await;
+    assert_eq!(ids(&batch), names(9..10), "the partition goes on");
+    queue.ack(&tags(&batch)).await.unwrap();
+    let set_aside = async {
+        while queue.unreadable(9).await.unwrap().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LIMIT, set_aside).await.expect("all three in time");
+    let found = queue.unreadable(9).await.unwrap();
+    let reasons: Vec<_> = found.iter().map(|it| it.reason.as_str()).collect();
+    assert!(reasons.iter().any(|it| it.contains("cannot be read")), "{reasons:?}");
+    assert!(reasons.iter().any(|it| it.contains("no engine")), "{reasons:?}");
+    assert!(found.iter().any(|it| it.content == "{ no event"), "{found:?}");
+    // There is no item to show or to redrive.
+    assert!(queue.dead_letters(&DeadLetterFilter::all()).await.unwrap().is_empty());
+    assert_eq!(queue.redrive(&DeadLetterFilter::all()).await.unwrap(), 0);
+    assert_eq!(queue.move_out(1).await.unwrap().len(), 1);
+    assert_eq!(queue.move_out(9).await.unwrap().len(), 2);
+    assert!(queue.unreadable(9).await.unwrap().is_empty());
     connection.close(200, "OK".into()).await.unwrap();
     queues.close().await;
 }
@@ -298,7 +328,7 @@ async fn partitions_are_shared_among_engines() {
     let shared = async {
         for number in 0.. {
             let source = format!("source {number}");
-            let item = Inbound::Event(Arc::new(Event::builder("a", source).build()));
+            let item = Inbound::Event(Accepted::new(Event::builder("a", source).build(), 1));
             engines[0].event_q.publish(vec![item]).await.unwrap();
             let owners: BTreeSet<usize> = owners.lock().unwrap().iter().copied().collect();
             if owners == BTreeSet::from([0, 1, 2]) {
@@ -419,7 +449,7 @@ async fn many_dead_letters_keep_their_order() {
     let queue = &*queues.event_q;
     queue.publish((0..100).map(event).collect()).await.unwrap();
     for delivery in take(queue, 100).await {
-        queue.dead_letter(delivery.tag, "bad").await.unwrap();
+        queue.dead_letter(delivery.tag, &death("bad")).await.unwrap();
     }
     let listed = async || {
         let letters = queue.dead_letters(&DeadLetterFilter::all()).await.unwrap();

@@ -7,13 +7,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::select_all;
 use support::{Namespace, broker::Broker};
-use thredcore::port::{DeliveryTag, EventQ, Inbound};
+use thredcore::port::{Accepted, DeliveryTag, EventQ, Inbound};
 use thredlib::Event;
 use tokio::time::{sleep, timeout};
 
 fn events(numbers: std::ops::Range<usize>) -> Vec<Inbound> {
     let event = |number| Event::builder("a", "erp").id(format!("erp/{number}")).build();
-    numbers.map(|number| Inbound::Event(Arc::new(event(number)))).collect()
+    numbers.map(|number| Inbound::Event(Accepted::new(event(number), 1))).collect()
 }
 
 /// What comes next from any partition: the ids and the tags.

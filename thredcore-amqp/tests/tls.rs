@@ -2,12 +2,10 @@
 
 mod support;
 
-use std::{
-    error::Error, net::TcpListener, path::Path, process::Command, sync::Arc, time::Duration,
-};
+use std::{error::Error, net::TcpListener, path::Path, process::Command, time::Duration};
 
 use support::broker::Broker;
-use thredcore::port::{EventQ, Inbound};
+use thredcore::port::{Accepted, EventQ, Inbound};
 use thredcore_amqp::{AmqpConfig, AmqpError, AmqpQueues};
 use thredlib::Event;
 use tokio::time::{sleep, timeout};
@@ -80,7 +78,7 @@ async fn tls_checks_the_certificate_and_the_name() {
         AmqpConfig::new(url).expect("an address").partitions(1)
     };
     let queues = connect(&at("localhost").ca_certificate(read("ours.pem"))).await;
-    let event = Arc::new(Event::builder("a", "erp").id("erp/1").build());
+    let event = Accepted::new(Event::builder("a", "erp").id("erp/1").build(), 1);
     queues.event_q.publish(vec![Inbound::Event(event)]).await.expect("it is published");
     let received = timeout(Duration::from_secs(20), queues.event_q.receive(0, 1)).await;
     let received = received.expect("in time").expect("it is received");

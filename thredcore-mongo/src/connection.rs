@@ -1,10 +1,12 @@
 //! The connection that all parts share.
 
-use std::{future::Future, sync::Arc, time::SystemTime};
+use std::{future::Future, io::ErrorKind::TimedOut, sync::Arc, time::SystemTime};
 
+use futures::TryStreamExt;
 use mongodb::{
     Client, ClientSession, Collection, Cursor, Database, IndexModel,
-    bson::{Bson, Document, doc},
+    bson::{Bson, Document, RawDocumentBuf, doc},
+    error::ErrorKind,
     options::{
         Acknowledgment, ClientOptions, IndexOptions, ReadConcern, ReadPreference,
         SelectionCriteria, WriteConcern,
@@ -17,6 +19,8 @@ use tokio::time::timeout;
 use crate::{
     config::MongoConfig,
     error::{MongoError, kind_of_code, port_error},
+    format,
+    unreadable::{Warned, decoded},
 };
 
 /// A pool of connections to a replica set, and the database in use. Cheap to clone; everything that
@@ -25,13 +29,17 @@ use crate::{
 pub struct Mongo {
     pub(crate) database: Database,
     pub(crate) config: Arc<MongoConfig>,
+    pub(crate) unreadable: Arc<Warned>,
+    format: u32,
 }
 
 impl Mongo {
-    /// Connects, and makes sure that what the server acknowledges is safe.
+    /// Connects, and makes sure that what the server acknowledges is safe, and that what the database
+    /// holds is of a [version](thredcore::format) that this crate reads.
     ///
     /// # Errors
-    /// When the URL is wrong, no server answers, or it is not a replica set.
+    /// When the URL is wrong, no server answers, it is not a replica set, or the database is of
+    /// another version.
     pub async fn connect(config: MongoConfig) -> Result<Self, MongoError> {
         let url_error = |error| MongoError::Url(Box::new(error));
         let mut options = ClientOptions::parse(&config.url).await.map_err(url_error)?;
@@ -48,13 +56,26 @@ impl Mongo {
         let named = config.database.clone().or_else(|| options.default_database.clone());
         let client = Client::with_options(options).map_err(url_error)?;
         let database = client.database(named.as_ref().unwrap_or(&config.default_database));
-        let hello = database.run_command(doc! { "hello": 1 }).await.map_err(|error| {
-            MongoError::Unreachable { hosts: hosts.clone(), source: Box::new(error) }
+        let hello = timeout(config.time_limit, database.run_command(doc! { "hello": 1 })).await;
+        let hello = hello.unwrap_or_else(|_| Err(std::io::Error::from(TimedOut).into()));
+        let hello = hello.map_err(|error| MongoError::Unreachable {
+            hosts: hosts.clone(),
+            source: Box::new(error),
         })?;
         if !hello.contains_key("setName") && hello.get_str("msg").ok() != Some("isdbgrid") {
             return Err(MongoError::NoReplicaSet { hosts });
         }
-        Ok(Self { database, config: Arc::new(config) })
+        let newest = format::FORMATS.newest();
+        let (config, unreadable) = (Arc::new(config), Arc::default());
+        let this = Self { database, config, unreadable, format: newest };
+        let format = format::agree(&this).await?;
+        Ok(Self { format, ..this })
+    }
+
+    /// The [version](thredcore::format) of the stored forms that the database has, which is the one
+    /// to write.
+    pub fn format(&self) -> u32 {
+        self.format
     }
 
     /// Closes the connections of all that was opened on this; later calls fail. To be called before
@@ -109,8 +130,68 @@ impl Mongo {
         operation: &'static str,
         find: impl IntoFuture<Output = mongodb::error::Result<Cursor<T>>>,
     ) -> Result<Vec<T>, PortError> {
-        use futures::TryStreamExt;
         self.call(operation, async { find.await?.try_collect().await }).await
+    }
+
+    /// All documents that a query finds and that can be read; of the others there is a warning.
+    ///
+    /// `read` makes of a document what it stands for, or says why it cannot.
+    pub(crate) async fn readable<D, T>(
+        &self,
+        operation: &'static str,
+        collection: &str,
+        find: impl IntoFuture<Output = mongodb::error::Result<Cursor<RawDocumentBuf>>>,
+        read: impl Fn(D) -> Result<T, PortError>,
+    ) -> Result<Vec<T>, PortError>
+    where
+        D: DeserializeOwned,
+    {
+        Ok(self.read_some(operation, collection, find, usize::MAX, read).await?.0)
+    }
+
+    /// The first documents that can be read, as many as are wanted.
+    pub(crate) async fn first_readable<D, T>(
+        &self,
+        operation: &'static str,
+        collection: &str,
+        find: impl IntoFuture<Output = mongodb::error::Result<Cursor<RawDocumentBuf>>>,
+        wanted: usize,
+        read: impl Fn(D) -> Result<T, PortError>,
+    ) -> Result<Vec<T>, PortError>
+    where
+        D: DeserializeOwned,
+    {
+        Ok(self.read_some(operation, collection, find, wanted, read).await?.0)
+    }
+
+    /// The first documents that can be read, and how many were looked at.
+    pub(crate) async fn read_some<D, T>(
+        &self,
+        operation: &'static str,
+        collection: &str,
+        find: impl IntoFuture<Output = mongodb::error::Result<Cursor<RawDocumentBuf>>>,
+        wanted: usize,
+        read: impl Fn(D) -> Result<T, PortError>,
+    ) -> Result<(Vec<T>, usize), PortError>
+    where
+        D: DeserializeOwned,
+    {
+        use futures::TryStreamExt;
+        let all = async {
+            let (mut found, mut seen) = (Vec::new(), 0);
+            let mut cursor = find.await?;
+            while found.len() < wanted
+                && let Some(document) = cursor.try_next().await?
+            {
+                seen += 1;
+                match decoded(&document).and_then(&read) {
+                    Ok(value) => found.push(value),
+                    Err(error) => self.unreadable.warn(collection, &document, &error),
+                }
+            }
+            Ok((found, seen))
+        };
+        self.call(operation, all).await
     }
 
     /// Executes statements that each stand alone with one command, outside of a transaction.
@@ -149,16 +230,55 @@ impl Mongo {
         Ok(Written::read(&reply))
     }
 
-    /// Makes an index unless it is there.
+    /// Makes an index unless it is there. One that is there with other options is changed.
     pub(crate) async fn index(
         &self,
         collection: &str,
         keys: Document,
         options: IndexOptions,
     ) -> Result<(), PortError> {
-        let index = IndexModel::builder().keys(keys).options(options).build();
-        let collection = self.collection::<Document>(collection);
-        self.call("make an index", collection.create_index(index)).await.map(drop)
+        const OPERATION: &str = "make an index";
+        /// There is one of these keys with other options; there is one of this name.
+        const OTHERWISE: [i32; 2] = [85, 86];
+        if !self.config.create {
+            return Ok(());
+        }
+        let expires = options.expire_after;
+        let index = IndexModel::builder().keys(keys.clone()).options(options).build();
+        let indexed = self.collection::<Document>(collection);
+        let make = async || {
+            let made = timeout(self.config.time_limit, indexed.create_index(index.clone())).await;
+            made.unwrap_or_else(|_| Err(std::io::Error::from(TimedOut).into()))
+        };
+        let error = match make().await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        match &*error.kind {
+            ErrorKind::Command(command) if OTHERWISE.contains(&command.code) => {}
+            _ => return Err(port_error(OPERATION, error)),
+        }
+        if let Some(expires) = expires {
+            let seconds = i64::try_from(expires.as_secs()).unwrap_or(i64::MAX);
+            let change = doc! {
+                "collMod": self.name(collection),
+                "index": { "keyPattern": keys.clone(), "expireAfterSeconds": seconds },
+            };
+            let change = self.call("change an index", self.database.run_command(change)).await;
+            if change.is_ok() {
+                return Ok(());
+            }
+        }
+        // Other options cannot be changed: it is made again.
+        let known: Vec<IndexModel> = self
+            .call(OPERATION, async { indexed.list_indexes().await?.try_collect().await })
+            .await?;
+        for old in known.into_iter().filter(|old| old.keys == keys) {
+            if let Some(name) = old.options.and_then(|options| options.name) {
+                self.call("change an index", indexed.drop_index(name)).await?;
+            }
+        }
+        make().await.map(drop).map_err(|error| port_error(OPERATION, error))
     }
 
     pub(crate) fn prepare_error(&self, source: PortError) -> MongoError {
@@ -236,7 +356,7 @@ pub(crate) fn write_error(operation: &'static str, code: i32, text: String) -> P
 }
 
 /// A whole number, in whichever type the server chose.
-fn number(document: &Document, field: &str) -> Option<i64> {
+pub(crate) fn number(document: &Document, field: &str) -> Option<i64> {
     match document.get(field)? {
         Bson::Int32(number) => Some(i64::from(*number)),
         Bson::Int64(number) => Some(*number),

@@ -1,6 +1,7 @@
 //! Users, their groups and their roles.
 
 use std::{
+    collections::BTreeSet,
     pin::pin,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
@@ -11,7 +12,7 @@ use futures::{
     StreamExt,
     future::{Either, select},
 };
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, deserialize_from_slice, doc};
 use serde::{Deserialize, Serialize};
 use thredcore::port::{AddressResolver, Directory, PortError};
 use thredlib::ParticipantId;
@@ -57,7 +58,8 @@ impl User {
 }
 
 /// What another resolver knows, with the users that MongoDB holds: in the collection `users`,
-/// documents with `_id`, `groups` and `roles`, whoever wrote them.
+/// documents with `_id`, `groups` and `roles`, whoever wrote them. One that is not like that is skipped
+/// with a warning.
 ///
 /// It answers from memory. A change in the collection is seen through a change stream, mostly within
 /// milliseconds; after a lost connection everything is read anew.
@@ -79,6 +81,8 @@ impl std::fmt::Debug for MongoDirectory {
 #[derive(Debug)]
 struct Known {
     now: Mutex<Arc<Vec<User>>>,
+    /// Documents that are no users, as they were read last.
+    skipped: Mutex<BTreeSet<String>>,
     /// One reader at a time, or the one that read first could write last.
     reading: tokio::sync::Mutex<()>,
     changed: tokio::sync::watch::Sender<u64>,
@@ -104,6 +108,7 @@ impl MongoDirectory {
         let changed = tokio::sync::watch::Sender::new(0);
         let known = Arc::new(Known {
             now: Mutex::default(),
+            skipped: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
             changed,
         });
@@ -195,14 +200,43 @@ impl Known {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Says which documents are skipped, once.
+    fn warn_of(&self, mongo: &Mongo, skipped: BTreeSet<String>) {
+        let mut known = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        for document in skipped.difference(&known) {
+            let collection = mongo.name(USERS);
+            warn!(collection, document, "a document that is no user is skipped");
+        }
+        *known = skipped;
+    }
+
+    /// Reads all users; a document that is none is skipped: whoever wrote it must not keep the
+    /// others from being known.
     async fn read(&self, mongo: &Mongo) -> Result<(), PortError> {
         let _one_at_a_time = self.reading.lock().await;
-        let users = mongo.collection::<User>(USERS);
-        let find = users.find(doc! {}).sort(doc! { "_id": 1 }).batch_size(1_000);
-        let users = Arc::new(mongo.all("read users", find).await?);
+        let documents = mongo.collection::<RawDocumentBuf>(USERS);
+        let find = documents.find(doc! {}).sort(doc! { "_id": 1 }).batch_size(1_000);
+        let documents = mongo.all("read users", find).await?;
+        let (mut users, mut skipped) = (Vec::with_capacity(documents.len()), BTreeSet::new());
+        for document in documents {
+            match deserialize_from_slice::<User>(document.as_bytes()) {
+                Ok(user) => users.push(user),
+                Err(error) => _ = skipped.insert(format!("{}: {error}", id_of(&document))),
+            }
+        }
+        self.warn_of(mongo, skipped);
+        let users = Arc::new(users);
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = users;
         self.changed.send_modify(|count| *count += 1);
         Ok(())
+    }
+}
+
+/// What a document is called.
+fn id_of(document: &RawDocumentBuf) -> String {
+    match document.get("_id") {
+        Ok(Some(id)) => Bson::try_from(id).map_or("?".to_owned(), |id| id.to_string()),
+        _ => "?".to_owned(),
     }
 }
 

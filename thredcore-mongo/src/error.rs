@@ -1,7 +1,10 @@
 //! What can go wrong, and what follows from it.
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
-use thredcore::port::{PortError, PortErrorKind};
+use thredcore::{
+    format::FormatError,
+    port::{PortError, PortErrorKind},
+};
 
 /// Why a connection could not be made ready for use.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,20 @@ pub enum MongoError {
         /// Where it is.
         hosts: String,
     },
+    /// Another version of this crate has made what is stored.
+    #[error("the database `{database}` cannot be used: {problem}")]
+    Format {
+        /// The database.
+        database: String,
+        /// What it has, and what can be read.
+        problem: FormatError,
+    },
+    /// Nothing is stored there, and nothing was to be [made](crate::MongoConfig::create).
+    #[error("nothing is stored in the database `{database}`; check its name, and the URL")]
+    Nothing {
+        /// The database.
+        database: String,
+    },
     /// An index or a collection could not be made.
     #[error("the collections of database `{database}` could not be prepared")]
     Prepare {
@@ -38,10 +55,11 @@ pub enum MongoError {
     },
 }
 
-/// The documents are larger than MongoDB takes, or the values unfit for it.
+/// The documents are larger than MongoDB takes (or have more index entries than its cache), or the
+/// values unfit for it.
 const REJECTED: &[i32] = &[
     2, 9, 13, 14, 15, 16, 18, 20, 22, 26, 28, 40, 48, 51, 52, 53, 54, 55, 56, 57, 59, 67, 72, 73,
-    121, 168, 334, 8000, 10334, 11000, 17280, 17419, 17420, 31250, 40353,
+    121, 168, 334, 388, 8000, 10334, 11000, 17280, 17419, 17420, 31250, 40353,
 ];
 
 /// Not primary (any more, or not yet), or lost against another transaction: nothing was done.
@@ -80,6 +98,9 @@ fn kind(error: &Error) -> PortErrorKind {
         _ => PortErrorKind::Unknown,
     }
 }
+
+/// The server's codes for a document, new or changed, that is larger than it takes.
+pub(crate) const TOO_LARGE: &[i32] = &[10334, 17419, 17420];
 
 /// The server's code for a key that is there already.
 pub(crate) const DUPLICATE_KEY: i32 = 11000;

@@ -53,9 +53,11 @@ mod connection;
 mod directory;
 mod documents;
 mod error;
+mod format;
 mod persistence;
 mod storage;
 mod transaction;
+mod unreadable;
 
 pub use archive::{Archived, MongoArchive};
 pub use config::MongoConfig;

@@ -17,22 +17,25 @@ use server::{Dropped, config, connect};
 mod storage {
     use super::*;
 
+    /// Few are enough to see that they are bounded.
+    const RECEIPTS: u64 = 200;
+    const ENDED: usize = 5;
+
     async fn storage() -> Fixture<dyn Storage> {
-        let config = config();
+        let config = config().receipts_capacity(RECEIPTS).ended_threds(ENDED);
         let mongo = connect(&config).await;
         let open = MongoStorage::open(&mongo).await.expect("a storage can be opened");
         let again = config.clone();
-        Fixture::<dyn Storage>::new(Arc::new(open)).guarding(Dropped(config)).reopening(
-            move |former| {
-                let config = again.clone();
-                async move {
-                    drop(former);
-                    let mongo = connect(&config).await;
-                    let open = MongoStorage::open(&mongo).await;
-                    Arc::new(open.expect("a storage can be opened again")) as Arc<dyn Storage>
-                }
-            },
-        )
+        let fixture = Fixture::<dyn Storage>::new(Arc::new(open)).keeping(ENDED);
+        fixture.guarding(Dropped(config)).reopening(move |former| {
+            let config = again.clone();
+            async move {
+                drop(former);
+                let mongo = connect(&config).await;
+                let open = MongoStorage::open(&mongo).await;
+                Arc::new(open.expect("a storage can be opened again")) as Arc<dyn Storage>
+            }
+        })
     }
 
     thredcore::conformance::storage_tests!(storage);

@@ -2,9 +2,9 @@
 //!
 //! - `writers`: eight callers, each with one commit at a time (a thred, its step, its outbox, its
 //!   timer, its index), written one by one, in groups, and in batches of 32.
-//! - `events`: the store's part of a short thred's way, without an engine: accept, receive, commit,
-//!   publish one message, clear the outbox, acknowledge, receive and acknowledge the message. Also
-//!   says what the writer thread spends on an event, which other work on the machine disturbs less.
+//! - `events`: the store's part of a short thred's way, without an engine: accept, receive, look for
+//!   receipts, commit, publish one message, clear the outbox, write receipts, acknowledge, forget
+//!   ended threds, receive and acknowledge the message. Also says what the writer thread spends on an event, which other work on the machine disturbs less.
 //!
 //! Numbers of commits and events may be given: `-- writers 20000`, `-- events 300000`.
 
@@ -16,7 +16,10 @@ use std::{
 
 use samples::{TOPIC, event, step, unborn};
 use thredcore::{
-    port::{Commit, EventQ, Inbound, MessageQ, Outgoing, Routed, ThredStore},
+    port::{
+        Accepted, Cleared, Commit, EventQ, Inbound, MessageQ, Outgoing, Receipt, RecordStore,
+        Routed, Settlement, ThredStore,
+    },
     state::Status,
 };
 use thredcore_redb::{RedbBackends, RedbConfig};
@@ -99,7 +102,8 @@ async fn events(count: usize) {
             for batch in batches.chunks(256) {
                 let items = batch.iter().map(|number| {
                     let source = format!("source {}", number % 64);
-                    Inbound::Event(event(&format!("event {number}"), &source))
+                    let event = event(&format!("event {number}"), &source);
+                    Inbound::Event(Accepted::new(event, samples::NOW))
                 });
                 let items: Vec<_> = items.collect();
                 queue.room().await.expect("room");
@@ -155,10 +159,13 @@ async fn events(count: usize) {
 async fn work(backends: RedbBackends, partition: u16) {
     loop {
         let batch = backends.event_q.receive(partition, 256).await.expect("events");
+        let keys: Vec<_> = batch.iter().map(|delivery| delivery.payload.key()).collect();
+        let receipts = backends.storage.receipts(partition, &keys).await.expect("receipts");
+        assert!(receipts.iter().all(Option::is_none), "all are new");
         let commits: Vec<_> = batch
             .iter()
             .filter_map(|delivery| match &delivery.payload {
-                Inbound::Event(event) => Some(commit(event, true)),
+                Inbound::Event(accepted) => Some(commit(&accepted.event, true)),
                 Inbound::Command(_) => None,
             })
             .collect();
@@ -178,13 +185,22 @@ async fn work(backends: RedbBackends, partition: u16) {
         let cleared: Vec<_> = commits
             .iter()
             .map(|commit| {
-                let ids = commit.outbox.iter().map(|entry| entry.id.clone()).collect();
-                (commit.state.id.clone(), ids)
+                let published = commit.outbox.iter().map(|entry| entry.id.clone()).collect();
+                Cleared { thred: commit.state.id.clone(), published, parked: vec![] }
             })
             .collect();
         backends.storage.clear_outbox(&cleared).await.expect("cleared");
+        let receipts = keys.into_iter().map(|key| (key, Receipt::Settled)).collect();
+        let settlement = Settlement { receipts, now: samples::NOW, ..Settlement::default() };
+        backends.storage.settle(partition, &settlement).await.expect("settled");
         let tags: Vec<_> = batch.iter().map(|delivery| delivery.tag).collect();
         backends.event_q.ack(&tags).await.expect("acknowledged");
+        for part in 0..4 {
+            let part = partition * 4 + part;
+            let ended = backends.storage.surplus(part, 0, 256).await.expect("ended threds");
+            let ids: Vec<_> = ended.into_iter().map(|ended| ended.thred).collect();
+            backends.storage.forget(&ids).await.expect("forgotten");
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Bounds and choices.
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use redb::StorageBackend;
-use thredcore::port::{Clock, SystemClock};
+use thredcore::port::{Clock, ReceiptRetention, SystemClock};
 
 /// Bounds and choices of a directory of threds.
 ///
@@ -21,17 +21,33 @@ pub struct RedbConfig {
     pub event_partitions: u16,
     /// With so many events waiting, the door waits: 65,536.
     pub event_capacity: usize,
-    /// With so many messages waiting on a topic, its publishers wait: 65,536.
+    /// With so many messages waiting on a topic it is full: 65,536.
     pub message_capacity: usize,
-    /// How many dead letters each queue keeps: 10,000. With more the oldest is dropped, with a
-    /// warning.
-    pub dead_letters: usize,
+    /// How long a message waits before it goes to the dead letters as `EXPIRED`: without end.
+    pub message_ttl: Option<Duration>,
+    /// How long a topic without messages and consumers stays: for good.
+    pub idle_expiry: Option<Duration>,
+    /// How large an event, a command, or a message with its topic may be as JSON, in bytes: 64 MiB.
+    pub max_item_bytes: usize,
+    /// How large a commit may be ([`Commit::size`](thredcore::port::Commit::size)), in bytes: 64 MiB.
+    pub max_commit_bytes: usize,
+    /// How long each queue keeps dead letters: 30 days.
+    pub dead_letters_time: Duration,
+    /// How many bytes of dead letters each queue keeps in the file: 1 GiB. With more the oldest is
+    /// dropped. So is one whose time is over, each with a warning;
+    /// [`RedbEventQ::dropped_dead_letters`](crate::RedbEventQ::dropped_dead_letters) counts them.
+    pub dead_letters_bytes: u64,
+    /// How long receipts are kept at least, unless there are too many: a day.
+    pub receipts_time: Duration,
+    /// How many receipts are kept at least, unless they are too old: the latest 4,000,000. They are
+    /// in memory, at some 25 bytes each: 100 MB once there are so many.
+    pub receipts_capacity: u64,
     /// How many steps of history are kept, of all threds together: the latest 500,000, some
     /// hundreds of bytes each beside the event and the messages in them. A replay of a thred with
     /// older steps finds a gap.
     pub history_steps: u64,
-    /// How many ended threds are kept, so that a redelivered event is recognized and the thred can
-    /// be looked at: the latest 200,000, and those with unpublished entries.
+    /// How many ended threds are kept to be looked at: the latest 200,000, and those of which
+    /// something is unpublished or may come again.
     pub ended_threds: usize,
     /// How many states of live threds are held in memory: the latest 50,000 used, at most twice as
     /// many.
@@ -59,7 +75,14 @@ impl Default for RedbConfig {
             event_partitions: 16,
             event_capacity: 65_536,
             message_capacity: 65_536,
-            dead_letters: 10_000,
+            message_ttl: None,
+            idle_expiry: None,
+            max_item_bytes: 64 << 20,
+            max_commit_bytes: 64 << 20,
+            dead_letters_time: Duration::from_secs(30 * 24 * 3600),
+            dead_letters_bytes: 1 << 30,
+            receipts_time: ReceiptRetention::DEFAULT_TIME,
+            receipts_capacity: 4_000_000,
             history_steps: 500_000,
             ended_threds: 200_000,
             cached_threds: 50_000,
@@ -106,18 +129,71 @@ impl RedbConfig {
         self
     }
 
-    /// Sets how many messages wait on a topic before its publishers do; at least 1.
+    /// Sets how many messages wait on a topic before it is full; at least 1.
     #[must_use]
     pub fn message_capacity(mut self, messages: usize) -> Self {
         self.message_capacity = messages.max(1);
         self
     }
 
-    /// Sets how many dead letters each queue keeps.
+    /// Sets how long a message waits before it goes to the dead letters.
     #[must_use]
-    pub fn dead_letters(mut self, letters: usize) -> Self {
-        self.dead_letters = letters;
+    pub fn message_ttl(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.message_ttl = time.into();
         self
+    }
+
+    /// Sets how long a topic without messages and consumers stays.
+    #[must_use]
+    pub fn idle_expiry(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.idle_expiry = time.into();
+        self
+    }
+
+    /// Sets how large an item of a queue may be.
+    #[must_use]
+    pub fn max_item_bytes(mut self, bytes: usize) -> Self {
+        self.max_item_bytes = bytes;
+        self
+    }
+
+    /// Sets how large a commit may be.
+    #[must_use]
+    pub fn max_commit_bytes(mut self, bytes: usize) -> Self {
+        self.max_commit_bytes = bytes;
+        self
+    }
+
+    /// Sets how long dead letters are kept.
+    #[must_use]
+    pub fn dead_letters_time(mut self, time: Duration) -> Self {
+        self.dead_letters_time = time;
+        self
+    }
+
+    /// Sets how many bytes of dead letters each queue keeps.
+    #[must_use]
+    pub fn dead_letters_bytes(mut self, bytes: u64) -> Self {
+        self.dead_letters_bytes = bytes;
+        self
+    }
+
+    /// Sets how long receipts are kept.
+    #[must_use]
+    pub fn receipts_time(mut self, time: Duration) -> Self {
+        self.receipts_time = time;
+        self
+    }
+
+    /// Sets how many receipts are kept; at least 1.
+    #[must_use]
+    pub fn receipts_capacity(mut self, receipts: u64) -> Self {
+        self.receipts_capacity = receipts.max(1);
+        self
+    }
+
+    pub(crate) fn retention(&self) -> ReceiptRetention {
+        ReceiptRetention { time: self.receipts_time, capacity: self.receipts_capacity }
     }
 
     /// Sets how many steps of history are kept.
@@ -199,7 +275,14 @@ impl fmt::Debug for RedbConfig {
             .field("event_partitions", &self.event_partitions)
             .field("event_capacity", &self.event_capacity)
             .field("message_capacity", &self.message_capacity)
-            .field("dead_letters", &self.dead_letters)
+            .field("message_ttl", &self.message_ttl)
+            .field("idle_expiry", &self.idle_expiry)
+            .field("max_item_bytes", &self.max_item_bytes)
+            .field("max_commit_bytes", &self.max_commit_bytes)
+            .field("dead_letters_time", &self.dead_letters_time)
+            .field("dead_letters_bytes", &self.dead_letters_bytes)
+            .field("receipts_time", &self.receipts_time)
+            .field("receipts_capacity", &self.receipts_capacity)
             .field("history_steps", &self.history_steps)
             .field("ended_threds", &self.ended_threds)
             .field("cached_threds", &self.cached_threds)

@@ -4,21 +4,25 @@ use std::{
     fs::{self, File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use redb::{Builder, Database, DatabaseError, StorageBackend, backends::FileBackend};
 
 use crate::{
+    access,
     config::RedbConfig,
     error::RedbError,
+    signature::Signature,
     watch::{Watch, Watched},
 };
 
 /// Where threds are kept.
 pub(crate) struct Directory {
     path: PathBuf,
+    /// What this process has left in it.
+    signature: OnceLock<Signature>,
     pub(crate) config: RedbConfig,
     pub(crate) watch: Arc<Watch>,
 }
@@ -29,9 +33,10 @@ const PROBE: &str = "probe";
 
 impl Directory {
     pub(crate) fn new(path: &Path, config: RedbConfig) -> Result<Self, RedbError> {
-        let directory = Self { path: path.to_owned(), config, watch: Arc::default() };
+        let signature = OnceLock::new();
+        let directory = Self { path: path.to_owned(), signature, config, watch: Arc::default() };
         if directory.config.backend.is_none() {
-            fs::create_dir_all(path).map_err(directory.failed("create", ""))?;
+            access::make_directory(path).map_err(directory.failed("create", ""))?;
         }
         Ok(directory)
     }
@@ -42,8 +47,9 @@ impl Directory {
             Some(make) => make().map_err(self.failed("open", ""))?,
             None => {
                 let mut options = OpenOptions::new();
-                let options = options.read(true).write(true).create(true).truncate(false);
-                let file = options.open(self.path.join(FILE)).map_err(self.failed("open", FILE))?;
+                options.read(true).write(true).create(true).truncate(false);
+                let file = access::open(&self.path.join(FILE), &mut options);
+                let file = file.map_err(self.failed("open", FILE))?;
                 Box::new(FileBackend::new(file)?)
             }
         };
@@ -68,8 +74,7 @@ impl Directory {
     }
 
     fn in_use(&self) -> RedbError {
-        let pid = fs::read_to_string(self.path.join(PID)).ok();
-        let pid = pid.and_then(|pid| pid.trim().parse().ok());
+        let pid = Signature::read(&self.path.join(PID)).and_then(|it| it.pid_if_alive());
         RedbError::InUse { dir: self.path.clone(), pid }
     }
 
@@ -78,8 +83,13 @@ impl Directory {
         if self.config.backend.is_some() {
             return Ok(());
         }
-        let pid = std::process::id().to_string();
-        fs::write(self.path.join(PID), pid).map_err(self.failed("write", PID))?;
+        let signature = Signature::own();
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        access::open(&self.path.join(PID), &mut options)
+            .and_then(|mut file| file.write_all(signature.to_string().as_bytes()))
+            .map_err(self.failed("write", PID))?;
+        _ = self.signature.set(signature);
         #[cfg(unix)]
         File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(self.failed("sync", ""))?;
         Ok(())
@@ -92,7 +102,9 @@ impl Directory {
         }
         let path = self.path.join(PROBE);
         let write = || {
-            let mut file = File::create(&path)?;
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true);
+            let mut file = access::open(&path, &mut options)?;
             for _ in 0..16 {
                 file.write_all(&[1; 256 << 10])?;
             }
@@ -114,5 +126,17 @@ impl Directory {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Drop for Directory {
+    /// Takes the signature away, unless it is another's by now.
+    fn drop(&mut self) {
+        let path = self.path.join(PID);
+        if let Some(own) = self.signature.get()
+            && Signature::read(&path).as_ref() == Some(own)
+        {
+            _ = fs::remove_file(path);
+        }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{io, path::PathBuf};
 
-use thredcore::port::{PortError, PortErrorKind};
+use thredcore::{
+    format::FormatError,
+    port::{PortError, PortErrorKind},
+};
 
 /// A directory that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -18,18 +21,15 @@ pub enum RedbError {
         pid: Option<u32>,
     },
     /// Another version of this crate has made it.
-    #[error("{} has format {found}, this version reads format {expected}; \
-        use the version that made it", dir.display())]
+    #[error("{} cannot be used: {problem}", dir.display())]
     Format {
         /// The directory.
         dir: PathBuf,
-        /// The format that it has.
-        found: u64,
-        /// The format that can be read.
-        expected: u64,
+        /// What it has, and what can be read.
+        problem: FormatError,
     },
-    /// A stored record cannot be read.
-    #[error("{table} {key} cannot be read; restore the directory from a copy")]
+    /// Something stored cannot be read. It is passed over; `store check` lists it.
+    #[error("{table} {key} cannot be read")]
     Damaged {
         /// The table.
         table: &'static str,
@@ -81,6 +81,17 @@ macro_rules! database_errors {
 }
 
 database_errors!(StorageError TableError TransactionError CommitError DatabaseError);
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
 
 /// Why an operation was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -31,7 +31,7 @@
 //! to keep. One thread writes. It takes everything that waits, writes it with one transaction and
 //! one `fsync`, and answers; so many callers share one `fsync`, and a lone one waits for nobody.
 //!
-//! Three things do not wait for the disk: clearing outboxes, acknowledging, and publishing
+//! Four things do not wait for the disk: clearing outboxes, receipts, acknowledging, and publishing
 //! messages. They are written with the next group, in one order with everything else, so a crash
 //! may only take away the last of them, together with all that came later. Then entries are
 //! published again under their ids, items are delivered again, and lost messages are still in
@@ -50,21 +50,48 @@
 //! A directory belongs to one process at a time; another one is told
 //! [`RedbError::InUse`].
 //!
+//! The directory and its files are for the user of the process alone (0700 and 0600). The file says
+//! which version of the format it has ([`thredcore::format`]); one that is newer than this crate is
+//! refused.
+//!
 //! # What is kept for how long
 //!
 //! Live threds for good; of the ended ones the latest, and the latest steps of history, as
 //! [`RedbConfig`] says. A thred that is older than that window has a gap at the beginning of its
-//! history, which a replay reports. Of each thred its id and its place in the file stay in memory;
-//! states are read when they are not among those used last. Room in the file is used again, but the
-//! file does not shrink.
+//! history, which a replay reports. Room in the file is used again, but the file does not shrink.
+//!
+//! # What is in memory
+//!
+//! Of each thred its id, its place in the file, and by what it is found: who takes part, its
+//! pattern, reaction and status, the keys that it waits under. States are read when they are not
+//! among those used last. Of receipts the latest, at some 25 bytes each
+//! ([`RedbConfig::receipts_capacity`]). What waits in the queues, whose capacity is bounded. Of
+//! records, history, dead letters and messages whose topic is full, the file alone holds the text.
+//!
+//! # What cannot be read
+//!
+//! A record, state or item that cannot be read never keeps the directory from opening. It is passed
+//! over with one warning that names it, stays where it is, and is listed and taken out by
+//! [`Quarantine`](thredcore::port::Quarantine). What could not be read again is not taken in the
+//! first place: JSON nested more than 127 levels deep is
+//! [`Rejected`](thredcore::port::PortErrorKind::Rejected).
 
+mod access;
 mod config;
 mod directory;
 mod error;
+mod index;
 mod journal;
+mod json;
+mod outboxes;
+mod quarantine;
 mod queue;
+mod receipts;
+mod runs;
 mod segments;
 mod shared;
+mod signature;
+mod small;
 mod storage;
 mod tables;
 mod watch;

@@ -17,6 +17,7 @@ const SEGMENT_BYTES: usize = 32_000;
 /// The segments of one kind, as the writer sees them.
 pub(crate) struct Segments {
     kind: Kind,
+    /// Those with live items; of a kind that keeps there may be many others.
     written: BTreeMap<u64, Segment>,
     /// What is not written yet; gaps between the numbers are allowed.
     fresh: Vec<Fresh>,
@@ -24,6 +25,10 @@ pub(crate) struct Segments {
     /// Segments that have become nearly empty.
     sparse: Vec<u64>,
     next: u64,
+    /// Of a kind that keeps: what begins below is gone, or goes with its last live item.
+    pruned: u64,
+    /// From when on there is something to prune.
+    prune_at: u64,
 }
 
 struct Segment {
@@ -82,33 +87,30 @@ impl Segments {
     pub(crate) fn load(kind: Kind, txn: &WriteTransaction) -> Result<Self, RedbError> {
         let (data, live) = (txn.open_table(kind.data)?, txn.open_table(kind.live)?);
         let mut written = BTreeMap::new();
+        let mut next = 1;
         for row in live.iter()? {
             let (first, bits) = row?;
-            let live = Bits(bits.value().to_vec());
+            let (first, live) = (first.value(), Bits(bits.value().to_vec()));
+            // The last live one tells enough: what is behind it is not asked for.
+            let span = live.places().last().map_or(0, |last| last + 1);
             let left = live.count();
-            written.insert(first.value(), Segment { span: 0, live, left });
+            written.insert(first, Segment { span, live, left });
+            next = first + span;
         }
-        let mut next = 1;
-        if kind.keeps {
-            for row in data.iter()? {
-                let (first, value) = row?;
-                let (first, span) = (first.value(), Segmented(value.value()).span());
-                let segment = Segment { span, live: Bits::default(), left: 0 };
-                written.entry(first).or_insert(segment).span = span;
-                next = first + span;
-            }
-        } else {
-            for (first, segment) in &mut written {
-                // The last live one tells enough: what is behind it is gone.
-                segment.span = segment.live.places().last().map_or(0, |last| last + 1);
-                next = first + segment.span;
-            }
-            if let Some((first, value)) = data.last()? {
-                next = first.value() + Segmented(value.value()).span();
-            }
+        if let Some((first, value)) = data.last()? {
+            next = next.max(first.value() + Segmented(value.value()).span());
         }
         drop((data, live));
-        Ok(Self { kind, written, fresh: vec![], touched: BTreeSet::new(), sparse: vec![], next })
+        Ok(Self {
+            kind,
+            written,
+            fresh: vec![],
+            touched: BTreeSet::new(),
+            sparse: vec![],
+            next,
+            pruned: 0,
+            prune_at: 0,
+        })
     }
 
     /// The number for the next item.
@@ -140,7 +142,7 @@ impl Segments {
         if segment.live.clear(number - first) {
             segment.left -= 1;
             self.touched.insert(*first);
-            if segment.left == segment.span / 8 && segment.left > 0 {
+            if self.kind.gathers && segment.left == segment.span / 8 && segment.left > 0 {
                 self.sparse.push(*first);
             }
         }
@@ -173,27 +175,72 @@ impl Segments {
         sparse.into_iter().filter_map(numbers).collect()
     }
 
-    /// Ends all items below a number whose segments hold nothing live.
+    /// Forgets the segments that end below a number, unless they hold something live; some of them,
+    /// when there are many. Only what goes is read.
     pub(crate) fn prune(&mut self, below: u64, txn: &WriteTransaction) -> Result<(), RedbError> {
-        let old = self.written.range(..below);
-        let old =
-            old.filter(|(first, segment)| **first + segment.span <= below && segment.left == 0);
-        let old: Vec<u64> = old.map(|(first, _)| *first).collect();
-        if old.is_empty() {
-            return Ok(());
-        }
+        const MOST: usize = 256;
         let mut data = txn.open_table(self.kind.data)?;
-        for first in old {
-            data.remove(first)?;
-            self.written.remove(&first);
+        let mut firsts = vec![];
+        for row in data.range(self.pruned..below)?.take(MOST) {
+            firsts.push(row?.0.value());
+        }
+        let all_seen = firsts.len() < MOST;
+        self.prune_at = below + 1;
+        for (place, first) in firsts.iter().enumerate() {
+            let end = match firsts.get(place + 1) {
+                Some(next) => *next,
+                None if all_seen => {
+                    let behind = data.range(below..)?.next().transpose()?;
+                    behind.map_or(self.next, |(next, _)| next.value())
+                }
+                None => break,
+            };
+            if end > below {
+                self.prune_at = end;
+                break;
+            }
+            self.pruned = end;
+            if !self.written.contains_key(first) {
+                data.remove(first)?;
+            }
+        }
+        if !all_seen {
+            self.prune_at = below;
         }
         Ok(())
     }
 
-    /// Whether [`prune`](Self::prune) would find anything.
+    /// Whether [`prune`](Self::prune) may find anything.
     pub(crate) fn is_prunable(&self, below: u64) -> bool {
-        let mut old = self.written.range(..below);
-        old.any(|(first, segment)| first + segment.span <= below && segment.left == 0)
+        below >= self.prune_at
+    }
+
+    /// Takes the body out of an item; what stands before and after it in its segment stays.
+    pub(crate) fn hollow(&mut self, number: u64, txn: &WriteTransaction) -> Result<(), RedbError> {
+        self.remove(number);
+        if !self.kind.keeps {
+            return Ok(());
+        }
+        let mut data = txn.open_table(self.kind.data)?;
+        let rebuilt = {
+            let Some(row) = data.range(..=number)?.next_back() else { return Ok(()) };
+            let (first, value) = row?;
+            let (first, segment) = (first.value(), Segmented(value.value()));
+            let items = (0..segment.span()).filter_map(|place| {
+                let (prefix, body) = segment.item(place)?;
+                let number_here = first + place;
+                let body = if number_here == number { &[] } else { body };
+                let body = Some(Body::new(body.to_vec()));
+                Some(Fresh { number: number_here, prefix, body, live: false })
+            });
+            let items: Vec<_> = items.collect();
+            let is_here = items.iter().any(|item| item.number == number);
+            (is_here && items[0].number == first).then(|| (first, build(&items).0))
+        };
+        if let Some((first, bytes)) = rebuilt {
+            data.insert(first, &*bytes)?;
+        }
+        Ok(())
     }
 
     /// Writes what has changed.
@@ -211,9 +258,9 @@ impl Segments {
                 continue;
             }
             live.remove(first)?;
-            if !self.kind.keeps {
+            self.written.remove(&first);
+            if !self.kind.keeps || first < self.pruned {
                 data.remove(first)?;
-                self.written.remove(&first);
             }
         }
         let fresh = std::mem::take(&mut self.fresh);
@@ -227,8 +274,8 @@ impl Segments {
             data.insert(first, &*bytes)?;
             if made.left > 0 {
                 live.insert(first, &*made.live.0)?;
+                self.written.insert(first, made);
             }
-            self.written.insert(first, made);
         }
         Ok(())
     }
@@ -286,7 +333,8 @@ pub(crate) struct Segmented<'a>(pub(crate) &'a [u8]);
 impl<'a> Segmented<'a> {
     /// How many numbers it spans.
     pub(crate) fn span(&self) -> u64 {
-        self.word(0).into()
+        // No more than there is room for, whatever it says.
+        u64::from(self.word(0)).min(self.0.len() as u64 / 4)
     }
 
     fn word(&self, place: usize) -> u32 {
@@ -320,37 +368,53 @@ pub(crate) fn read<T>(
     Ok(item.map(|(prefix, body)| then(prefix, body)))
 }
 
-/// Goes through all live items, in the order of their numbers.
+/// Goes through all live items, in the order of their numbers. One whose bytes are not there comes
+/// without any.
 pub(crate) fn each_live<E: From<redb::StorageError>>(
     data: &impl ReadableTable<u64, &'static [u8]>,
     live: &impl ReadableTable<u64, &'static [u8]>,
+    each: impl FnMut(u64, u64, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    each_live_if(data, live, |_| true, each)
+}
+
+/// Like [`each_live`], of some items; segments without any are not read.
+pub(crate) fn each_live_if<E: From<redb::StorageError>>(
+    data: &impl ReadableTable<u64, &'static [u8]>,
+    live: &impl ReadableTable<u64, &'static [u8]>,
+    mut is_meant: impl FnMut(u64) -> bool,
     mut each: impl FnMut(u64, u64, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     for row in live.iter()? {
         let (first, bits) = row?;
         let first = first.value();
-        let Some(value) = data.get(first)? else { continue };
-        let segment = Segmented(value.value());
-        for place in Bits(bits.value().to_vec()).places() {
-            if let Some((prefix, body)) = segment.item(place) {
-                each(first + place, prefix, body)?;
-            }
+        let mut places = vec![];
+        places.extend(Bits(bits.value().to_vec()).places().filter(|at| is_meant(first + at)));
+        if places.is_empty() {
+            continue;
+        }
+        let value = data.get(first)?;
+        for place in places {
+            let item = value.as_ref().and_then(|value| Segmented(value.value()).item(place));
+            let (prefix, body) = item.unwrap_or_default();
+            each(first + place, prefix, body)?;
         }
     }
     Ok(())
 }
 
-/// Goes through all items, live or not, from the latest back, as long as it is told to.
-pub(crate) fn each_back(
+/// Goes through all items with a body, live or not, from the latest back, as long as it is told to.
+pub(crate) fn each_back<E: From<redb::StorageError>>(
     data: &impl ReadableTable<u64, &'static [u8]>,
-    mut each: impl FnMut(&[u8]) -> Result<bool, RedbError>,
-) -> Result<(), RedbError> {
+    mut each: impl FnMut(u64, &[u8]) -> Result<bool, E>,
+) -> Result<(), E> {
     for row in data.iter()?.rev() {
-        let (_, value) = row?;
+        let (first, value) = row?;
         let segment = Segmented(value.value());
         for place in (0..segment.span()).rev() {
             if let Some((_, body)) = segment.item(place)
-                && !each(body)?
+                && !body.is_empty()
+                && !each(first.value() + place, body)?
             {
                 return Ok(());
             }

@@ -1,7 +1,7 @@
 //! What readers see: all that is durable, and the part of it that is held in memory.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
@@ -11,66 +11,79 @@ use std::{
 
 use redb::{Database, ReadTransaction, ReadableDatabase};
 use thredcore::{
-    memory::{Listeners, MemoryEventQ, MemoryMessageQ, MemoryStorage, Tally},
+    memory::Tally,
     port::{LogType, OutboxEntry, Timer},
     state::{ThredState, partition_of},
 };
 use thredlib::{MessageId, ThredId};
 
 use crate::{
+    config::RedbConfig,
     error::{RedbError, Refusal},
+    index::{Head, Index, Kinds, Place},
     journal::{Condition, Deferred, lock},
+    outboxes::{Entry, Outboxes, Unpublished},
+    quarantine::Met,
+    queue::{Events, Messages, Tried, dead::DeadLetters},
+    receipts::{Generations, Receipts},
     segments,
-    storage::texts,
-    tables::{Queue, STATES},
+    small::Small,
+    storage::texts::{self, Header},
+    tables::{Queue, STATES, STEPS},
 };
 
 /// What the ports and the writer have in common. The writer alone changes it, once the change is
-/// durable; clearing an outbox is the exception.
+/// durable; what the journal calls deferred is the exception.
 pub(crate) struct Shared {
     /// Absent while a full disk has it closed.
     database: RwLock<Option<Database>>,
     pub(crate) condition: Condition,
     pub(crate) deferred: Deferred,
-    pub(crate) deferred_limit: usize,
+    pub(crate) config: RedbConfig,
     /// By partition.
     shards: Box<[Mutex<Shard>]>,
     timers: Box<[Mutex<BTreeSet<Timer>>]>,
-    pub(crate) listeners: Mutex<Listeners>,
-    /// Places, leases and patterns.
-    small: RwLock<Arc<MemoryStorage>>,
+    pub(crate) kinds: Mutex<Kinds>,
+    pub(crate) small: Mutex<Small>,
     pub(crate) patterns_version: AtomicU64,
-    pub(crate) event_q: MemoryEventQ,
-    pub(crate) message_q: MemoryMessageQ,
+    pub(crate) receipts: RwLock<Receipts>,
+    /// What is on record as having changed nothing: the latest.
+    pub(crate) recorded: Mutex<Generations>,
+    pub(crate) events: Events,
+    pub(crate) messages: Messages,
+    pub(crate) dead_events: DeadLetters,
+    pub(crate) dead_messages: DeadLetters,
     pub(crate) tally: Mutex<Tally>,
+    pub(crate) unreadable: Met,
 }
 
 /// The threds of a partition.
 #[derive(Default)]
 pub(crate) struct Shard {
-    pub(crate) heads: HashMap<ThredId, Head>,
-    pub(crate) outboxes: HashMap<ThredId, Vec<Unpublished>>,
+    pub(crate) index: Index,
+    pub(crate) outboxes: Outboxes,
     cache: Cache,
 }
 
-/// Where a thred is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
-    /// The number of its state.
-    pub(crate) place: u64,
-    /// The number of its last step.
-    pub(crate) step: u64,
+/// A state and where it is stored.
+pub(crate) type Placed = (Arc<ThredState>, Place);
+
+/// What was found of a thred.
+#[derive(Clone, Debug)]
+pub(crate) enum Found {
+    Nothing,
+    /// It is there, but nobody can say what it is.
+    Unreadable,
+    State(Placed),
 }
 
-/// A state and where it is stored.
-pub(crate) type Placed = (Arc<ThredState>, Head);
-
-/// An entry that is not published yet.
-#[derive(Clone, Debug)]
-pub(crate) struct Unpublished {
-    /// The step that made it.
-    pub(crate) step: u64,
-    pub(crate) entry: OutboxEntry,
+impl Found {
+    pub(crate) fn state(self) -> Option<Placed> {
+        match self {
+            Self::State(placed) => Some(placed),
+            _ => None,
+        }
+    }
 }
 
 /// States used last: when the young half is full, it becomes the old one.
@@ -112,39 +125,54 @@ impl Cache {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        partitions: u16,
-        cached: usize,
-        deferred_limit: usize,
-        (event_q, message_q): (MemoryEventQ, MemoryMessageQ),
-    ) -> Self {
-        let limit = cached.div_ceil(usize::from(partitions));
+    pub(crate) fn new(config: RedbConfig) -> Self {
+        /// Of the records about events that changed nothing, at least these are told from new ones.
+        const RECORDED: u64 = 2 * 65_536;
+        let limit = config.cached_threds.div_ceil(usize::from(config.partitions));
         let shard = || {
             let cache = Cache { limit, ..Cache::default() };
             Mutex::new(Shard { cache, ..Shard::default() })
         };
+        let letters = i64::try_from(config.dead_letters_time.as_millis()).unwrap_or(i64::MAX);
         Self {
             database: RwLock::new(None),
             condition: Condition::default(),
             deferred: Deferred::default(),
-            deferred_limit,
-            shards: (0..partitions).map(|_| shard()).collect(),
-            timers: (0..partitions).map(|_| Mutex::default()).collect(),
-            listeners: Mutex::default(),
-            small: RwLock::default(),
+            shards: (0..config.partitions).map(|_| shard()).collect(),
+            timers: (0..config.partitions).map(|_| Mutex::default()).collect(),
+            kinds: Mutex::default(),
+            small: Mutex::default(),
             patterns_version: AtomicU64::new(0),
-            event_q,
-            message_q,
+            receipts: RwLock::new(Receipts::new(config.retention(), letters)),
+            recorded: Mutex::new(Generations::new(RECORDED, i64::MAX)),
+            events: Events::new(&config),
+            messages: Messages::new(&config),
+            dead_events: DeadLetters::new(Queue::Events, &config),
+            dead_messages: DeadLetters::new(Queue::Messages, &config),
             tally: Mutex::default(),
+            unreadable: Met::default(),
+            config,
         }
+    }
+
+    pub(crate) fn now(&self) -> i64 {
+        self.config.clock.now()
     }
 
     pub(crate) fn partitions(&self) -> u16 {
         self.shards.len() as u16
     }
 
+    pub(crate) fn partition(&self, id: &ThredId) -> usize {
+        usize::from(partition_of(id.as_str(), self.partitions()))
+    }
+
     pub(crate) fn shard(&self, id: &ThredId) -> &Mutex<Shard> {
-        &self.shards[usize::from(partition_of(id.as_str(), self.partitions()))]
+        &self.shards[self.partition(id)]
+    }
+
+    pub(crate) fn shards(&self) -> &[Mutex<Shard>] {
+        &self.shards
     }
 
     pub(crate) fn shard_of(&self, partition: u16) -> Option<&Mutex<Shard>> {
@@ -153,6 +181,13 @@ impl Shared {
 
     pub(crate) fn timers_of(&self, partition: u16) -> Option<&Mutex<BTreeSet<Timer>>> {
         self.timers.get(usize::from(partition))
+    }
+
+    /// How many ended threds a partition keeps, of the number for all.
+    pub(crate) fn ended_limit(&self, partition: u16) -> usize {
+        let (all, count) = (self.config.ended_threds as u128, u128::from(self.partitions()));
+        let below = |partition: u16| all * u128::from(partition) / count;
+        (below(partition + 1) - below(partition)) as usize
     }
 
     /// The database, for a moment.
@@ -190,54 +225,49 @@ impl Shared {
         self.condition.full.load(Ordering::Acquire)
     }
 
-    pub(crate) fn small(&self) -> Arc<MemoryStorage> {
-        self.small.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(crate) fn set_small(&self, small: MemoryStorage) {
-        *self.small.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(small);
-    }
-
     /// The attempts of all that is handed out or was.
-    pub(crate) fn all_tried(&self) -> Vec<(Queue, u64, u32)> {
-        let events = self.event_q.all_tried().into_iter();
-        let messages = self.message_q.all_tried().into_iter();
-        let events = events.map(|(order, attempts)| (Queue::Events, order, attempts));
-        let messages = messages.map(|(order, attempts)| (Queue::Messages, order, attempts));
-        events.chain(messages).collect()
+    pub(crate) fn all_tried(&self) -> Vec<(Queue, u64, Tried)> {
+        let events = self.events.all_tried().into_iter();
+        let messages = self.messages.all_tried().into_iter();
+        let events = events.map(|(order, tried)| (Queue::Events, order, tried));
+        events.chain(messages.map(|(order, tried)| (Queue::Messages, order, tried))).collect()
+    }
+
+    pub(crate) fn dead(&self, queue: Queue) -> &DeadLetters {
+        match queue {
+            Queue::Events => &self.dead_events,
+            Queue::Messages => &self.dead_messages,
+        }
     }
 
     /// How many of some threds are not in memory.
     pub(crate) fn count_uncached(&self, ids: &[ThredId]) -> usize {
         let is_uncached = |id: &&ThredId| {
             let shard = lock(self.shard(id));
-            shard.heads.contains_key(*id) && !shard.cache.contains(id)
+            shard.index.head(id).is_some() && !shard.cache.contains(id)
         };
         ids.iter().filter(is_uncached).count()
     }
 
     /// The states of threds, each with where it is stored.
-    pub(crate) fn states(&self, ids: &[ThredId]) -> Result<Vec<Option<Placed>>, ReadError> {
+    pub(crate) fn states(&self, ids: &[ThredId]) -> Result<Vec<Found>, ReadError> {
         let mut states = Vec::with_capacity(ids.len());
         let mut missing = vec![];
         for (place, id) in ids.iter().enumerate() {
             let mut shard = lock(self.shard(id));
-            states.push(shard.cached(id));
-            if states[place].is_none() && shard.heads.contains_key(id) {
+            let cached = shard.cached(id);
+            if cached.is_none() && shard.index.head(id).is_some() {
                 missing.push(place);
             }
+            states.push(cached.map_or(Found::Nothing, Found::State));
         }
         // A state that moves while it is looked for is found at a later look: between the moment
         // when it is durable in its new place and the one when its head says so.
         let mut looks = 0;
-        while let Some(first) = missing.first() {
+        while !missing.is_empty() {
             looks += 1;
             if looks > 10 {
                 std::thread::sleep(Duration::from_millis(1));
-            }
-            if looks > 5_000 {
-                let why = "its index names a place that is empty";
-                return Err(RedbError::damaged("thred", &ids[*first], why).into());
             }
             missing = self.read(|txn| {
                 let table = txn.open_table(STATES.data)?;
@@ -245,17 +275,28 @@ impl Shared {
                 for place in missing {
                     let id = &ids[place];
                     let mut shard = lock(self.shard(id));
-                    let Some(head) = shard.heads.get(id).copied() else { continue };
+                    let Some(head) = shard.index.head(id) else { continue };
                     if let Some(found) = shard.cached(id) {
-                        states[place] = Some(found);
+                        states[place] = Found::State(found);
                         continue;
                     }
                     drop(shard);
-                    match segments::read(&table, head.place, |_, body| texts::state(body))? {
-                        Some(state) => {
-                            let state = Arc::new(state?);
+                    let read = |_, body: &[u8]| texts::state(body);
+                    match segments::read(&table, head.at.state, read)? {
+                        Some(Ok(state)) => {
+                            let state = Arc::new(state);
                             lock(self.shard(id)).remember(&state, head);
-                            states[place] = Some((state, head));
+                            states[place] = Found::State((state, head.at));
+                        }
+                        Some(Err(error)) => {
+                            self.unreadable.note("thred", id, &error);
+                            states[place] = Found::Unreadable;
+                        }
+                        None if looks > 2_000 || self.unreadable.knows("thred", id) => {
+                            let why = "its index names a place that is empty";
+                            let error = RedbError::damaged("thred", id, why);
+                            self.unreadable.note("thred", id, &error);
+                            states[place] = Found::Unreadable;
                         }
                         None => again.push(place),
                     }
@@ -266,15 +307,60 @@ impl Shared {
         Ok(states)
     }
 
+    /// The headers of threds that are there and can be read.
+    pub(crate) fn headers(&self, ids: &[ThredId]) -> Result<Vec<Header>, ReadError> {
+        let heads = ids.iter().filter_map(|id| lock(self.shard(id)).index.head(id));
+        let places: Vec<_> = heads.map(|head| head.at.state).collect();
+        self.read(|txn| {
+            let table = txn.open_table(STATES.data)?;
+            let mut headers = vec![];
+            for place in places {
+                let read = |_, body: &[u8]| texts::header(body);
+                headers.extend(segments::read(&table, place, read)?.and_then(Result::ok));
+            }
+            Ok(headers)
+        })
+    }
+
+    /// The outboxes of threds, each whole, in the order of making.
+    pub(crate) fn outboxes(&self, ids: &[ThredId]) -> Result<Vec<Vec<OutboxEntry>>, ReadError> {
+        let entries = ids.iter().map(|id| lock(self.shard(id)).outboxes.entries(id));
+        let entries: Vec<Vec<Unpublished>> = entries.collect();
+        let parked = entries.iter().flatten().filter(|one| matches!(one.entry, Entry::Parked(_)));
+        let steps: BTreeSet<u64> = parked.map(|one| one.step).collect();
+        let mut stored: BTreeMap<(u64, MessageId), OutboxEntry> = BTreeMap::new();
+        if !steps.is_empty() {
+            self.read(|txn| {
+                let table = txn.open_table(STEPS.data)?;
+                for number in steps {
+                    match segments::read(&table, number, |_, body| texts::step(body))? {
+                        Some(Ok(step)) => {
+                            let outbox = step.outbox.into_iter();
+                            stored.extend(outbox.map(|it| ((number, it.id.clone()), it)));
+                        }
+                        Some(Err(error)) => self.unreadable.note("step", number, &error),
+                        None => {}
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        let whole = |one: Unpublished| match one.entry {
+            Entry::Whole(entry) => Some(entry),
+            Entry::Parked(parked) => stored.get(&(one.step, parked.id)).cloned(),
+        };
+        Ok(entries.into_iter().map(|list| list.into_iter().filter_map(whole).collect()).collect())
+    }
+
     /// Makes a durable change visible.
     pub(crate) fn update(
         &self,
         before: Option<&ThredState>,
         state: &Arc<ThredState>,
-        head: Head,
+        at: Place,
         entries: Vec<Unpublished>,
     ) {
-        let partition = usize::from(partition_of(state.id.as_str(), self.partitions()));
+        let partition = self.partition(&state.id);
         let timer = |state: &ThredState| {
             let (at, entry) = state.timer()?;
             Some(Timer { at, thred_id: state.id.clone(), entry })
@@ -285,13 +371,24 @@ impl Shared {
             old.map(|old| timers.remove(&old));
             new.map(|new| timers.insert(new));
         }
-        if before.and_then(Listeners::place).is_some() || Listeners::place(state).is_some() {
-            lock(&self.listeners).update(before, state);
-        }
+        let kind = {
+            let mut kinds = lock(&self.kinds);
+            let listens = |state: &&ThredState| state.is_listening();
+            let pattern = |state: &ThredState| state.pattern.clone();
+            let (was, is) =
+                (before.filter(listens).map(pattern), Some(&**state).filter(listens).map(pattern));
+            if was.is_some() || is.is_some() {
+                kinds.listen(was.as_deref(), is.as_deref());
+            }
+            kinds.enter(&state.pattern, &state.reaction, state.status)
+        };
+        let (started_at, modified_at) = (state.started_at, state.modified_at);
+        let head = Head { at, kind, started_at, modified_at };
         let mut shard = lock(&self.shards[partition]);
-        shard.heads.insert(state.id.clone(), head);
+        let old = shard.index.head(&state.id);
+        shard.index.update(before, state, head);
         if !entries.is_empty() {
-            shard.outboxes.entry(state.id.clone()).or_default().extend(entries);
+            shard.outboxes.add(&state.id, entries);
         }
         match state.status.is_live() {
             true => shard.cache.put(state.id.clone(), state.clone()),
@@ -299,12 +396,65 @@ impl Shared {
             false => shard.cache.forget(&state.id),
         }
         drop(shard);
+        if let Some(old) = old {
+            lock(&self.kinds).leave(old.kind);
+        }
         let started = before.is_none();
         let ended = !state.status.is_live() && before.is_none_or(|old| old.status.is_live());
         if started || ended {
             let mut tally = lock(&self.tally);
             tally.started += u64::from(started);
             tally.ended += u64::from(ended);
+        }
+    }
+
+    /// Takes up a thred of the file.
+    pub(crate) fn restore(&self, header: &Header, at: Place) {
+        let kind = {
+            let mut kinds = lock(&self.kinds);
+            if header.status == thredcore::state::Status::Active && !header.waits.is_empty() {
+                kinds.listen(None, Some(&header.pattern));
+            }
+            kinds.enter(&header.pattern, &header.reaction, header.status)
+        };
+        let Header { started_at, modified_at, .. } = *header;
+        let partition = self.partition(&header.id);
+        if let Some((at, entry)) = header.timer {
+            let timer = Timer { at, thred_id: header.id.clone(), entry };
+            lock(&self.timers[partition]).insert(timer);
+        }
+        let head = Head { at, kind, started_at, modified_at };
+        lock(&self.shards[partition]).index.restore(header, head);
+    }
+
+    /// Forgets a thred that is not in the file any more.
+    pub(crate) fn forget(&self, id: &ThredId, participants: &[u64]) {
+        let mut shard = lock(self.shard(id));
+        shard.cache.forget(id);
+        let head = shard.index.remove(id, participants, &[]);
+        drop(shard);
+        if let Some(head) = head {
+            lock(&self.kinds).leave(head.kind);
+        }
+    }
+
+    /// Forgets a thred whose state could not be read.
+    pub(crate) fn forget_unreadable(&self, header: &Header) {
+        let is_active = header.status == thredcore::state::Status::Active;
+        let mut shard = lock(self.shard(&header.id));
+        let waits = if is_active { &*header.waits } else { &[] };
+        let head = shard.index.remove(&header.id, &header.participants, waits);
+        drop(shard);
+        let Some(head) = head else { return };
+        let mut kinds = lock(&self.kinds);
+        kinds.leave(head.kind);
+        if !waits.is_empty() {
+            kinds.listen(Some(&header.pattern), None);
+        }
+        drop(kinds);
+        if let Some((at, entry)) = header.timer {
+            let timer = Timer { at, thred_id: header.id.clone(), entry };
+            lock(&self.timers[self.partition(&header.id)]).remove(&timer);
         }
     }
 
@@ -333,53 +483,15 @@ impl ReadError {
 }
 
 impl Shard {
-    fn cached(&mut self, id: &ThredId) -> Option<(Arc<ThredState>, Head)> {
-        let head = self.heads.get(id).copied()?;
-        Some((self.cache.get(id)?, head))
+    fn cached(&mut self, id: &ThredId) -> Option<Placed> {
+        let head = self.index.head(id)?;
+        Some((self.cache.get(id)?, head.at))
     }
 
     /// Holds a state that was read, unless it has changed since.
     fn remember(&mut self, state: &Arc<ThredState>, head: Head) {
-        if state.status.is_live() && self.heads.get(&state.id) == Some(&head) {
+        if state.status.is_live() && self.index.head(&state.id) == Some(head) {
             self.cache.put(state.id.clone(), state.clone());
         }
     }
-
-    pub(crate) fn outbox(&self, id: &ThredId) -> Vec<OutboxEntry> {
-        let entries = self.outboxes.get(id).into_iter().flatten();
-        entries.map(|unpublished| unpublished.entry.clone()).collect()
-    }
-
-    /// Removes published entries; says which steps have nothing left, and what others have.
-    pub(crate) fn clear(&mut self, id: &ThredId, published: &[MessageId], cleared: &mut Clearing) {
-        let Some(outbox) = self.outboxes.get_mut(id) else { return };
-        let mut steps = BTreeSet::new();
-        outbox.retain(|one| {
-            let is_published = published.contains(&one.entry.id);
-            if is_published {
-                steps.insert(one.step);
-            }
-            !is_published
-        });
-        for step in steps {
-            let rest: Vec<_> = outbox.iter().filter(|one| one.step == step).collect();
-            match rest.is_empty() {
-                true => cleared.whole.push(step),
-                false => {
-                    let rest = rest.into_iter().map(|one| one.entry.id.clone()).collect();
-                    cleared.partly.push((step, rest));
-                }
-            }
-        }
-        if outbox.is_empty() {
-            self.outboxes.remove(id);
-        }
-    }
-}
-
-/// What is to be written of cleared outboxes.
-#[derive(Default)]
-pub(crate) struct Clearing {
-    pub(crate) whole: Vec<u64>,
-    pub(crate) partly: Vec<(u64, Vec<MessageId>)>,
 }

@@ -8,10 +8,12 @@ use thredcore::{
 };
 use thredcore_redb::{RedbBackends, RedbConfig};
 
-const CAPACITY: usize = 64;
+const CAPACITY: usize = 1024;
 
 fn open(dir: &Path) -> RedbBackends {
     let config = RedbConfig::default().event_capacity(CAPACITY).message_capacity(CAPACITY);
+    // Small ones, so that the checks try them.
+    let config = config.max_commit_bytes(2 << 20).max_item_bytes(2 << 20);
     RedbBackends::open_with(dir, config).expect("the directory opens")
 }
 

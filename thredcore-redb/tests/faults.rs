@@ -19,12 +19,14 @@ use common::{
 };
 use thredcore::{
     port::{
-        Committed, DeadLetterFilter, DeliveryTag, EventQ, LimitStore, MessageQ, Outgoing,
-        PortError, PortErrorKind, RecordStore, Reservation, ThredQuery, ThredStore,
+        Cleared, Committed, DeadLetterFilter, Death, DeliveryTag, EventQ, LimitStore, MessageQ,
+        Outgoing, PortError, PortErrorKind, Receipt, RecordStore, Reservation, Settlement,
+        ThredQuery, ThredStore,
     },
     state::{Status, ThredState},
 };
 use thredcore_redb::{RedbBackends, RedbConfig};
+use thredlib::EventKey;
 
 fn seeds(short: u64) -> Vec<u64> {
     if let Ok(seed) = std::env::var("THRED_SEED") {
@@ -72,6 +74,8 @@ struct Run {
     threds: BTreeMap<String, ThredState>,
     events: Vec<(String, DeliveryTag)>,
     messages: Vec<(String, DeliveryTag)>,
+    /// The names of all receipts that were ever written.
+    receipts: Vec<String>,
     made: u64,
 }
 
@@ -85,6 +89,7 @@ impl Run {
             threds: BTreeMap::new(),
             events: vec![],
             messages: vec![],
+            receipts: vec![],
             made: 0,
         }
     }
@@ -97,7 +102,7 @@ impl Run {
     /// One operation. The facts say what it means, whether it fails or not; an error means that
     /// what the operation waited for may or may not have happened.
     async fn act(&mut self) -> Result<(), PortError> {
-        match self.random.below(12) {
+        match self.random.below(14) {
             0..=3 => self.commit().await,
             4 | 5 => self.publish_events().await,
             6 => self.receive_event().await,
@@ -105,6 +110,8 @@ impl Run {
             8 => self.receive_message().await,
             9 => self.clear().await,
             10 => self.bury().await,
+            11 => self.park().await,
+            12 => self.settle().await,
             _ => self.reserve().await,
         }
     }
@@ -221,16 +228,40 @@ impl Run {
         if self.random.below(2) == 0 {
             facts.truncate(1);
         }
-        let ids = facts.iter().map(|fact| fact[prefix.len()..].into()).collect();
+        let published = facts.iter().map(|fact| fact[prefix.len()..].into()).collect();
         facts.iter().for_each(|fact| _ = self.now.remove(fact));
-        self.backends.storage.clear_outbox(&[(id.as_str().into(), ids)]).await
+        let cleared = Cleared { thred: id.as_str().into(), published, parked: vec![] };
+        self.backends.storage.clear_outbox(&[cleared]).await
+    }
+
+    /// Parked or not, an entry is in its outbox.
+    async fn park(&mut self) -> Result<(), PortError> {
+        let id = format!("thred {}", self.random.below(12));
+        let prefix = format!("outbox {id} ");
+        let facts = self.now.iter().filter_map(|fact| fact.strip_prefix(&prefix));
+        let parked = facts.map(Into::into).collect();
+        let cleared = Cleared { thred: id.as_str().into(), published: vec![], parked };
+        self.backends.storage.clear_outbox(&[cleared]).await
+    }
+
+    async fn settle(&mut self) -> Result<(), PortError> {
+        let before = self.now.clone();
+        let names: Vec<_> = (0..1 + self.random.below(4)).map(|_| self.name("r")).collect();
+        self.now.extend(names.iter().map(|name| format!("receipt {name}")));
+        self.receipts.extend(names.iter().cloned());
+        let key = |name: &String| (EventKey::of("erp", name), Receipt::Settled);
+        let receipts = names.iter().map(key).collect();
+        let settlement = Settlement { receipts, now: self.made as i64, ..Settlement::default() };
+        let settled = self.backends.storage.settle(1, &settlement).await;
+        settled.inspect_err(|error| self.refused(error, before))
     }
 
     async fn bury(&mut self) -> Result<(), PortError> {
         let Some((name, tag)) = self.events.pop() else { return Ok(()) };
         self.now.remove(&format!("event {name}"));
         self.now.insert(format!("letter {name}"));
-        self.backends.event_q.dead_letter(tag, "bad").await
+        let death = Death { reason: "bad".into(), times: 1, moved: vec![] };
+        self.backends.event_q.dead_letter(tag, &death).await
     }
 
     async fn reserve(&mut self) -> Result<(), PortError> {
@@ -268,16 +299,21 @@ impl Run {
                 _ => false,
             };
             assert!(loaded.outbox.iter().all(entry), "an outbox is as it was made");
-            let history = storage.history(Some(&id), 9999).await.expect("history");
+            let history = storage.history(&id, None, 9999).await.expect("history");
             let versions: Vec<_> = history.iter().map(|step| step.version).collect();
             assert_eq!(versions, (1..=state.version).collect::<Vec<_>>(), "steps of {id}");
             found.extend(versions.iter().map(|version| format!("step {id} {version}")));
-            let consumed: Vec<_> = history.iter().map(|step| step.log[0].event.clone()).collect();
+            let consumed: Vec<_> = history.iter().filter_map(|step| step.consumed).collect();
             assert!(consumed.ends_with(&state.inbox), "inbox and steps of {id}");
             self.threds.insert(id.to_string(), (*state).clone());
         }
-        let places = storage.reserved(&"p".into()).await.expect("places");
+        let places = storage.reserved(&"p".into(), None, 9999).await.expect("places");
         found.extend(places.iter().map(|thred| format!("place {thred}")));
+
+        let keys: Vec<_> = self.receipts.iter().map(|name| EventKey::of("erp", name)).collect();
+        let receipts = storage.receipts(1, &keys).await.expect("receipts");
+        let known = self.receipts.iter().zip(receipts).filter(|(_, receipt)| receipt.is_some());
+        found.extend(known.map(|(name, _)| format!("receipt {name}")));
 
         (self.events, self.messages) = (vec![], vec![]);
         let events = &self.backends.event_q;

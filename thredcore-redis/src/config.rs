@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use thredcore::port::ReceiptRetention;
+
 /// How threds are kept on Redis. Every limit has a default.
 ///
 /// ```
@@ -51,6 +53,9 @@ pub struct RedisConfig {
     /// Whether servers that may lose what they have accepted are refused: true. See
     /// [`open`](crate::Connection::open) for what is asked of them.
     pub durable: bool,
+    /// Whether a namespace that nobody has used yet is made: true. Without, opening it is an error,
+    /// and nothing is written by that.
+    pub create: bool,
     /// Whether a write counts only when replicas have it: `None`.
     pub wait: Option<Wait>,
     /// How many ended threds are kept, so that a redelivered event is recognized and the thred can
@@ -61,6 +66,17 @@ pub struct RedisConfig {
     /// 100,000 (about 100 MB), divided among the partitions. A thred can be replayed from its start
     /// as long as its first step is among them. 0 keeps none.
     pub history_steps: usize,
+    /// How large a commit may be: 64 MiB. Redis takes no text above 512 MB, and does nothing else
+    /// while it reads one.
+    pub max_commit_bytes: usize,
+    /// How long it is known which events are settled: a day.
+    pub receipts_time: Duration,
+    /// How many of those are known at least, if there are more in that time: the latest
+    /// 20,000,000. Each takes about 20 bytes; up to twice as many are held.
+    pub receipts_capacity: u64,
+    /// How long it is known that an event was among the dead letters: 31 days, a day more than they
+    /// are kept.
+    pub dead_receipts_time: Duration,
 }
 
 /// How many replicas must have a write before it counts. Without that, a failover may lose the
@@ -87,9 +103,14 @@ impl RedisConfig {
             reconnect_pause: Duration::from_secs(1),
             connections: 1,
             durable: true,
+            create: true,
             wait: None,
             ended_threds: 100_000,
             history_steps: 100_000,
+            max_commit_bytes: 64 << 20,
+            receipts_time: ReceiptRetention::DEFAULT_TIME,
+            receipts_capacity: 20_000_000,
+            dead_receipts_time: Duration::from_secs(31 * 24 * 3600),
         }
     }
 
@@ -165,6 +186,13 @@ impl RedisConfig {
         self
     }
 
+    /// Sets whether a namespace that nobody has used yet is made.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
     /// Has each write wait for replicas.
     #[must_use]
     pub fn wait(mut self, replicas: usize, limit: Duration) -> Self {
@@ -183,6 +211,34 @@ impl RedisConfig {
     #[must_use]
     pub fn history_steps(mut self, steps: usize) -> Self {
         self.history_steps = steps;
+        self
+    }
+
+    /// Sets how large a commit may be; at most 256 MiB.
+    #[must_use]
+    pub fn max_commit_bytes(mut self, bytes: usize) -> Self {
+        self.max_commit_bytes = bytes.min(256 << 20);
+        self
+    }
+
+    /// Sets how long it is known which events are settled.
+    #[must_use]
+    pub fn receipts_time(mut self, time: Duration) -> Self {
+        self.receipts_time = time;
+        self
+    }
+
+    /// Sets how many settled events are known at least; at least 1.
+    #[must_use]
+    pub fn receipts_capacity(mut self, receipts: u64) -> Self {
+        self.receipts_capacity = receipts.max(1);
+        self
+    }
+
+    /// Sets how long it is known that an event was among the dead letters.
+    #[must_use]
+    pub fn dead_receipts_time(mut self, time: Duration) -> Self {
+        self.dead_receipts_time = time;
         self
     }
 }

@@ -1,7 +1,10 @@
 //! What goes wrong with a Redis server, and what follows for the ports.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
-use thredcore::port::{PortError, PortErrorKind};
+use thredcore::{
+    format::FormatError,
+    port::{PortError, PortErrorKind},
+};
 
 /// A failure of a Redis server, of the way to it, or of what it was started with.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -19,6 +22,14 @@ pub enum Error {
         why: String,
         /// What mends it.
         remedy: String,
+    },
+    /// Another version of this crate has made what is stored.
+    #[error("the namespace `{namespace}` on redis cannot be used: {problem}")]
+    Format {
+        /// The namespace.
+        namespace: String,
+        /// What it has, and what can be read.
+        problem: FormatError,
     },
     /// There is no connection, so nothing was sent.
     #[error("cannot reach redis at {address}: {why}")]
@@ -50,6 +61,16 @@ pub enum Error {
     /// The server will not do it.
     #[error("redis refuses: {0}")]
     Refused(String),
+    /// It is larger than what is taken; nothing was sent.
+    #[error("{what} of {bytes} bytes is too large; at most {limit} are taken")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// How large it is.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// What is stored or was answered is not what this version writes.
     #[error("unexpected data from redis: {0}")]
     Malformed(String),
@@ -61,9 +82,12 @@ impl Error {
         match self {
             Self::Unreachable { .. } | Self::NotNow(_) => PortErrorKind::Unavailable,
             Self::Unanswered { .. } | Self::Unreplicated { .. } => PortErrorKind::Unknown,
-            Self::Config(_) | Self::Unfit { .. } | Self::Refused(_) | Self::Malformed(_) => {
-                PortErrorKind::Rejected
-            }
+            Self::Config(_)
+            | Self::Unfit { .. }
+            | Self::Format { .. }
+            | Self::Refused(_)
+            | Self::TooLarge { .. }
+            | Self::Malformed(_) => PortErrorKind::Rejected,
         }
     }
 
@@ -121,6 +145,17 @@ impl Error {
             ErrorKind::Server(_) => Self::from_server(error),
             _ => Self::Unreachable { address, why: text(error) },
         }
+    }
+
+    /// A call that ended without an answer: it may have been done.
+    pub(crate) fn lost() -> Self {
+        Self::Unanswered { address: "the server".into(), why: "the call was given up".into() }
+    }
+
+    /// An answer that a script of ours does not give: what it has done is unknown.
+    pub(crate) fn unexpected(script: &str, answer: &redis::Value) -> Self {
+        let why = format!("{script} answered {answer:?}");
+        Self::Unanswered { address: "the server".into(), why }
     }
 
     /// A connection that broke or was silent.

@@ -67,6 +67,7 @@ mod config;
 mod connection;
 mod directory;
 mod error;
+mod format;
 mod gather;
 mod keys;
 mod listener;

@@ -173,3 +173,26 @@ async fn a_failed_master_is_replaced_and_no_confirmed_commit_is_lost() {
     insist(&storage, &batch(3)).await;
     assert_eq!(versions(&storage).await, [3; 20]);
 }
+
+#[tokio::test]
+async fn a_wiped_or_foreign_first_node_is_passed_over() {
+    let cluster = Cluster::start(3, 0).await;
+    let wiped = Server::start(&["--cluster-enabled", "yes"]);
+    let foreign = Cluster::start(3, 0).await;
+    let config = |first: &Server| {
+        let mut nodes = vec![first.port];
+        nodes.extend(cluster.0.iter().map(|node| node.port));
+        let nodes: Vec<_> = nodes.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let mut config = cluster.config();
+        config.urls = vec![format!("redis+cluster://{}", nodes.join(","))];
+        config
+    };
+    for (version, first) in [(1, &wiped), (2, &foreign.0[0])] {
+        let storage = RedisStorage::open(config(first)).await.expect("a storage");
+        insist(&storage, &batch(version)).await;
+        assert_eq!(versions(&storage).await, [version; 20]);
+    }
+    for node in &foreign.0 {
+        assert_eq!(node.cli(&["DBSIZE"]), "0");
+    }
+}

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use thredcore::port::{AddressResolver, Directory};
-use thredcore_redis::{Connection, RedisConfig, RedisDirectory};
+use thredcore_redis::{Connection, RedisConfig, RedisDirectory, Request, Tag};
 use thredlib::ParticipantId;
 
 async fn open(config: &RedisConfig) -> RedisDirectory {
@@ -127,10 +127,11 @@ async fn a_whole_directory_is_put_in_place() {
     let whole: Directory = serde_json::from_value(model).expect("a directory");
     writer.replace(&whole).await.expect("replace");
     assert_eq!(*until(&reader, |it| it.everyone().len() == 2).await, whole);
+    writer.open_session("zoe", "n3", None).await.expect("open");
     writer.replace(&Directory::new()).await.expect("replace");
     let empty = until(&reader, |it| it.group("a").is_none()).await;
     assert_eq!((empty.role("r"), empty.services().len()), (None, 0));
-    assert_eq!(empty.everyone().len(), 2, "sessions stay");
+    assert_eq!(empty.everyone(), ids(["zoe"]), "the sessions of others stay");
 }
 
 #[tokio::test]
@@ -139,4 +140,66 @@ async fn without_a_server_nothing_is_known() {
     let directory = RedisDirectory::new(Connection::unchecked(config).expect("a connection"));
     let error = directory.directory().await.expect_err("an error");
     assert!(error.is_retryable(), "{error:?}");
+}
+
+/// What a directory brought and the next one does not have is gone, whichever process gave it.
+async fn what_a_file_has_no_more_is_gone(config: RedisConfig) {
+    let given = |json| serde_json::from_value::<Directory>(json).expect("a directory");
+    let first = open(&config).await;
+    let before = json!({ "groups": { "ops": ["ann"] }, "roles": { "admin": ["ann"] },
+        "sessions": ["ann", { "participant": "bob", "node": "node1" }] });
+    first.replace(&given(before)).await.expect("replace");
+    first.open_session("agent", "node2", None).await.expect("open");
+    // Bob's node looks after his session itself from now on.
+    first.open_session("bob", "node1", Some(Duration::from_secs(600))).await.expect("open");
+    // Another process, as after a restart.
+    let second = open(&config).await;
+    second.replace(&given(json!({ "sessions": ["carol"] }))).await.expect("replace");
+    let directory = second.directory().await.expect("a directory");
+    assert_eq!((directory.group("ops"), directory.role("admin")), (None, None));
+    assert_eq!(directory.everyone(), ids(["bob", "agent", "carol"]));
+}
+
+#[tokio::test]
+async fn what_a_file_has_no_more_is_gone_on_one_server() {
+    what_a_file_has_no_more_is_gone(servers::own_namespace(servers::one())).await;
+}
+
+#[tokio::test]
+async fn what_a_file_has_no_more_is_gone_on_a_cluster() {
+    what_a_file_has_no_more_is_gone(servers::own_namespace(servers::cluster())).await;
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_read_keeps_no_other_from_being_known() {
+    let config = servers::own_namespace(servers::one());
+    let directory = open(&config).await;
+    directory.put_group("ops", ["ann"]).await.expect("put");
+    directory.put_role("admin", ["ann"]).await.expect("put");
+    directory.add_service(&"agent".into()).await.expect("add");
+    directory.open_session("ann", "node", None).await.expect("open");
+    let tag = Tag::new(&config.namespace, "directory");
+    let mut bad = vec![];
+    for (key, name, value) in [
+        ("groups", &b"broken"[..], &b"{ no list"[..]),
+        ("groups", b"\xff", b"[]"),
+        ("roles", b"broken", b"[1, {}]"),
+        ("services", b"\xfe", b""),
+    ] {
+        let mut command = redis::cmd("HSET");
+        command.arg(tag.key(key)).arg(name).arg(value);
+        bad.push(Request::write(&tag, command));
+    }
+    let mut command = redis::cmd("ZADD");
+    command.arg(tag.key("sessions")).arg("+inf").arg("no session");
+    bad.push(Request::write(&tag, command));
+    let connection = Connection::open(config.clone()).await.expect("a connection");
+    for answer in connection.send(&bad).await {
+        answer.expect("written");
+    }
+    let read = open(&config).await.directory().await.expect("a directory");
+    assert_eq!(read.group("ops"), Some(&ids(["ann"])[..]));
+    assert_eq!(read.group("broken"), None);
+    assert!(read.has_role(&"ann".into(), "admin") && read.is_service(&"agent".into()));
+    assert_eq!(read.everyone(), ids(["ann"]));
 }

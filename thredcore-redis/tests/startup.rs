@@ -2,9 +2,10 @@
 
 mod servers;
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use servers::Server;
+use thredcore::port::ThredStore;
 use thredcore_redis::{Connection, Error, RedisConfig, RedisStorage};
 
 async fn refusal(config: RedisConfig) -> String {
@@ -33,6 +34,107 @@ async fn a_durable_profile_needs_an_append_only_file() {
     Connection::open(server.config().durable(false)).await.expect("asked for less");
     assert_eq!(server.cli(&["CONFIG", "SET", "appendonly", "yes"]), "OK");
     Connection::open(server.config()).await.expect("mended");
+}
+
+#[tokio::test]
+async fn a_durable_profile_needs_the_file_to_be_synced() {
+    let server = Server::start(&["--appendfsync", "no"]);
+    let text = refusal(server.config()).await;
+    assert!(text.contains("`appendfsync` is no"), "{text}");
+    Connection::open(server.config().durable(false)).await.expect("asked for less");
+    assert_eq!(server.cli(&["CONFIG", "SET", "appendfsync", "everysec"]), "OK");
+    Connection::open(server.config()).await.expect("mended");
+}
+
+#[tokio::test]
+async fn a_server_is_looked_at_again_after_each_reconnection() {
+    let server = Server::start(&[]);
+    let config = server.config().reconnect_pause(Duration::from_millis(20));
+    let storage = RedisStorage::open(config).await.expect("a storage");
+    let load = async || storage.load(&["a".into()]).await;
+    load().await.expect("it is fit");
+    for (setting, bad, good) in [
+        ("maxmemory-policy", "allkeys-lru", "noeviction"),
+        ("appendonly", "no", "yes"),
+        ("appendfsync", "no", "everysec"),
+    ] {
+        assert_eq!(server.cli(&["CONFIG", "SET", setting, bad]), "OK");
+        server.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+        servers::eventually("a refusal", async || match load().await {
+            Err(error) => {
+                assert!(error.is_retryable(), "nothing is given up: {error:?}");
+                let why = std::error::Error::source(&error).map(ToString::to_string);
+                why.is_some_and(|why| why.contains(setting))
+            }
+            Ok(_) => false,
+        })
+        .await;
+        assert_eq!(server.cli(&["CONFIG", "SET", setting, good]), "OK");
+        servers::eventually("it is fit again", async || load().await.is_ok()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_newer_store_is_refused_and_stays_as_it_is() {
+    let server = Server::start(&[]);
+    let key = "{thredcore:meta}:format";
+    let connection = Connection::open(server.config()).await.expect("a new namespace");
+    let current = server.cli(&["GET", key]);
+    assert_eq!(connection.format().to_string(), current);
+    server.cli(&["SET", key, "1000"]);
+    let text = refusal(server.config()).await;
+    for part in ["`thredcore`", "has format 1000", &current, "as new as the store"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(server.cli(&["GET", key]), "1000");
+    // Before there was a number.
+    RedisStorage::on(connection).await.expect("a storage");
+    server.cli(&["DEL", key]);
+    assert_eq!(Connection::open(server.config()).await.expect("the first").format(), 1);
+    assert_eq!(server.cli(&["GET", key]), "1");
+}
+
+#[tokio::test]
+async fn who_only_looks_makes_nothing() {
+    let server = Server::start(&[]);
+    let text = refusal(server.config().create(false)).await;
+    assert!(text.contains("nothing is stored in the namespace `thredcore`"), "{text}");
+    assert_eq!(server.cli(&["DBSIZE"]), "0");
+    RedisStorage::open(server.config()).await.expect("a namespace");
+    Connection::open(server.config().create(false)).await.expect("it is there");
+}
+
+#[test]
+fn passwords_are_shown_nowhere() {
+    for url in [
+        "redis://ann:secret@host:1",
+        "rediss://ann:secret@host:1/2",
+        "redis+sentinel://ann:secret@a:1,b:2/main?sentinelUser=eve&sentinelPassword=secret",
+        "redis+cluster://ann:secret@a:1,b:2",
+    ] {
+        let config = RedisConfig::new(url);
+        let connection = Connection::unchecked(config.clone()).expect(url);
+        for shown in [format!("{config:?}"), format!("{connection:?}"), format!("{connection:#?}")]
+        {
+            assert!(!shown.contains("secret"), "{shown}");
+        }
+    }
+    let wrong = [
+        "http://ann:secret@host",
+        "redis://ann:secret@host:port",
+        "redis://ann:secret@host/x",
+        "redis://ann:sec ret@host",
+        "redis+cluster://ann:secret@a:x",
+        "redis+sentinel://ann:secret@a:1",
+        "redis+sentinel://ann:secret@a:1/main?sentinelPassword=secret&x=%",
+        "ann:secret@host",
+        "redis://ann:secret",
+    ];
+    for url in wrong {
+        let Err(error) = Connection::unchecked(RedisConfig::new(url)) else { continue };
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("secret") && !shown.contains("ret@"), "{url}: {shown}");
+    }
 }
 
 #[tokio::test]

@@ -13,13 +13,15 @@ use thredcore::{
     memory::{MemoryEventQ, MemoryMessageQ, MemoryStorage},
     pattern::{Library, Pattern},
     port::{
-        Commit, Directory, EventQ, Inbound, MessageQ, Outgoing, Routed, StoredPattern, ThredStore,
+        Accepted, Cleared, Commit, Directory, EventQ, Inbound, MessageQ, Outgoing, Receipt,
+        RecordStore, Routed, Settlement, StoredPattern, ThredStore,
     },
+    state::{Consumed, WaitKey},
     thred::{self, Input, Outcome, ReactLimits, World},
 };
 use thredlib::{
-    ConditionBuilder, Event, ExprLimits, ExpressionLanguage, Message, PatternBuilder, PatternModel,
-    ReactionBuilder, Template, derive_id,
+    ConditionBuilder, Event, EventKey, ExprLimits, ExpressionLanguage, Message, PatternBuilder,
+    PatternModel, ReactionBuilder, Template, ThredId, derive_id,
     expr::{self, Scope},
 };
 
@@ -97,6 +99,13 @@ fn compiled(model: PatternModel) -> Arc<Pattern> {
     Arc::new(pattern.expect("the sample runs"))
 }
 
+const NOW: i64 = 1_767_225_600_000;
+
+/// What an inbox keeps of an event.
+fn consumed(event: &Arc<Event>) -> Consumed {
+    Consumed::new(Accepted::new(event.clone(), NOW).key(), NOW, 0)
+}
+
 /// All that a decision needs.
 #[derive(Default)]
 struct Surroundings {
@@ -114,12 +123,13 @@ impl Surroundings {
 
     fn world(&self) -> World<'_> {
         let Self { directory, library, limits } = self;
-        World { now: 1_767_225_600_000, seed: 0, directory, library, limits, watchers: &[] }
+        World { now: NOW, seed: 0, directory, library, limits, watchers: &[], settled: &[] }
     }
 
     fn start(&self, pattern: &Pattern, event: Arc<Event>) -> Commit {
-        let mut scope = Scope::new(event, self.world().now, 0);
-        let started = thred::start(pattern, &mut scope, &self.world());
+        let consumed = consumed(&event);
+        let mut scope = Scope::new(event, NOW, 0);
+        let started = thred::start(pattern, &mut scope, consumed, &self.world());
         started.expect("the step succeeds").expect("the pattern starts")
     }
 }
@@ -266,9 +276,10 @@ mod step {
         let pattern = compiled(pattern("second"));
         let thred = surroundings.start(&pattern, numbered(0)).state;
         let event = Arc::new(Event { thred_id: Some(thred.id.clone()), ..(*event()).clone() });
-        let world = surroundings.world();
+        let (world, consumed) = (surroundings.world(), consumed(&event));
         bencher.bench_local(|| {
-            let outcome = thred::react(&pattern, &thred, Input::Bound(black_box(&event)), &world);
+            let input = Input::Bound(black_box(&event));
+            let outcome = thred::react(&pattern, &thred, input, consumed, &world);
             assert!(matches!(outcome, Ok(Outcome::Commit(_))));
             outcome
         });
@@ -289,22 +300,81 @@ mod memory {
             .with_inputs(|| {
                 n += 1;
                 let commit = surroundings.start(&pattern, numbered(n));
-                let sent = commit.outbox.iter().map(|entry| entry.id.clone()).collect();
-                let published = [(commit.state.id.clone(), sent)];
-                ([Arc::new(commit)], published)
+                let published = commit.outbox.iter().map(|entry| entry.id.clone()).collect();
+                let thred = commit.state.id.clone();
+                ([Arc::new(commit)], [Cleared { thred, published, parked: vec![] }])
             })
-            .bench_local_refs(|(commit, published)| {
+            .bench_local_refs(|(commit, cleared)| {
                 let answers = ready(storage.commit(commit));
-                ready(storage.clear_outbox(published)).expect("the outbox is cleared");
+                ready(storage.clear_outbox(cleared)).expect("the outbox is cleared");
                 answers
             });
+    }
+
+    /// 64 events of one partition, asked for and settled, beside as many receipts as are kept.
+    /// Divide by 64.
+    #[divan::bench(sample_size = 256)]
+    fn receipts_64(bencher: Bencher<'_, '_>) {
+        let storage = MemoryStorage::default();
+        let mut n = 0_u64;
+        let mut batch = move || {
+            let partition = (n / 64 % 64) as u16;
+            let keys: Vec<_> =
+                (n..n + 64).map(|id| EventKey::of("client", &id.to_string())).collect();
+            n += 64;
+            (partition, keys)
+        };
+        let settle = |partition, keys: &[EventKey]| {
+            let receipts = keys.iter().map(|key| (*key, Receipt::Settled)).collect();
+            let settlement = Settlement { receipts, now: NOW, ..Settlement::default() };
+            ready(storage.settle(partition, &settlement)).expect("they are written");
+        };
+        for _ in 0..25_000 {
+            let (partition, keys) = batch();
+            settle(partition, &keys);
+        }
+        bencher.with_inputs(batch).bench_local_refs(|(partition, keys)| {
+            let known = ready(storage.receipts(*partition, keys)).expect("they are read");
+            settle(*partition, keys);
+            known
+        });
+    }
+
+    /// Who waits under an event's key, of a million threds, in all partitions.
+    #[divan::bench(sample_size = 16)]
+    fn waiting_of_a_million(bencher: Bencher<'_, '_>) {
+        let surroundings = Surroundings::new();
+        let pattern = compiled(pattern("second"));
+        let storage = MemoryStorage::default();
+        let key = |number: u64| {
+            WaitKey::from_bytes(*EventKey::of("wait", &number.to_string()).as_bytes())
+        };
+        let start = surroundings.start(&pattern, numbered(0));
+        for number in 0..1_000_000 {
+            let mut commit = start.clone();
+            let state = Arc::make_mut(&mut commit.state);
+            state.id = ThredId::from(number.to_string().as_str());
+            state.waits = [key(number)].into();
+            (commit.outbox, commit.log, commit.event) = (vec![], vec![], None);
+            ready(storage.commit(&[Arc::new(commit)]));
+        }
+        let mut n = 0;
+        let next = move || {
+            n = (n + 7_919) % 1_000_000;
+            [key(n)]
+        };
+        bencher.with_inputs(next).bench_local_refs(|keys| {
+            let of = |partition| ready(storage.waiting(partition, keys, None, 99)).expect("read");
+            (0..storage.partitions()).map(|partition| of(partition).len()).sum::<usize>()
+        });
     }
 
     /// 64 events through the queue: published, received, acknowledged. Divide by 64.
     #[divan::bench(sample_size = 256)]
     fn event_q_64(bencher: Bencher<'_, '_>) {
         let queue = MemoryEventQ::default();
-        let events: Vec<_> = (0..64).map(|n| Inbound::Event(numbered(n))).collect();
+        let events: Vec<_> =
+            (0..64).map(|n| Inbound::Event(Accepted::new(numbered(n), NOW))).collect();
         ready(queue.publish(events.clone())).expect("there is room");
         let received = (0..queue.partitions()).find_map(|partition| {
             let received = queue.receive(partition, 64).now_or_never()?;

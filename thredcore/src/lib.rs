@@ -46,6 +46,7 @@
 //! keeps what it has accepted; a message arrives at least once, with a stable id, published
 //! in the thred's order; a timer takes effect once.
 
+pub mod format;
 mod hash;
 pub mod port;
 pub mod state;

@@ -228,6 +228,14 @@ impl WaitKey {
     }
 }
 
+impl std::str::FromStr for WaitKey {
+    type Err = thredlib::NotAKey;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
 impl std::fmt::Display for WaitKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)

@@ -14,21 +14,26 @@ use thredcore::{
 const CAPACITY: usize = 8;
 const ENDED: usize = 10;
 const DEAD_LETTER_BYTES: usize = 100_000;
+/// Large enough for what the checks send, and sent fast.
+const LARGEST: usize = 4 << 20;
 const A_SECOND: Duration = Duration::from_secs(1);
 
 async fn storage() -> Fixture<dyn Storage> {
     let config = MemoryStorageConfig::default().ended_threds(ENDED).receipts_capacity(1_000);
+    let config = config.max_commit_bytes(LARGEST);
     Fixture::new(Arc::new(MemoryStorage::new(config)) as Arc<dyn Storage>).keeping(ENDED)
 }
 
 async fn event_q() -> Fixture<dyn EventQ> {
     let config = MemoryEventQConfig::default().dead_letters_bytes(DEAD_LETTER_BYTES);
+    let config = config.max_item_bytes(LARGEST);
     let queue: Arc<dyn EventQ> = Arc::new(MemoryEventQ::new(config));
     Fixture::new(queue).with_dead_letter_bytes(DEAD_LETTER_BYTES)
 }
 
 async fn message_q() -> Fixture<dyn MessageQ> {
     let config = MemoryMessageQConfig::default().dead_letters_bytes(DEAD_LETTER_BYTES);
+    let config = config.max_item_bytes(LARGEST);
     let queue = Arc::new(MemoryMessageQ::new(config));
     Fixture::new(queue.clone() as Arc<dyn MessageQ>)
         .with_dead_letter_bytes(DEAD_LETTER_BYTES)
@@ -65,17 +70,17 @@ mod behind_a_fault {
     use super::*;
 
     async fn storage() -> Fixture<dyn Storage> {
-        let inner = Arc::new(MemoryStorage::default());
+        let inner = super::storage().await.port;
         Fixture::new(Arc::new(Faulty::new(inner, Fault::counting())))
     }
 
     async fn event_q() -> Fixture<dyn EventQ> {
-        let inner = Arc::new(MemoryEventQ::default());
+        let inner = super::event_q().await.port;
         Fixture::new(Arc::new(Faulty::new(inner, Fault::counting())))
     }
 
     async fn message_q() -> Fixture<dyn MessageQ> {
-        let inner = Arc::new(MemoryMessageQ::default());
+        let inner = super::message_q().await.port;
         Fixture::new(Arc::new(Faulty::new(inner, Fault::counting())))
     }
 

@@ -2,24 +2,18 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use common::{settle, threds};
+use futures::FutureExt;
 use serde_json::json;
 use thredcore::{
     Engine, EngineConfig,
     memory::{MemoryMessageQ, MemoryMessageQConfig, MemoryStorage, MemoryStorageConfig},
-    port::{
-        Cleared, Commit, Committed, DeadLetterFilter, Directory, Due, Ended, FixedDirectory,
-        Loaded, MessageQ, ParkedTopic, PendingOutbox, PortError, PortErrorKind, Storage,
-        ThredCount, ThredPage, ThredQuery, ThredStore, Timer,
-    },
-    state::WaitKey,
+    port::{DeadLetterFilter, Directory, FixedDirectory, MessageQ, PortError, PortErrorKind},
+    testing::fault::Commits,
 };
-use thredlib::{
-    ConditionBuilder, Event, PatternBuilder, PatternModel, ReactionBuilder, ThredId, Topic,
-};
+use thredlib::{ConditionBuilder, Event, PatternBuilder, PatternModel, ReactionBuilder};
 use tokio::time::timeout;
 
 /// Asks whoever the event names, one at a time.
@@ -39,110 +33,14 @@ fn ask(id: &str, to: &str, text: &str) -> Event {
     Event::builder("ask", "ann").id(id).values(json!({ "to": to, "text": text })).build()
 }
 
-/// Refuses for ever what is about a source.
-struct Refusing {
-    inner: Arc<dyn Storage>,
-}
-
-thredcore::forward_store!(RecordStore, LimitStore, LeaseStore, PatternStore, Quarantine for Refusing => inner);
-
-#[async_trait]
-impl ThredStore for Refusing {
-    fn partitions(&self) -> u16 {
-        self.inner.partitions()
-    }
-
-    fn max_commit_bytes(&self) -> usize {
-        self.inner.max_commit_bytes()
-    }
-
-    async fn load(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, PortError> {
-        self.inner.load(ids).await
-    }
-
-    async fn commit(&self, commits: &[Arc<Commit>]) -> Vec<Result<Committed, PortError>> {
-        let mut answers = Vec::new();
-        for commit in commits {
-            let bad = commit.event.as_ref().is_some_and(|event| event.id.as_str() == "bad");
-            answers.push(match bad {
-                true => Err(PortError::new("commit", PortErrorKind::Rejected, "malformed")),
-                false => self.inner.commit(std::slice::from_ref(commit)).await.remove(0),
-            });
-        }
-        answers
-    }
-
-    async fn clear_outbox(&self, cleared: &[Cleared]) -> Result<(), PortError> {
-        self.inner.clear_outbox(cleared).await
-    }
-
-    async fn pending_outboxes(
-        &self,
-        partition: u16,
-        made_before: i64,
-        limit: usize,
-    ) -> Result<Vec<PendingOutbox>, PortError> {
-        self.inner.pending_outboxes(partition, made_before, limit).await
-    }
-
-    async fn parked_topics(&self) -> Result<Vec<ParkedTopic>, PortError> {
-        self.inner.parked_topics().await
-    }
-
-    async fn parked_outboxes(
-        &self,
-        partition: u16,
-        topic: &Topic,
-        limit: usize,
-    ) -> Result<Vec<PendingOutbox>, PortError> {
-        self.inner.parked_outboxes(partition, topic, limit).await
-    }
-
-    async fn due(
-        &self,
-        partition: u16,
-        at: i64,
-        after: Option<&Timer>,
-        limit: usize,
-    ) -> Result<Due, PortError> {
-        self.inner.due(partition, at, after, limit).await
-    }
-
-    async fn threds(&self, query: &ThredQuery) -> Result<ThredPage, PortError> {
-        self.inner.threds(query).await
-    }
-
-    async fn counts(&self) -> Result<Vec<ThredCount>, PortError> {
-        self.inner.counts().await
-    }
-
-    async fn waiting(
-        &self,
-        partition: u16,
-        keys: &[WaitKey],
-        after: Option<&ThredId>,
-        limit: usize,
-    ) -> Result<Vec<ThredId>, PortError> {
-        self.inner.waiting(partition, keys, after, limit).await
-    }
-
-    async fn surplus(
-        &self,
-        partition: u16,
-        skip: usize,
-        limit: usize,
-    ) -> Result<Vec<Ended>, PortError> {
-        self.inner.surplus(partition, skip, limit).await
-    }
-
-    async fn forget(&self, threds: &[ThredId]) -> Result<(), PortError> {
-        self.inner.forget(threds).await
-    }
-}
-
 #[tokio::test]
 async fn a_step_that_the_storage_refuses_is_dead_lettered_and_the_others_go_on() {
-    let storage = Arc::new(Refusing { inner: Arc::new(MemoryStorage::default()) });
+    let refusing = Commits::new(Arc::new(MemoryStorage::default()), |commit| {
+        let bad = commit.event.as_ref().is_some_and(|event| event.id.as_str() == "bad");
+        let error = || PortError::new("commit", PortErrorKind::Rejected, "malformed");
+        ready(bad.then(|| Err(error()))).boxed()
+    });
+    let storage = Arc::new(refusing);
     let engine = Engine::builder().storage(storage).pattern(asking(2)).build().await.unwrap();
     let events = ["bad", "good 1", "good 2"].map(|id| ask(id, "bob", "?"));
     for event in events {

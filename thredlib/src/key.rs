@@ -63,14 +63,15 @@ impl fmt::Debug for EventKey {
 
 /// A text that is no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a key of 32 hexadecimal digits")]
+#[error("not a key of 32 hexadecimal digits in lower case")]
 pub struct NotAKey;
 
 impl std::str::FromStr for EventKey {
     type Err = NotAKey;
 
     fn from_str(text: &str) -> Result<Self, NotAKey> {
-        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        // In one form only: equal keys are equal texts.
+        if text.len() != 32 || !text.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(NotAKey);
         }
         u128::from_str_radix(text, 16).map(|number| Self(number.to_be_bytes())).map_err(|_| NotAKey)
@@ -101,7 +102,8 @@ mod tests {
             let json = serde_json::to_string(&key).unwrap();
             assert_eq!(serde_json::from_str::<EventKey>(&json).unwrap(), key);
         }
-        for text in ["", "zz", "+0000000000000000000000000000000", &"0".repeat(33)] {
+        for text in ["", "zz", "+0000000000000000000000000000000", &"A".repeat(32), &"0".repeat(33)]
+        {
             assert_eq!(text.parse::<EventKey>(), Err(NotAKey), "{text}");
         }
     }

@@ -21,7 +21,7 @@ use thredlib::Topic;
 use crate::query::Direct;
 
 pub(crate) use place::{OpenError, Place};
-pub(crate) use servers::{Queues, Servers, ServersPlace, Threds};
+pub(crate) use servers::{Purpose, Queues, Servers, ServersPlace, Threds};
 
 /// A store with its queues, open.
 #[derive(Clone)]
@@ -181,13 +181,12 @@ impl Backends {
     }
 
     /// Whether a thred lives.
-    pub(crate) async fn any_lives(&self) -> bool {
+    pub(crate) async fn any_lives(&self) -> Result<bool, PortError> {
         if let Kind::Memory(it) = &self.kind {
-            return it.storage.tally().live() > 0;
+            return Ok(it.storage.tally().live() > 0);
         }
         let one = ThredQuery { limit: 1, ..ThredQuery::default() };
-        // Without an answer it is not known to be over.
-        self.storage().threds(&one).await.map_or(true, |page| !page.threds.is_empty())
+        Ok(!self.storage().threds(&one).await?.threds.is_empty())
     }
 
     /// Writes what is pending and lets go of files and partitions; the store can be used by others

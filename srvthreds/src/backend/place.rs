@@ -6,7 +6,7 @@ use thredcore_redb::{RedbBackends, RedbError};
 
 use super::{
     Backends, Kind, Shared,
-    servers::{Servers, ServersPlace},
+    servers::{Purpose, Servers, ServersPlace},
 };
 use crate::query::Unanswered;
 
@@ -58,13 +58,25 @@ impl Place {
         }
     }
 
-    /// Opens it; a directory is made when there is none.
+    /// Opens it to work on it; what is missing is made, a directory too.
     pub(crate) async fn open(&self) -> Result<Backends, OpenError> {
+        self.open_to(Purpose::Run).await
+    }
+
+    /// Opens it as it is. A directory that was not closed in order is repaired by that; nothing else
+    /// changes.
+    pub(crate) async fn look(&self) -> Result<Backends, OpenError> {
+        self.open_to(Purpose::Look).await
+    }
+
+    async fn open_to(&self, purpose: Purpose) -> Result<Backends, OpenError> {
         let kind = match self {
             Self::Memory => return Ok(Backends::memory()),
             Self::Directory(directory) => Kind::Embedded(open_directory(directory).await?),
             // In a box: the drivers' futures are large.
-            Self::Servers(place) => Kind::Shared(Box::new(Box::pin(open_servers(place)).await?)),
+            Self::Servers(place) => {
+                Kind::Shared(Box::new(Box::pin(open_servers(place, purpose)).await?))
+            }
         };
         Ok(Backends { kind })
     }
@@ -80,8 +92,8 @@ impl std::fmt::Display for Place {
     }
 }
 
-async fn open_servers(place: &ServersPlace) -> Result<Shared, OpenError> {
-    let servers = Servers::connect(place).await?;
+async fn open_servers(place: &ServersPlace, purpose: Purpose) -> Result<Shared, OpenError> {
+    let servers = Servers::connect(place, purpose).await?;
     let (threds, queues) = (servers.threds().await?, servers.queues().await?);
     let directory = servers.directory();
     Ok(Shared { servers, threds, queues, directory })

@@ -6,7 +6,7 @@ use thredcore::{
     persistence::Persistence,
     port::{AddressResolver, EventQ, MessageQ, Storage},
 };
-use thredcore_amqp::{AmqpConfig, AmqpQueues};
+use thredcore_amqp::{AmqpConfig, AmqpQueues, Declare};
 use thredcore_mongo::{
     Archived, Mongo, MongoArchive, MongoConfig, MongoDirectory, MongoPersistence, MongoStorage,
 };
@@ -19,7 +19,7 @@ use super::OpenError;
 
 /// Which part of which servers. With RabbitMQ, that carries events and messages; else Redis does.
 /// With Redis, that keeps the threds, and MongoDB their past; else MongoDB keeps both.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ServersPlace {
     pub(crate) redis: Option<String>,
     pub(crate) amqp: Option<String>,
@@ -45,6 +45,21 @@ impl std::fmt::Display for ServersPlace {
     }
 }
 
+impl std::fmt::Debug for ServersPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ServersPlace({self})")
+    }
+}
+
+/// What servers are connected to for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To work on them; what is missing is made.
+    Run,
+    /// To look at what is there, as it is.
+    Look,
+}
+
 /// How long steps are gathered for the archive behind Redis: a larger portion keeps the machine busy
 /// for longer at a time, which events that come meanwhile notice.
 const LINGER: Duration = Duration::from_millis(50);
@@ -56,6 +71,7 @@ pub(crate) struct Servers {
     mongo: Option<Mongo>,
     amqp: Option<AmqpConfig>,
     place: ServersPlace,
+    purpose: Purpose,
 }
 
 /// The threds on the servers, opened.
@@ -76,18 +92,34 @@ pub(crate) enum Queues {
 
 impl Servers {
     /// Connects to Redis and MongoDB.
-    pub(crate) async fn connect(place: &ServersPlace) -> Result<Self, OpenError> {
-        let mut this = Self { redis: None, mongo: None, amqp: None, place: place.clone() };
+    pub(crate) async fn connect(place: &ServersPlace, purpose: Purpose) -> Result<Self, OpenError> {
+        let place = place.clone();
+        let mut this = Self { redis: None, mongo: None, amqp: None, place, purpose };
+        let place = &this.place;
+        let create = purpose == Purpose::Run;
         if let Some(url) = &place.amqp {
             let config = AmqpConfig::new(url).map_err(OpenError::of)?;
             let config = config.namespace(&*place.namespace);
+            let config = config.declare(if create { Declare::Yes } else { Declare::No });
             this.amqp = Some(match place.partitions {
                 Some(partitions) => config.partitions(partitions),
                 None => config,
             });
         }
         if let Some(url) = &place.redis {
-            this.redis = Some(redis(url, place).await.map_err(OpenError::of)?);
+            let redis = redis(url, place, create).await.map_err(OpenError::of)?;
+            let archived = archive(&redis, place).await?.is_some();
+            if archived && place.mongo.is_none() {
+                return Err(OpenError::because_of(
+                    "the past of these threds is archived in MongoDB; add --mongo URL, \
+                     or take another --namespace",
+                ));
+            }
+            this.redis = Some(redis);
+            if !archived && !create {
+                // Whatever is there is not of these threds.
+                return Ok(this);
+            }
         }
         if let Some(url) = &place.mongo {
             let mut config = match place.throwaway {
@@ -97,7 +129,8 @@ impl Servers {
             if place.redis.is_some() {
                 config = config.linger(LINGER);
             }
-            this.mongo = Some(Mongo::connect(config).await.map_err(OpenError::of)?);
+            let mongo = Mongo::connect(config.create(create)).await;
+            this.mongo = Some(mongo.map_err(OpenError::of)?);
         }
         Ok(this)
     }
@@ -106,7 +139,7 @@ impl Servers {
     pub(crate) async fn threds(&self) -> Result<Threds, OpenError> {
         match (&self.redis, &self.mongo) {
             (Some(redis), _) => {
-                self.agree_on_archive(redis).await?;
+                self.note_archive(redis).await?;
                 let storage = RedisStorage::on(redis.clone()).await.map_err(OpenError::of)?;
                 let archived = self.archived(Arc::new(storage.clone())).await?;
                 Ok(match archived {
@@ -127,21 +160,14 @@ impl Servers {
 
     /// Where one process archives, all must: another one would take the steps in outboxes, on their
     /// way to the archive, for messages that nobody reads.
-    async fn agree_on_archive(&self, redis: &Connection) -> Result<(), OpenError> {
-        const AGREE: &str = "if ARGV[1] == '1' then redis.call('SET', KEYS[1], 'mongodb') end \
-                             return redis.call('GET', KEYS[1])";
-        let meta = Tag::new(&self.place.namespace, "meta");
-        let script = Script::new(AGREE);
-        let request = Request::script(&meta, &script, &[&meta.key("archive")]);
-        let request = request.arg(u8::from(self.mongo.is_some()));
-        let archive: Option<String> = redis.ask(request).await.map_err(OpenError::of)?;
-        match archive {
-            Some(_) if self.mongo.is_none() => Err(OpenError::because_of(
-                "the past of these threds is archived in MongoDB; add --mongo URL, \
-                 or take another --namespace",
-            )),
-            _ => Ok(()),
+    async fn note_archive(&self, redis: &Connection) -> Result<(), OpenError> {
+        if self.mongo.is_none() || self.purpose == Purpose::Look {
+            return Ok(());
         }
+        let meta = Tag::new(&self.place.namespace, "meta");
+        let script = Script::new("return redis.call('SET', KEYS[1], 'mongodb')");
+        let request = Request::script(&meta, &script, &[&meta.key("archive")]);
+        redis.ask::<()>(request).await.map_err(OpenError::of)
     }
 
     /// Puts the archive in MongoDB behind a storage.
@@ -231,9 +257,22 @@ impl Servers {
     }
 }
 
-async fn redis(url: &str, place: &ServersPlace) -> Result<Connection, thredcore_redis::Error> {
+/// Where the past of the threds on Redis goes, if not to Redis.
+async fn archive(redis: &Connection, place: &ServersPlace) -> Result<Option<String>, OpenError> {
+    let meta = Tag::new(&place.namespace, "meta");
+    let script = Script::new("return redis.call('GET', KEYS[1])");
+    let request = Request::asking_script(&meta, &script, &[&meta.key("archive")]);
+    redis.ask(request).await.map_err(OpenError::of)
+}
+
+async fn redis(
+    url: &str,
+    place: &ServersPlace,
+    create: bool,
+) -> Result<Connection, thredcore_redis::Error> {
     const REPLICAS_LIMIT: Duration = Duration::from_secs(1);
     let mut config = RedisConfig::new(url).namespace(&*place.namespace).durable(!place.throwaway);
+    config = config.create(create);
     if let Some(partitions) = place.partitions {
         config = config.partitions(partitions);
     }

@@ -12,7 +12,7 @@ use thredcore_mongo::Archived;
 use thredcore_redb::{RedbBackends, RedbConfig};
 
 use super::{Failure, observe::Observed};
-use crate::backend::{Queues, Servers, ServersPlace, Threds};
+use crate::backend::{Purpose, Queues, Servers, ServersPlace, Threds};
 
 /// Where threds are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -267,7 +267,7 @@ impl Backend {
 
 impl Served {
     async fn open(place: &ServersPlace, sites: &Sites, engines: usize) -> Result<Self, Failure> {
-        let servers = Servers::connect(place).await?;
+        let servers = Servers::connect(place, Purpose::Run).await?;
         let mut threds = None;
         if matches!(sites.store, Store::Redis | Store::Mongo) {
             threds = Some(servers.threds().await?);

@@ -27,7 +27,7 @@ pub(crate) struct StoreArgs {
 
 /// A store on servers. A URL that holds a password is better given by its variable: a command line
 /// can be seen by others.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new(Self::ANY).multiple(true))]
 pub(crate) struct ServerArgs {
     /// Redis servers, as redis://user:password@host:port/db, with all but the host left out where it
@@ -60,6 +60,16 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     #[arg(requires = Self::ANY)]
     partitions: Option<u16>,
+}
+
+impl std::fmt::Debug for ServerArgs {
+    /// Without the URLs, which may hold passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerArgs")
+            .field("namespace", &self.namespace)
+            .field("partitions", &self.partitions)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ServerArgs {
@@ -147,7 +157,7 @@ impl StoreArgs {
 
     async fn open(&self) -> Result<Asked, Trouble> {
         match (&self.data, self.servers.place(0)) {
-            (None, Some(place)) => Ok(Asked::direct(place.open().await?, true)),
+            (None, Some(place)) => Ok(Asked::direct(place.look().await?, true)),
             (directory, _) => open_directory(directory.as_deref().unwrap_or(Path::new(""))).await,
         }
     }

@@ -10,17 +10,23 @@ use tokio::{
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::Mutex,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{Answer, Queries, Question, Unanswered, serve::socket_path};
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an answer may take; and a connection, which a process that hangs takes no more of once
+/// some wait.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often a socket that takes nobody now is tried.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Asks the process that runs on a directory, by its socket: a line of JSON for a question, a line
 /// for the answer.
-pub(crate) struct Remote(Mutex<Connection>);
+pub(crate) struct Remote(
+    /// `None` once an answer did not come: it could come in place of the next one.
+    Mutex<Option<Connection>>,
+);
 
 struct Connection {
     reader: BufReader<OwnedReadHalf>,
@@ -30,11 +36,23 @@ struct Connection {
 impl Remote {
     /// Connects; `None` when nobody serves the directory.
     pub(crate) async fn connect(directory: &Path) -> io::Result<Option<Self>> {
-        use io::ErrorKind::{ConnectionRefused, InvalidInput, NotADirectory, NotFound};
-        match UnixStream::connect(socket_path(directory)).await {
+        use io::ErrorKind::{ConnectionRefused, InvalidInput, NotADirectory, NotFound, WouldBlock};
+        let path = socket_path(directory);
+        let connecting = async {
+            loop {
+                match UnixStream::connect(&path).await {
+                    // Nobody takes those that wait already.
+                    Err(error) if error.kind() == WouldBlock => sleep(LOOK).await,
+                    connected => return connected,
+                }
+            }
+        };
+        let connected = timeout(PATIENCE, connecting).await;
+        match connected.unwrap_or_else(|_| Err(io::Error::other(silent()))) {
             Ok(stream) => {
                 let (reader, writer) = stream.into_split();
-                Ok(Some(Self(Mutex::new(Connection { reader: BufReader::new(reader), writer }))))
+                let connection = Connection { reader: BufReader::new(reader), writer };
+                Ok(Some(Self(Mutex::new(Some(connection)))))
             }
             // A path that is too long for a socket is invalid input: nobody serves it.
             Err(error) => match error.kind() {
@@ -43,6 +61,11 @@ impl Remote {
             },
         }
     }
+}
+
+fn silent() -> String {
+    let seconds = PATIENCE.as_secs();
+    format!("the process that owns the store is silent for {seconds} s; is it stopped?")
 }
 
 impl Connection {
@@ -62,20 +85,21 @@ impl Connection {
 #[async_trait]
 impl Queries for Remote {
     async fn ask(&self, question: Question) -> Result<Answer, Unanswered> {
-        let mut connection = self.0.lock().await;
+        let mut place = self.0.lock().await;
+        let gone = || Unanswered("the process that owns the store has ended".to_owned());
+        let Some(mut connection) = place.take() else { return Err(gone()) };
         let answer = timeout(PATIENCE, connection.exchange(&question)).await;
-        let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        answer.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => {
-                let seconds = PATIENCE.as_secs();
-                Unanswered(format!("the process that owns the store is silent for {seconds} s"))
+        match answer.map_err(|_| Unanswered(silent()))? {
+            Ok(answer) => {
+                *place = Some(connection);
+                Ok(answer)
             }
-            io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::ConnectionReset => {
-                Unanswered("the process that owns the store has ended".to_owned())
-            }
-            _ => Unanswered(format!("the process that owns the store: {error}")),
-        })
+            Err(error) => Err(match error.kind() {
+                io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::ConnectionReset => gone(),
+                _ => Unanswered(format!("the process that owns the store: {error}")),
+            }),
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
@@ -12,12 +13,16 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::Semaphore,
     task::JoinSet,
+    time::timeout,
 };
 
 use super::{Answer, Queries, Question, Unanswered};
 
 /// Questioners at one time; further ones wait.
 const QUESTIONERS: usize = 32;
+/// How long a questioner may take for the next question, and to take an answer; then its place is
+/// another's.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest question, in bytes.
 const LONGEST: u64 = 1024 * 1024;
 
@@ -65,7 +70,7 @@ async fn accept(listener: UnixListener, queries: Arc<dyn Queries>) {
             Err(error) => {
                 tracing::warn!(%error, "cannot answer by the socket");
                 // Too many open files, most likely: that passes.
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
@@ -85,7 +90,7 @@ async fn answer_all(stream: UnixStream, queries: &dyn Queries) -> io::Result<()>
     let mut line = Vec::new();
     loop {
         line.clear();
-        (&mut reader).take(LONGEST).read_until(b'\n', &mut line).await?;
+        timeout(PATIENCE, (&mut reader).take(LONGEST).read_until(b'\n', &mut line)).await??;
         let answer = match line.last() {
             None => return Ok(()),
             Some(b'\n') => match serde_json::from_slice::<Question>(&line) {
@@ -99,7 +104,7 @@ async fn answer_all(stream: UnixStream, queries: &dyn Queries) -> io::Result<()>
         let over = line.last() != Some(&b'\n');
         let mut text = serde_json::to_vec(&answer)?;
         text.push(b'\n');
-        writer.write_all(&text).await?;
+        timeout(PATIENCE, writer.write_all(&text)).await??;
         if over {
             return Ok(());
         }

@@ -314,3 +314,16 @@ fn a_store_that_is_not_there_or_not_free_is_told() {
     drop(backends);
     assert_eq!(text(&list(&["--data", "data"]).stdout), "no threds\n");
 }
+
+#[test]
+fn a_process_that_is_stopped_is_not_waited_for_for_ever() {
+    let directory = patterns(&[("hello.json", HELLO)]);
+    let program = Program::live(directory.path(), &[]);
+    program.signal("STOP");
+    let listed = srvthreds(directory.path(), &["threds", "list", "--data", "data"]);
+    program.signal("CONT");
+    assert_eq!(listed.status.code(), Some(2));
+    let stderr = text(&listed.stderr);
+    assert!(stderr.contains("is silent for 20 s; is it stopped?"), "{stderr}");
+    program.stop();
+}

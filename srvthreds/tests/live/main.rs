@@ -4,6 +4,9 @@
 
 mod commands;
 mod drain;
+mod freezer;
+mod frozen;
+mod once;
 mod program;
 mod reload;
 mod restart;

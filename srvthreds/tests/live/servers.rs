@@ -15,19 +15,36 @@ use serde_json::Value;
 use thredcore::port::FixedDirectory;
 use thredcore_mongo::{Mongo, MongoConfig, MongoDirectory, User};
 
+use crate::freezer::Freezer;
 use crate::program::{
     FAILING, HELLO, LATE, Program, TALK, answer, event, patterns, srvthreds, text, thred, title,
     until,
 };
 
 /// A namespace on servers, which nobody else uses.
-struct Store {
+pub(crate) struct Store {
     args: Vec<String>,
 }
 
 impl Store {
     /// On servers that variables name, each with the argument that takes it.
     fn new(servers: &[(&str, &str)]) -> Self {
+        Self::reached(servers, url)
+    }
+
+    /// The same with something in between.
+    pub(crate) fn by_way_of(servers: &[(&str, &str)], freezer: &Freezer) -> Self {
+        Self::reached(servers, |variable| {
+            let url = freezer.before(&url(variable));
+            match variable {
+                // Else the driver goes to where the server says that it is.
+                "MONGODB_URL" => format!("{url}&directConnection=true"),
+                _ => url,
+            }
+        })
+    }
+
+    fn reached(servers: &[(&str, &str)], url: impl Fn(&str) -> String) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -54,7 +71,7 @@ impl Store {
     }
 
     /// An engine on it.
-    fn live(&self, directory: &Path, more: &[&str]) -> Program {
+    pub(crate) fn live(&self, directory: &Path, more: &[&str]) -> Program {
         let mut program = Program::start(directory, &self.args(&["run"], more));
         program.says("ready: ");
         program
@@ -353,4 +370,60 @@ fn a_server_that_is_not_there_or_not_fit_is_told() {
     assert!(stderr.contains("error: cannot reach redis at 127.0.0.1:1"), "{stderr}");
     let output = srvthreds(directory.path(), &["threds", "list", "--redis", "nonsense"]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn who_only_looks_changes_nothing() {
+    let directory = patterns(&[("hello.json", HELLO)]);
+    let directory = directory.path();
+    let list =
+        |store: &Store, more: &[&str]| srvthreds(directory, &store.args(&["threds", "list"], more));
+    // A deployment that is not there is not made by looking.
+    let store = Store::redis();
+    let looked = list(&store, &[]);
+    assert_eq!(looked.status.code(), Some(2));
+    let stderr = text(&looked.stderr);
+    assert!(stderr.contains("nothing is stored in the namespace"), "{stderr}");
+    let files = ["--patterns", "patterns", "--partitions", "3"];
+    let mut program = store.live(directory, &files);
+    program.send(&event("1", "hello"));
+    program.message();
+    program.stop();
+    // An archive is not there because somebody looks with its variable set.
+    let mongo = url("MONGODB_URL");
+    let looked = list(&store, &["--partitions", "3", "--mongo", &mongo]);
+    assert_eq!(text(&looked.stdout), "no threds\n", "{}", text(&looked.stderr));
+    store.live(directory, &files).stop();
+    // Where there is one, it is looked into, and without it the store is not.
+    let store = Store::full();
+    let mut program = store.live(directory, &files);
+    program.send(&event("1", "hello"));
+    program.message();
+    program.stop();
+    let looked = list(&store, &["--partitions", "3", "--status", "terminated"]);
+    assert!(text(&looked.stdout).ends_with("1 thred\n"), "{}", text(&looked.stderr));
+    let letters = store.ask(directory, &["dead-letters", "list"], &["--partitions", "3"]);
+    assert_eq!(letters, "no dead letters\n");
+}
+
+/// Whom a file names no more has no session after a restart, as after a reload.
+#[test]
+fn what_a_sessions_file_has_no_more_is_gone_after_a_restart() {
+    for store in [Store::redis(), Store::full()] {
+        let to_all = HELLO.replace("$xpr($event.source.id)", "*");
+        let directory = patterns(&[("hello.json", &to_all)]);
+        let directory = directory.path();
+        let files = ["--patterns", "patterns", "--sessions", "sessions.json"];
+        let told = |number: u32, sessions: &str| {
+            fs::write(directory.join("sessions.json"), sessions).unwrap();
+            let mut program = store.live(directory, &files);
+            program.send(&event(&number.to_string(), "hello"));
+            let to = program.message()["to"].clone();
+            program.stop();
+            to
+        };
+        let both = r#"{ "groups": { "ops": ["bob"] }, "sessions": ["ann", "bob"] }"#;
+        assert_eq!(told(1, both), serde_json::json!(["ann", "bob"]));
+        assert_eq!(told(2, r#"{ "sessions": ["ann"] }"#), serde_json::json!(["ann"]));
+    }
 }

@@ -75,6 +75,30 @@ impl Broker {
     }
 }
 
+impl Broker {
+    /// Stops the node where it stands, until what is returned is dropped.
+    pub(crate) fn freeze(&self) -> Frozen {
+        let pid = std::fs::read_to_string(self.node().join("pid")).expect("a process id");
+        let pid = pid.trim().to_owned();
+        signal("-STOP", &pid);
+        Frozen(pid)
+    }
+}
+
+/// A node that does nothing.
+pub(crate) struct Frozen(String);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal("-CONT", &self.0);
+    }
+}
+
+fn signal(signal: &str, pid: &str) {
+    let sent = Command::new("kill").args([signal, pid]).status().expect("kill");
+    assert!(sent.success(), "kill {signal} {pid}");
+}
+
 impl Drop for Broker {
     fn drop(&mut self) {
         self.services("down");

@@ -74,9 +74,19 @@ impl Namespace {
         let mut queues = vec![
             format!("{name}.dead.events"),
             format!("{name}.dead.messages"),
+            format!("{name}.dead.dropped"),
             format!("{name}.engines"),
+            format!("{name}.topics"),
         ];
-        queues.extend(self.topics.iter().map(|topic| format!("{name}.messages.{topic}")));
+        for topic in &self.topics {
+            queues.push(format!("{name}.messages.{topic}"));
+            queues.push(format!("{name}.tries.of.{topic}"));
+            let minutes = (0..8).map(|power| 4_u32.pow(power));
+            queues.extend(minutes.map(|minutes| format!("{name}.delayed.{minutes}.{topic}")));
+        }
+        for queue in ["in", "in.dead", "in.tries"] {
+            queues.push(format!("{name}.{queue}"));
+        }
         for partition in 0..PARTITIONS {
             queues.push(format!("{name}.events.{partition}"));
             queues.push(format!("{name}.tries.{partition}"));

@@ -6,16 +6,18 @@ use async_trait::async_trait;
 use serde_json::json;
 use thredcore::{
     port::{
-        Commit, Committed, Due, History, Loaded, LogRecord, OutboxEntry, Outgoing, PendingOutbox,
-        PortError, PortErrorKind, RecordStore, Storage, ThredPage, ThredQuery, ThredStore,
+        Cleared, Commit, Committed, Due, Ended, History, Loaded, LogRecord, OutboxEntry, Outgoing,
+        ParkedTopic, PendingOutbox, PortError, PortErrorKind, Quarantine, Receipt,
+        ReceiptRetention, RecordStore, Settlement, Storage, ThredCount, ThredPage, ThredQuery,
+        ThredStore, Timer, UnmovedPage, Unreadable,
     },
-    state::{PatternKey, Status},
+    state::{Status, WaitKey},
 };
-use thredlib::{Event, Message, MessageId, ThredId, derive_id};
+use thredlib::{Event, EventKey, Message, MessageId, ThredId, Topic, derive_id};
 use tracing::warn;
 
 use super::{Filer, MongoArchive, Origin, filer};
-use crate::documents::{Past, Step};
+use crate::documents::{Packed, Past, Step};
 
 /// A storage whose past goes to the archive: history, log and ended threds are kept there for ever,
 /// and the storage itself needs to remember none of it.
@@ -73,7 +75,7 @@ impl Archived {
     }
 
     /// The steps of a thred that are still in its outbox.
-    async fn waiting(&self, id: &ThredId) -> Result<Vec<Step>, PortError> {
+    async fn steps(&self, id: &ThredId) -> Result<Vec<Step>, PortError> {
         let ids = [id.clone()];
         let loaded = self.storage.load(&ids).await?.pop().flatten();
         Ok(loaded.map(|loaded| separate(loaded.outbox).1).unwrap_or_default())
@@ -90,8 +92,12 @@ impl Origin for Outboxes {
         for step in steps {
             entries.entry(&step.thred).or_default().push(entry_id(step));
         }
-        let entries: Vec<_> = entries.into_iter().map(|(id, ids)| (id.clone(), ids)).collect();
-        self.0.clear_outbox(&entries).await
+        let cleared = entries.into_iter().map(|(id, published)| Cleared {
+            thred: id.clone(),
+            published,
+            parked: vec![],
+        });
+        self.0.clear_outbox(&cleared.collect::<Vec<_>>()).await
     }
 
     /// The engines do, when they look after outboxes.
@@ -124,18 +130,20 @@ fn entry(step: &Step) -> Result<OutboxEntry, PortError> {
 /// The entries that are the engine's, and the steps.
 fn separate(entries: Vec<OutboxEntry>) -> (Vec<OutboxEntry>, Vec<Step>) {
     let mut steps = Vec::new();
-    let step = |entry: &OutboxEntry| match &entry.outgoing {
-        Outgoing::Message { topic, message } if topic.as_str() == Archived::TOPIC => {
-            let step = message.event.value_named("step")?;
-            serde_json::from_value::<Step>(step.clone()).ok()
-        }
-        _ => None,
-    };
     let mut own = Vec::with_capacity(entries.len());
     for entry in entries {
-        match step(&entry) {
-            Some(step) => steps.push(step),
-            None => own.push(entry),
+        match &entry.outgoing {
+            Outgoing::Message { topic, message } if topic.as_str() == Archived::TOPIC => {
+                let step = message.event.value_named("step").cloned().unwrap_or_default();
+                match serde_json::from_value::<Step>(step) {
+                    Ok(step) => steps.push(step),
+                    // It stays where it is: to the engine it would be a message that nobody reads.
+                    Err(error) => {
+                        warn!(entry = %entry.id, %error, "a step for the archive cannot be read");
+                    }
+                }
+            }
+            _ => own.push(entry),
         }
     }
     (own, steps)
@@ -145,6 +153,15 @@ fn separate(entries: Vec<OutboxEntry>) -> (Vec<OutboxEntry>, Vec<Step>) {
 impl ThredStore for Archived {
     fn partitions(&self) -> u16 {
         self.storage.partitions()
+    }
+
+    /// The step is carried as a text beside what it tells of, so that a commit takes up to four times
+    /// its size on the way to the archive.
+    fn max_commit_bytes(&self) -> usize {
+        /// For what the carrying entry takes besides.
+        const FRAME: usize = 4_096;
+        let carried = self.storage.max_commit_bytes().saturating_sub(FRAME) / 4;
+        carried.min(self.archive.max_step_bytes())
     }
 
     async fn load(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, PortError> {
@@ -162,13 +179,12 @@ impl ThredStore for Archived {
         let mut steps = Vec::with_capacity(commits.len());
         let mut carrying = Vec::with_capacity(commits.len());
         for commit in commits {
-            let step = Step::of(commit).and_then(|step| Ok((entry(&step)?, step)));
-            let (entry, step) = match step {
+            let step = Packed::of(commit).and_then(|packed| Step::of(commit, &packed));
+            let (entry, step) = match step.and_then(|step| Ok((entry(&step)?, step))) {
                 Ok(step) => step,
                 Err(error) => {
-                    let text = error.to_string();
-                    let refused = || PortError::new("commit", error.kind(), text.clone());
-                    return commits.iter().map(|_| Err(refused())).collect();
+                    steps.push(Err(error));
+                    continue;
                 }
             };
             // What the step carries need not be kept twice.
@@ -181,19 +197,23 @@ impl ThredStore for Archived {
             };
             commit.outbox.push(entry);
             carrying.push(Arc::new(commit));
-            steps.push(step);
+            steps.push(Ok(step));
         }
-        let answers = self.storage.commit(&carrying).await;
-        for (step, answer) in steps.into_iter().zip(&answers) {
+        let mut answers = self.storage.commit(&carrying).await.into_iter();
+        let answer = |step: Result<Step, PortError>| {
+            let step = step?;
+            let missing = || Err(PortError::new("commit", PortErrorKind::Unknown, "no answer"));
+            let answer = answers.next().unwrap_or_else(missing);
             if matches!(answer, Ok(Committed::Applied)) {
                 self.filer.add(step);
             }
-        }
-        answers
+            answer
+        };
+        steps.into_iter().map(answer).collect()
     }
 
-    async fn clear_outbox(&self, published: &[(ThredId, Vec<MessageId>)]) -> Result<(), PortError> {
-        self.storage.clear_outbox(published).await
+    async fn clear_outbox(&self, cleared: &[Cleared]) -> Result<(), PortError> {
+        self.storage.clear_outbox(cleared).await
     }
 
     async fn pending_outboxes(
@@ -226,8 +246,31 @@ impl ThredStore for Archived {
         }
     }
 
-    async fn due(&self, partition: u16, at: i64, limit: usize) -> Result<Due, PortError> {
-        self.storage.due(partition, at, limit).await
+    async fn parked_topics(&self) -> Result<Vec<ParkedTopic>, PortError> {
+        self.storage.parked_topics().await
+    }
+
+    async fn parked_outboxes(
+        &self,
+        partition: u16,
+        topic: &Topic,
+        limit: usize,
+    ) -> Result<Vec<PendingOutbox>, PortError> {
+        let found = self.storage.parked_outboxes(partition, topic, limit).await?.into_iter();
+        // Steps on their way are looked after with the pending outboxes.
+        let own =
+            |outbox: PendingOutbox| PendingOutbox { entries: separate(outbox.entries).0, ..outbox };
+        Ok(found.map(own).collect())
+    }
+
+    async fn due(
+        &self,
+        partition: u16,
+        at: i64,
+        after: Option<&Timer>,
+        limit: usize,
+    ) -> Result<Due, PortError> {
+        self.storage.due(partition, at, after, limit).await
     }
 
     async fn threds(&self, query: &ThredQuery) -> Result<ThredPage, PortError> {
@@ -247,12 +290,33 @@ impl ThredStore for Archived {
         Ok(ThredPage::of(query, both.into_values()))
     }
 
-    async fn listeners(
+    async fn counts(&self) -> Result<Vec<ThredCount>, PortError> {
+        self.storage.counts().await
+    }
+
+    async fn waiting(
         &self,
-        pattern: &PatternKey,
-        reaction: &str,
+        partition: u16,
+        keys: &[WaitKey],
+        after: Option<&ThredId>,
+        limit: usize,
     ) -> Result<Vec<ThredId>, PortError> {
-        self.storage.listeners(pattern, reaction).await
+        self.storage.waiting(partition, keys, after, limit).await
+    }
+
+    /// One whose last steps are on their way to the archive has something left in its outbox.
+    async fn surplus(
+        &self,
+        partition: u16,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Vec<Ended>, PortError> {
+        self.storage.surplus(partition, skip, limit).await
+    }
+
+    async fn forget(&self, threds: &[ThredId]) -> Result<(), PortError> {
+        self.filer.flush_in_time().await;
+        self.storage.forget(threds).await
     }
 }
 
@@ -261,20 +325,46 @@ thredcore::forward_store!(LimitStore, LeaseStore, PatternStore for Archived => s
 #[async_trait]
 impl RecordStore for Archived {
     /// The events are acknowledged after this, so the archive itself is what makes the records
-    /// durable.
-    async fn append_log(&self, records: Vec<(LogRecord, Arc<Event>)>) -> Result<(), PortError> {
-        self.archive.append(&records).await
+    /// durable; the receipts are the storage's.
+    async fn settle(&self, partition: u16, settlement: &Settlement) -> Result<(), PortError> {
+        self.archive.append(&settlement.unmoved).await?;
+        let receipts = settlement.receipts.clone();
+        if receipts.is_empty() {
+            return Ok(());
+        }
+        let rest = Settlement { unmoved: vec![], receipts, now: settlement.now };
+        self.storage.settle(partition, &rest).await
+    }
+
+    async fn receipts(
+        &self,
+        partition: u16,
+        keys: &[EventKey],
+    ) -> Result<Vec<Option<Receipt>>, PortError> {
+        self.storage.receipts(partition, keys).await
+    }
+
+    async fn recorded(&self, keys: &[EventKey]) -> Result<Vec<bool>, PortError> {
+        self.archive.recorded(keys).await
+    }
+
+    fn retention(&self) -> ReceiptRetention {
+        self.storage.retention()
     }
 
     async fn history(
         &self,
-        thred: Option<&ThredId>,
+        thred: &ThredId,
+        before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<History>, PortError> {
-        let Some(id) = thred else { return self.archive.history(None, limit).await };
         // In this order, a step on its way from the one to the other is seen at least once.
-        let waiting = self.waiting(id).await?;
-        merged(&waiting, self.archive.steps(id, limit).await?, limit)
+        let waiting = self.steps(thred).await?;
+        Ok(merged(&waiting, self.archive.steps(thred, before, limit).await?, before, limit))
+    }
+
+    async fn unmoved(&self, before: Option<&str>, limit: usize) -> Result<UnmovedPage, PortError> {
+        self.archive.unmoved(before, limit).await
     }
 
     async fn log(&self, limit: usize) -> Result<Vec<LogRecord>, PortError> {
@@ -283,14 +373,36 @@ impl RecordStore for Archived {
     }
 }
 
-/// The latest steps of a thred, oldest first, out of those that wait and those that are archived.
+#[async_trait]
+impl Quarantine for Archived {
+    async fn unreadable(&self, limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        let mut found = self.storage.unreadable(limit).await?;
+        let rest = limit.saturating_sub(found.len());
+        found.extend(self.archive.quarantined(rest, false).await?);
+        Ok(found)
+    }
+
+    async fn move_out(&self, limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        let mut found = self.storage.move_out(limit).await?;
+        let rest = limit.saturating_sub(found.len());
+        found.extend(self.archive.quarantined(rest, true).await?);
+        Ok(found)
+    }
+}
+
+/// The latest steps of a thred below a version, oldest first, out of those that wait and those that
+/// are archived.
 pub(crate) fn merged(
     waiting: &[Step],
     archived: Vec<Past>,
+    before: Option<u64>,
     limit: usize,
-) -> Result<Vec<History>, PortError> {
+) -> Vec<History> {
     let steps = waiting.iter().map(Step::past).chain(archived);
-    let steps: BTreeMap<_, _> = steps.map(|past| (past.version(), past)).collect();
+    // Those that cannot be read were warned of where they were found.
+    let steps = steps.filter_map(|past| past.history().ok());
+    let steps = steps.filter(|step| before.is_none_or(|before| step.version < before));
+    let steps: BTreeMap<_, _> = steps.map(|step| (step.version, step)).collect();
     let excess = steps.len().saturating_sub(limit);
-    steps.values().skip(excess).map(Past::history).collect()
+    steps.into_values().skip(excess).collect()
 }

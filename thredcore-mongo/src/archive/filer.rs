@@ -54,7 +54,9 @@ impl Filer {
         let config = &archive.mongo.config;
         let (limit, patience) = (config.backlog, config.time_limit);
         let origin = Arc::new(origin);
-        tokio::spawn(tend(origin.clone(), Arc::downgrade(&waiting)));
+        if config.create {
+            tokio::spawn(tend(origin.clone(), Arc::downgrade(&waiting)));
+        }
         let hurry = Arc::new(Notify::new());
         tokio::spawn(file(archive, origin, incoming, waiting.clone(), hurry.clone()));
         Self { steps, waiting, hurry, limit, patience }
@@ -91,6 +93,17 @@ impl Filer {
                 Err(PortError::new("commit", PortErrorKind::Unavailable, cause))
             }
         }
+    }
+
+    /// Ends the gathering of those that wait.
+    pub(crate) fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
+    /// Waits until nothing waits, but not for ever.
+    pub(crate) async fn flush_in_time(&self) {
+        // What waits on is found in its origin.
+        let _ = timeout(self.patience, self.flush()).await;
     }
 
     /// Waits until nothing waits.

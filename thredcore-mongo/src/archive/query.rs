@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use mongodb::bson::{Document, doc};
+use mongodb::{
+    bson::{Document, RawDocumentBuf, doc},
+    options::Hint,
+};
 use thredcore::{
     port::{PortError, ThredPage, ThredQuery},
     state::{Status, ThredState},
@@ -10,7 +13,7 @@ use thredcore::{
 
 use crate::{
     connection::Mongo,
-    documents::{StateDocument, signed},
+    documents::{StateDocument, THREDS, binary, signed},
 };
 
 /// One page out of several collections; a thred that stands in two is taken from the first.
@@ -20,19 +23,51 @@ pub(crate) async fn find_threds(
     query: &ThredQuery,
 ) -> Result<ThredPage, PortError> {
     let filter = filter(query)?;
-    let one_more = signed(query.page_size() as u64).saturating_add(1);
+    let one_more = query.page_size().saturating_add(1);
     let mut found: BTreeMap<(i64, String), Arc<ThredState>> = BTreeMap::new();
     for name in collections {
-        let threds = mongo.collection::<StateDocument>(name);
-        let find = threds.find(filter.clone()).sort(doc! { "started": 1, "_id": 1 });
-        let find = find.projection(doc! { "state": 1, "inbox": 1 });
-        let find = find.limit(one_more).batch_size(1_000);
-        for thred in mongo.all("query threds", find).await? {
-            let state = thred.state()?;
-            found.entry((state.started_at, thred.id)).or_insert_with(|| Arc::new(state));
+        let threds = mongo.collection::<RawDocumentBuf>(name);
+        let (mut count, mut passed) = (0, 0);
+        loop {
+            let find = threds.find(filter.clone()).sort(doc! { "started": 1, "_id": 1 });
+            let find = find.projection(StateDocument::fields()).allow_disk_use(true);
+            let wanted = one_more - count;
+            let mut find = find.skip(passed as u64).limit(signed(wanted as u64)).batch_size(1_000);
+            if let Some(index) = index(name, query) {
+                find = find.hint(Hint::Keys(index));
+            }
+            let read = |thred: StateDocument| Ok(Arc::new(thred.state()?));
+            let (states, seen) =
+                mongo.read_some("query threds", name, find, usize::MAX, read).await?;
+            count += states.len();
+            passed += seen;
+            for state in states {
+                let place = (state.started_at, state.id.as_str().to_owned());
+                found.entry(place).or_insert(state);
+            }
+            // In place of those that cannot be read, others are wanted.
+            if count >= one_more || seen < wanted {
+                break;
+            }
         }
     }
     Ok(ThredPage::of(query, found.into_values()))
+}
+
+/// The index that leaves least to look at; `None` where the order of the pages is the best one.
+fn index(collection: &str, query: &ThredQuery) -> Option<Document> {
+    let live = collection == THREDS;
+    if query.key.is_some() && live {
+        Some(doc! { "waits": 1, "_id": 1 })
+    } else if query.participant.is_some() {
+        Some(doc! { "participants": 1, "started": 1, "_id": 1 })
+    } else if query.pattern.is_some() && query.reaction.is_some() && live {
+        Some(crate::storage::kinds())
+    } else if query.pattern.is_some() {
+        Some(doc! { "pattern": 1, "started": 1, "_id": 1 })
+    } else {
+        None
+    }
 }
 
 fn filter(query: &ThredQuery) -> Result<Document, PortError> {
@@ -47,6 +82,20 @@ fn filter(query: &ThredQuery) -> Result<Document, PortError> {
     }
     if let Some(participant) = &query.participant {
         all.push(doc! { "participants": { "$eq": participant.as_str() } });
+    }
+    if let Some(reaction) = &query.reaction {
+        all.push(doc! { "reaction": { "$eq": &**reaction } });
+    }
+    if let Some(key) = &query.key {
+        all.push(doc! { "waits": { "$eq": binary(key.as_bytes()) } });
+    }
+    for (field, operator, bound) in [
+        ("started", "$gte", query.started_from),
+        ("started", "$lt", query.started_before),
+        ("modified", "$gte", query.modified_from),
+        ("modified", "$lt", query.modified_before),
+    ] {
+        all.extend(bound.map(|bound| doc! { field: { operator: bound } }));
     }
     if let Some((started, id)) = query.start()? {
         let later = doc! { "started": { "$gt": started } };

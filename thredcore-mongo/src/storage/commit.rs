@@ -6,19 +6,23 @@ use std::{
 };
 
 use futures::future::join_all;
-use mongodb::bson::{Document, doc, oid::ObjectId};
+use mongodb::bson::{Binary, Bson, Document, RawDocumentBuf, doc, oid::ObjectId};
 use serde::Deserialize;
 use thredcore::{
     port::{Commit, Committed, PortError, PortErrorKind},
-    state::{Status, ThredState},
+    state::ThredState,
 };
 
 use super::{MongoStorage, PAST_LIMIT};
 use crate::{
     archive::chunks,
+    config::MongoConfig,
     connection::{Write, wall_clock, write_error},
-    documents::{EntryDocument, Step, THREDS, listening_text, signed, state_fields},
-    error::DUPLICATE_KEY,
+    documents::{
+        Packed, Step, THREDS, binary, bytes_of, listening_text, signed, state_fields, wait_keys,
+    },
+    error::{DUPLICATE_KEY, TOO_LARGE},
+    unreadable::{decoded, id_of},
 };
 
 const COMMIT: &str = "commit";
@@ -92,9 +96,20 @@ impl MongoStorage {
         }
     }
 
+    /// A commit with its statement; refused if no document can hold it, so that it does not fail the
+    /// others of its command.
     fn sending<'c>(&self, commit: &'c Commit) -> Result<(Sent<'c>, Document), PortError> {
-        let sent = Sent { commit, step: Step::of(commit)?, token: ObjectId::new() };
-        let statement = self.statement(&sent)?;
+        let packed = Packed::of(commit)?;
+        let sent = Sent { commit, step: Step::of(commit, &packed)?, token: ObjectId::new() };
+        let statement = self.statement(&sent, &packed)?;
+        let (bytes, most) = (bytes_of(&statement), MongoConfig::MAX_DOCUMENT_BYTES);
+        if bytes > most {
+            let id = &commit.state.id;
+            let cause = format!(
+                "the step of thred {id} takes {bytes} bytes; MongoDB takes {most} in one document"
+            );
+            return Err(PortError::new(COMMIT, PortErrorKind::Rejected, cause));
+        }
         Ok((sent, statement))
     }
 
@@ -111,6 +126,9 @@ impl MongoStorage {
         if written.count == sent.len() {
             return sent.iter().map(|_| Ok(Committed::Applied)).collect();
         }
+        if written.errors.iter().any(|error| TOO_LARGE.contains(&error.1)) {
+            self.filer.hurry();
+        }
         let failed: HashMap<usize, (i32, String)> =
             written.errors.into_iter().map(|(place, code, text)| (place, (code, text))).collect();
         let probes = self.probe(sent).await;
@@ -124,6 +142,14 @@ impl MongoStorage {
             }
         };
         let answer = |(place, sent): (usize, &Sent<'_>)| match failed.get(&place) {
+            // By itself it would fit.
+            Some((code, _)) if TOO_LARGE.contains(code) && sent.commit.expected > 0 => {
+                let id = &sent.commit.state.id;
+                Err(unavailable(format!(
+                    "thred {id} has too much to be published and archived; are the message queue \
+                     and the archive running?"
+                )))
+            }
             Some((code, text)) if *code != DUPLICATE_KEY => {
                 Err(write_error(COMMIT, *code, text.clone()))
             }
@@ -139,20 +165,22 @@ impl MongoStorage {
     fn outcome(
         &self,
         Sent { commit, token, .. }: &Sent<'_>,
-        stored: Option<&Probe>,
+        stored: Option<&Option<Probe>>,
         failed: bool,
     ) -> Answer {
-        let Some(stored) = stored else {
-            return match commit.expected {
-                0 => Err(unavailable("the thred's former state was just removed".to_owned())),
-                _ => Ok(Committed::Conflict),
-            };
+        let stored = match (stored, commit.expected) {
+            (Some(Some(stored)), _) => stored,
+            (None, 0) => {
+                return Err(unavailable("the thred's former state was just removed".to_owned()));
+            }
+            // What is there cannot be read.
+            (None | Some(None), _) => return Ok(Committed::Conflict),
         };
         // If another commit has replaced the token since, it is told as a duplicate, which it is.
         if !failed && stored.by == *token {
             return Ok(Committed::Applied);
         }
-        if stored.inbox.iter().any(|id| *id == *commit.consumed.as_str()) {
+        if stored.inbox.iter().any(|key| key.bytes == commit.consumed.key.as_bytes()) {
             return Ok(Committed::Duplicate);
         }
         let full = self.mongo.config.outbox_limit;
@@ -169,34 +197,40 @@ impl MongoStorage {
         Ok(Committed::Conflict)
     }
 
-    async fn probe(&self, sent: &[Sent<'_>]) -> Result<HashMap<String, Probe>, PortError> {
+    /// What is stored of the threds; nothing for one that cannot be read.
+    async fn probe(&self, sent: &[Sent<'_>]) -> Result<HashMap<String, Option<Probe>>, PortError> {
         let ids: Vec<_> = sent.iter().map(|sent| sent.commit.state.id.as_str()).collect();
-        let threds = self.mongo.collection::<Probe>(THREDS);
+        let count = |list: &str| doc! { "$cond": [{ "$isArray": list }, { "$size": list }, 0] };
+        let threds = self.mongo.collection::<RawDocumentBuf>(THREDS);
         let find = threds.find(doc! { "_id": { "$in": ids } }).projection(doc! {
-            "v": 1, "by": 1, "inbox": 1,
-            "outbox": { "$size": "$outbox" }, "past": { "$size": "$past" },
+            "v": 1, "by": 1, "inbox": 1, "outbox": count("$outbox"), "past": count("$past"),
         });
-        let probes = self.mongo.all("look for commits", find.batch_size(1_000)).await?;
-        Ok(probes.into_iter().map(|probe| (probe.id.clone(), probe)).collect())
+        let found = self.mongo.all("look for commits", find.batch_size(1_000)).await?;
+        let probes = found.iter().filter_map(|document| match id_of(document)? {
+            Bson::String(id) => Some((id, decoded(document).ok())),
+            _ => None,
+        });
+        Ok(probes.collect())
     }
 
-    fn statement(&self, sent: &Sent<'_>) -> Result<Document, PortError> {
+    fn statement(&self, sent: &Sent<'_>, packed: &Packed) -> Result<Document, PortError> {
         let Sent { commit, step, token } = sent;
         let state = &*commit.state;
         let mut set = state_fields(state)?;
         set.insert("by", token);
-        let (present, absent) = conditional_fields(state);
+        let (present, absent) = conditional_fields(state, step.seq);
         set.extend(present);
-        let entries = commit.outbox.iter().map(EntryDocument::of);
-        let entries = entries.collect::<Result<Vec<Document>, _>>()?;
+        let entries = packed.entries(commit)?;
+        let events = packed.documents();
+        let step = step.inside(packed.keys());
         let oldest = commit.outbox.iter().map(|entry| entry.at).min();
         let now = wall_clock();
         if commit.expected == 0 {
             let mut new = doc! { "_id": state.id.as_str() };
             new.extend(set);
-            new.insert("outbox", entries);
-            new.insert("past", vec![step.inside()]);
-            new.insert("unfiled", now);
+            new.extend(
+                doc! { "outbox": entries, "events": events, "past": [step], "unfiled": now },
+            );
             new.extend(oldest.map(|at| ("oldest".to_owned(), at.into())));
             return Ok(new);
         }
@@ -204,18 +238,21 @@ impl MongoStorage {
         let past_full = format!("past.{}", PAST_LIMIT - 1);
         let mut least = doc! { "unfiled": now };
         least.extend(oldest.map(|at| ("oldest".to_owned(), at.into())));
-        let mut change = doc! {
-            "$set": set,
-            "$push": { "outbox": { "$each": entries }, "past": step.inside() },
-            "$min": least,
-        };
+        let mut push = doc! { "past": step };
+        if !entries.is_empty() {
+            push.insert("outbox", doc! { "$each": entries });
+        }
+        if !events.is_empty() {
+            push.insert("events", doc! { "$each": events });
+        }
+        let mut change = doc! { "$set": set, "$push": push, "$min": least };
         if !absent.is_empty() {
             change.insert("$unset", absent);
         }
         let unchanged = doc! {
             "_id": state.id.as_str(),
             "v": signed(commit.expected),
-            "inbox": { "$ne": commit.consumed.as_str() },
+            "inbox": { "$ne": binary(commit.consumed.key.as_bytes()) },
             outbox_full: { "$exists": false },
             past_full: { "$exists": false },
         };
@@ -225,21 +262,23 @@ impl MongoStorage {
 
 /// The fields that only some threds have, so that only those are in the indexes; and those that this
 /// one does not have.
-fn conditional_fields(state: &ThredState) -> (Document, Document) {
+fn conditional_fields(state: &ThredState, seq: i64) -> (Document, Document) {
     let (mut present, mut absent) = (Document::new(), Document::new());
     match state.timer() {
         Some((due, entry)) => present.extend(doc! { "due": due, "entry": signed(entry) }),
         None => absent.extend(doc! { "due": "", "entry": "" }),
     }
-    match state.listening && state.status == Status::Active {
-        true => present.extend(doc! {
-            "listens": listening_text(&state.pattern), "reaction": &*state.reaction
-        }),
-        false => absent.extend(doc! { "listens": "", "reaction": "" }),
+    if state.is_listening() {
+        let listens = listening_text(&state.pattern);
+        present.extend(doc! { "listens": listens, "waits": wait_keys(state) });
+    } else {
+        absent.extend(doc! { "listens": "", "waits": "" });
     }
-    match state.status.is_live() {
-        true => absent.extend(doc! { "closed": "" }),
-        false => present.extend(doc! { "closed": wall_clock() }),
+    if state.status.is_live() {
+        absent.insert("closed", "");
+    } else {
+        // In the order of the ends.
+        present.insert("closed", seq);
     }
     (present, absent)
 }
@@ -247,11 +286,9 @@ fn conditional_fields(state: &ThredState) -> (Document, Document) {
 /// What is looked at when not all of a batch was applied.
 #[derive(Debug, Deserialize)]
 struct Probe {
-    #[serde(rename = "_id")]
-    id: String,
     v: i64,
     by: ObjectId,
-    inbox: Vec<String>,
+    inbox: Vec<Binary>,
     /// How many entries it has.
     outbox: i64,
     /// How many steps it has.

@@ -1,23 +1,35 @@
 //! The storage: one document for each thred.
 
 mod commit;
-mod limits;
+mod leases;
+mod outbox;
 mod patterns;
+mod places;
+mod quarantine;
+mod receipts;
 mod records;
+mod strike;
 mod threds;
 
 use async_trait::async_trait;
+pub(crate) use threds::kinds;
+
 use mongodb::{
     action::Find,
-    bson::{Bson, Document, doc},
+    bson::{Bson, RawDocumentBuf, doc},
     options::IndexOptions,
 };
 use thredcore::port::PortError;
 
+use self::{
+    places::InLine,
+    receipts::Receipts,
+    strike::{Struck, strike_off},
+};
 use crate::{
-    archive::{Filer, MongoArchive, Origin, chunks},
-    connection::{Mongo, Write, wall_clock},
-    documents::{LEASES, PATTERNS, StateDocument, Step, THREDS, literal, signed},
+    archive::{Filer, MongoArchive, Origin},
+    connection::{Mongo, wall_clock},
+    documents::{DEAD, LEASES, PARKED, PATTERNS, StateDocument, Step, THREDS, signed},
     error::MongoError,
 };
 
@@ -32,9 +44,17 @@ pub struct MongoStorage {
     mongo: Mongo,
     archive: MongoArchive,
     filer: Filer,
+    receipts: Receipts,
+    in_line: InLine,
 }
 
 impl MongoStorage {
+    /// The largest [commit](thredcore::port::Commit::size) that is surely taken: 6 MiB. A document
+    /// of MongoDB holds 16 MiB, and lists of participants take up to two and a half times of what they
+    /// take as JSON. Each participant is an entry of an index, too: a server's cache of 512 MiB takes
+    /// some hundred thousand of them at a time.
+    pub const MAX_COMMIT_BYTES: usize = 6 << 20;
+
     /// Opens the storage, and makes its indexes where they are missing.
     ///
     /// # Errors
@@ -43,7 +63,8 @@ impl MongoStorage {
         let archive = MongoArchive::open(mongo).await?;
         prepare(mongo).await.map_err(|error| mongo.prepare_error(error))?;
         let filer = Filer::start(archive.clone(), Threds(archive.clone()));
-        Ok(Self { mongo: mongo.clone(), archive, filer })
+        let (mongo, receipts) = (mongo.clone(), Receipts::of(mongo));
+        Ok(Self { mongo, archive, filer, receipts, in_line: InLine::default() })
     }
 
     /// The archive behind it.
@@ -51,8 +72,7 @@ impl MongoStorage {
         &self.archive
     }
 
-    /// Archives the steps that killed processes have left behind, and removes threds that ended
-    /// [long ago](crate::MongoConfig::keep_ended). Done every 5 s by itself.
+    /// Archives the steps that killed processes have left behind. Done every 5 s by itself.
     ///
     /// # Errors
     /// Some may have been left as they are.
@@ -77,11 +97,18 @@ async fn prepare(mongo: &Mongo) -> Result<(), PortError> {
     };
     mongo.index(THREDS, doc! { "status": 1, "started": 1, "_id": 1 }, all()).await?;
     mongo.index(THREDS, doc! { "participants": 1, "started": 1, "_id": 1 }, all()).await?;
-    mongo.index(THREDS, doc! { "due": 1, "_id": 1, "entry": 1 }, having("due")).await?;
+    mongo.index(THREDS, doc! { "pattern": 1, "started": 1, "_id": 1 }, all()).await?;
+    mongo.index(THREDS, kinds(), all()).await?;
+    mongo.index(THREDS, threds::timer_index(), having("due")).await?;
     mongo.index(THREDS, doc! { "oldest": 1 }, having("oldest")).await?;
-    mongo.index(THREDS, doc! { "listens": 1, "reaction": 1 }, having("listens")).await?;
+    mongo.index(THREDS, doc! { "waits": 1, "_id": 1 }, having("waits")).await?;
+    mongo.index(THREDS, doc! { "listens": 1 }, having("listens")).await?;
     mongo.index(THREDS, doc! { "unfiled": 1 }, having("unfiled")).await?;
-    mongo.index(THREDS, doc! { "closed": 1 }, having("closed")).await?;
+    mongo.index(THREDS, doc! { "closed": 1, "_id": 1 }, having("closed")).await?;
+    mongo.index(PARKED, doc! { "topic": 1, "at": 1, "_id": 1 }, all()).await?;
+    let kept = mongo.config.dead_letters_time;
+    let expiring = IndexOptions::builder().expire_after(kept).build();
+    mongo.index(DEAD, doc! { "at": 1 }, expiring).await?;
     mongo.index(PATTERNS, doc! { "active": 1 }, all()).await?;
     mongo.index(LEASES, doc! { "until": 1 }, all()).await
 }
@@ -90,10 +117,12 @@ async fn prepare(mongo: &Mongo) -> Result<(), PortError> {
 async fn waiting(
     mongo: &Mongo,
     operation: &'static str,
-    find: Find<'_, StateDocument>,
+    find: Find<'_, RawDocumentBuf>,
 ) -> Result<Vec<Vec<Step>>, PortError> {
-    let find = find.projection(doc! { "state": 1, "inbox": 1, "past": 1 });
-    mongo.all(operation, find).await?.iter().map(Step::waiting).collect()
+    let mut fields = StateDocument::fields();
+    fields.extend(doc! { "past": 1, "events": 1 });
+    let read = |thred: StateDocument| Step::waiting(&thred);
+    mongo.readable(operation, THREDS, find.projection(fields), read).await
 }
 
 /// The documents of the threds as the place where steps wait.
@@ -101,42 +130,24 @@ struct Threds(MongoArchive);
 
 impl Threds {
     async fn archive_forgotten(&self) -> Result<(), PortError> {
-        const AT_ONCE: i64 = 256;
         let mongo = &self.0.mongo;
-        loop {
-            let threds = mongo.collection::<StateDocument>(THREDS);
-            let age = i64::try_from(mongo.config.left_behind.as_millis()).unwrap_or(i64::MAX);
-            let before = wall_clock().saturating_sub(age);
-            let find = threds.find(doc! { "unfiled": { "$lte": before } });
-            let find = find.sort(doc! { "unfiled": 1 }).limit(AT_ONCE);
-            let forgotten = waiting(mongo, "look for forgotten steps", find).await?;
-            let steps = forgotten.concat();
-            if steps.is_empty() {
-                return Ok(());
-            }
-            for steps in steps.chunks(256) {
-                self.0.file(steps).await?;
-                self.forget(steps).await?;
-            }
-            if (forgotten.len() as i64) < AT_ONCE {
-                return Ok(());
-            }
+        let age = i64::try_from(mongo.config.left_behind.as_millis()).unwrap_or(i64::MAX);
+        let before = wall_clock().saturating_sub(age);
+        let threds = mongo.collection::<RawDocumentBuf>(THREDS);
+        // Those that cannot be read stay, and must not hide the others: a cursor goes on behind them.
+        let find = threds.find(doc! { "unfiled": { "$lte": before } });
+        let find = find.sort(doc! { "unfiled": 1 }).limit(AT_ONCE).batch_size(64);
+        let forgotten = waiting(mongo, "look for forgotten steps", find).await?;
+        for steps in forgotten.concat().chunks(256) {
+            self.0.file(steps).await?;
+            self.forget(steps).await?;
         }
-    }
-
-    async fn remove_ended(&self) -> Result<(), PortError> {
-        let mongo = &self.0.mongo;
-        let keep = i64::try_from(mongo.config.keep_ended.as_millis()).unwrap_or(i64::MAX);
-        let gone = doc! {
-            "closed": { "$lte": wall_clock().saturating_sub(keep) },
-            "status": "terminated",
-            "outbox.0": { "$exists": false },
-            "past.0": { "$exists": false },
-        };
-        let threds = mongo.collection::<Document>(THREDS);
-        mongo.call("remove ended threds", threds.delete_many(gone)).await.map(drop)
+        Ok(())
     }
 }
+
+/// How many threds' forgotten steps are archived at one look.
+const AT_ONCE: i64 = 4_096;
 
 #[async_trait]
 impl Origin for Threds {
@@ -148,78 +159,14 @@ impl Origin for Threds {
         let now = wall_clock();
         let struck = versions.into_iter().map(|(id, versions)| {
             let versions: Vec<Bson> = versions.into_iter().map(Bson::from).collect();
-            Struck { id, field: "past", key: "v", values: versions, time: "unfiled" }
-                .statements(now)
+            Struck::steps(id, versions, now)
         });
-        strike_off(&self.0.mongo, "strike off steps", struck.collect()).await
+        strike_off(&self.0.mongo, "strike off steps", struck.collect()).await.map(drop)
     }
 
     async fn tend(&self) -> Result<(), PortError> {
-        self.archive_forgotten().await?;
-        self.remove_ended().await
+        self.archive_forgotten().await
     }
-}
-
-/// Items of a list in a thred's document that have been dealt with.
-struct Struck<'a> {
-    id: &'a str,
-    field: &'a str,
-    /// The field of the items that tells them apart, and its values.
-    key: &'a str,
-    values: Vec<Bson>,
-    /// The field that is there while the list holds something.
-    time: &'a str,
-}
-
-impl Struck<'_> {
-    /// The statement for a list that holds nothing else, and the one for any list, which costs
-    /// MongoDB more. The index is named, or MongoDB would try others each time. `left` is the new time of a list that still holds something.
-    fn statements(self, left: impl Into<Bson>) -> (Document, Document) {
-        let Self { id, field, key, values, time } = self;
-        let other = doc! { "$elemMatch": { key: { "$nin": values.clone() } } };
-        let all = doc! {
-            "q": { "_id": id, time: { "$exists": true }, field: { "$not": other } },
-            "u": { "$set": { field: [] }, "$unset": { time: "" } },
-            "hint": "_id_",
-        };
-        let list = format!("${field}");
-        let struck = doc! { "$in": [format!("$$this.{key}"), literal(values)] };
-        let kept = doc! { "input": &list, "cond": { "$not": struck } };
-        let none = doc! { "$eq": [{ "$size": &list }, 0] };
-        let some = doc! {
-            "q": { "_id": id, time: { "$exists": true } },
-            "u": [
-                { "$set": { field: { "$filter": kept } } },
-                { "$set": { time: { "$cond": [none, "$$REMOVE", left.into()] } } },
-            ],
-            "hint": "_id_",
-        };
-        (all, some)
-    }
-}
-
-/// Removes items; what is not there is ignored.
-async fn strike_off(
-    mongo: &Mongo,
-    operation: &'static str,
-    statements: Vec<(Document, Document)>,
-) -> Result<(), PortError> {
-    let (all, some): (Vec<_>, Vec<_>) = statements.into_iter().unzip();
-    let count = all.len();
-    let mut struck = 0;
-    for statements in chunks(all) {
-        let written = mongo.write(operation, THREDS, Write::Update, statements).await?;
-        struck += written.count;
-        written.all(operation)?;
-    }
-    if struck == count {
-        return Ok(());
-    }
-    for statements in chunks(some) {
-        let written = mongo.write(operation, THREDS, Write::Update, statements).await?;
-        written.all(operation)?;
-    }
-    Ok(())
 }
 
 /// How many steps a thred may have that are not archived yet, before its next commit has to wait.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use mongodb::{
     ClientSession,
-    bson::{Document, doc},
+    bson::{Document, RawDocumentBuf, doc},
 };
 use serde::Deserialize;
 use thredcore::{
@@ -26,7 +26,7 @@ const VERSION: &str = "patterns";
 
 /// Which revision of a pattern is current, if it is in use.
 #[derive(Debug, Deserialize)]
-struct Current {
+pub(super) struct Current {
     #[serde(rename = "_id")]
     id: String,
     revision: String,
@@ -35,7 +35,7 @@ struct Current {
 
 /// One revision.
 #[derive(Debug, Deserialize)]
-struct Revision {
+pub(super) struct Revision {
     #[serde(rename = "_id")]
     key: RevisionKey,
     model: String,
@@ -48,7 +48,7 @@ struct RevisionKey {
 }
 
 impl Revision {
-    fn pattern(&self) -> Result<StoredPattern, PortError> {
+    pub(super) fn pattern(&self) -> Result<StoredPattern, PortError> {
         let (id, revision) = (self.key.p.as_str().into(), revision_of(&self.key.r)?);
         let model: PatternModel = parsed(&self.model)?;
         Ok(StoredPattern { key: PatternKey { id, revision }, model: Arc::new(model) })
@@ -116,23 +116,32 @@ impl PatternStore for MongoStorage {
     }
 
     async fn patterns(&self) -> Result<Vec<StoredPattern>, PortError> {
-        let patterns = self.mongo.collection::<Current>(PATTERNS);
+        const OPERATION: &str = "read patterns";
+        let patterns = self.mongo.collection::<RawDocumentBuf>(PATTERNS);
         let find = patterns.find(doc! { "active": true }).sort(doc! { "_id": 1 });
-        let current = self.mongo.all("read patterns", find.batch_size(1_000)).await?;
-        let keys = current.iter().map(|it| doc! { "p": &it.id, "r": &it.revision });
-        let keys: Vec<_> = keys.collect();
-        let revisions = self.mongo.collection::<Revision>(REVISIONS);
-        let find = revisions.find(doc! { "_id": { "$in": keys } }).batch_size(1_000);
-        let found = self.mongo.all("read patterns", find).await?;
-        let found: HashMap<_, _> = found.iter().map(|it| (it.key.p.as_str(), it)).collect();
-        current.iter().filter_map(|it| found.get(it.id.as_str())).map(|it| it.pattern()).collect()
+        let read = |current: Current| Ok(current);
+        let current =
+            self.mongo.readable(OPERATION, PATTERNS, find.batch_size(1_000), read).await?;
+        let mut found = HashMap::new();
+        for some in current.chunks(256) {
+            let keys: Vec<_> =
+                some.iter().map(|it| doc! { "p": &it.id, "r": &it.revision }).collect();
+            let revisions = self.mongo.collection::<RawDocumentBuf>(REVISIONS);
+            let find = revisions.find(doc! { "_id": { "$in": keys } }).batch_size(256);
+            let read = |revision: Revision| revision.pattern();
+            for pattern in self.mongo.readable(OPERATION, REVISIONS, find, read).await? {
+                found.insert(pattern.key.id.as_str().to_owned(), pattern);
+            }
+        }
+        Ok(current.iter().filter_map(|it| found.remove(&it.id)).collect())
     }
 
     async fn pattern(&self, key: &PatternKey) -> Result<Option<StoredPattern>, PortError> {
-        let revisions = self.mongo.collection::<Revision>(REVISIONS);
-        let find = revisions.find_one(doc! { "_id": revision_id(key) });
-        let found = self.mongo.call("read a pattern", find).await?;
-        found.map(|revision| revision.pattern()).transpose()
+        let revisions = self.mongo.collection::<RawDocumentBuf>(REVISIONS);
+        let find = revisions.find(doc! { "_id": revision_id(key) });
+        let read = |revision: Revision| revision.pattern();
+        let mut found = self.mongo.readable("read a pattern", REVISIONS, find, read).await?;
+        Ok(found.pop())
     }
 
     async fn listening_patterns(&self) -> Result<Vec<PatternKey>, PortError> {

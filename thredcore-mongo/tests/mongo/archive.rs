@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use thredcore::{
+    conformance::samples::published,
     memory::MemoryStorage,
     port::{Committed, RecordStore, Storage, ThredQuery, ThredStore},
     state::{Status, ThredState},
@@ -53,7 +54,7 @@ fn terminated() -> ThredQuery {
 
 #[test]
 fn a_dead_process_s_steps_are_archived_by_the_next() {
-    let config = config().left_behind(Duration::ZERO).keep_ended(Duration::ZERO);
+    let config = config().left_behind(Duration::ZERO).ended_threds(0);
     let _guard = Dropped(config.clone());
     process(async {
         let slow = never(&config);
@@ -69,12 +70,15 @@ fn a_dead_process_s_steps_are_archived_by_the_next() {
         let storage = MongoStorage::open(&connect(&config).await).await.expect("a storage");
         for _ in 0..2 {
             storage.clean_up().await.expect("cleaning up");
-            let steps = storage.archive().history(Some(&"a".into()), 9).await.expect("history");
+            let steps = storage.archive().history(&"a".into(), None, 9).await.expect("history");
             assert_eq!(steps.iter().map(|step| step.version).collect::<Vec<_>>(), [1, 2]);
             assert_eq!(storage.archive().log(9).await.expect("the log").len(), 3, "each once");
         }
+        let surplus = storage.surplus(0, 0, 9).await.expect("surplus");
+        assert_eq!(surplus.iter().map(|it| it.thred.as_str()).collect::<Vec<_>>(), ["a"]);
+        storage.forget(&["a".into(), "b".into()]).await.expect("forget");
         let gone = storage.load(&["a".into(), "b".into()]).await.expect("load");
-        assert!(gone[0].is_none() && gone[1].is_some(), "a has ended long ago");
+        assert!(gone[0].is_none() && gone[1].is_some(), "a has ended");
         let page = storage.threds(&terminated()).await.expect("query");
         assert_eq!(*page.threds[0], ended(&thred("a")), "the archive knows it");
     });
@@ -82,7 +86,7 @@ fn a_dead_process_s_steps_are_archived_by_the_next() {
 
 #[test]
 fn an_ended_thred_with_something_to_publish_is_kept() {
-    let config = config().keep_ended(Duration::ZERO);
+    let config = config().ended_threds(0);
     let _guard = Dropped(config.clone());
     process(async {
         let storage = MongoStorage::open(&connect(&config).await).await.expect("a storage");
@@ -90,10 +94,10 @@ fn an_ended_thred_with_something_to_publish_is_kept() {
         applied(&storage, &[commit(thred("a"))]).await;
         applied(&storage, &[last]).await;
         storage.flush().await;
-        storage.clean_up().await.expect("cleaning up");
+        storage.forget(&["a".into()]).await.expect("forget");
         assert_eq!(storage.pending_outboxes(0, 6, 9).await.expect("pending").len(), 1);
-        storage.clear_outbox(&[("a".into(), vec!["m".into()])]).await.expect("clear");
-        storage.clean_up().await.expect("cleaning up");
+        storage.clear_outbox(&[published("a", &["m"])]).await.expect("clear");
+        storage.forget(&["a".into()]).await.expect("forget");
         assert_eq!(storage.load(&["a".into()]).await.expect("load"), [None]);
     });
 }
@@ -111,7 +115,7 @@ fn steps_wait_in_the_outbox_of_any_storage() {
         applied(&storage, &[commit(ended(&thred("b")))]).await;
         let seen = storage.load(&["a".into()]).await.expect("load").remove(0).expect("a thred");
         assert_eq!(seen.outbox.len(), 1, "the engine sees its own entries alone");
-        let told = storage.history(Some(&"b".into()), 9).await.expect("history");
+        let told = storage.history(&"b".into(), None, 9).await.expect("history");
         assert_eq!(told.iter().map(|step| step.version).collect::<Vec<_>>(), [1, 2]);
         killed(storage);
     });
@@ -143,7 +147,7 @@ fn a_full_outbox_makes_the_next_commit_wait() {
         let second = [commit(next(&thred("a")))];
         let error = storage.commit(&second).await.remove(0).expect_err("no room");
         assert!(error.is_retryable(), "{error}");
-        storage.clear_outbox(&[("a".into(), vec!["1".into()])]).await.expect("clear");
+        storage.clear_outbox(&[published("a", &["1"])]).await.expect("clear");
         applied(&storage, &second).await;
     });
 }

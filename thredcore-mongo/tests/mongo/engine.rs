@@ -63,7 +63,7 @@ fn an_engine_runs_on_mongodb() {
         let log = storage.archive().log(999).await.expect("the archive");
         assert!(log.len() >= EVENTS);
         let id = &page.threds[0].id;
-        let past = storage.archive().history(Some(id), 9).await.expect("the archive");
+        let past = storage.archive().history(id, None, 9).await.expect("the archive");
         assert_eq!((past.len(), past[0].messages.len()), (1, 1));
     });
 }

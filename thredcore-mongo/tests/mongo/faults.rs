@@ -108,7 +108,7 @@ fn steps_are_archived_although_the_archive_fails_at_first() {
         fail(&name, 3, "insert", doc! { "errorCode": 11602 }).await;
         storage.flush().await;
         let id = "thred 1".into();
-        let archived = storage.archive().history(Some(&id), 9).await.expect("the archive");
+        let archived = storage.archive().history(&id, None, 9).await.expect("the archive");
         assert_eq!(archived.len(), 1);
     });
 }
@@ -283,11 +283,11 @@ fn nothing_is_lost_through_stepdowns_and_kills() {
         }
         // What was committed without an answer is known to the documents alone.
         let store = &*storage;
-        let told = histories(|id| async move { store.history(Some(&id), 999).await }).await;
+        let told = histories(|id| async move { store.history(&id, None, 999).await }).await;
         storage.flush().await;
         storage.clean_up().await.expect("cleaning up");
         let archive = storage.archive();
-        let archived = histories(|id| async move { archive.history(Some(&id), 999).await }).await;
+        let archived = histories(|id| async move { archive.history(&id, None, 999).await }).await;
         let whole = vec![(1..=STEPS).collect::<Vec<_>>(); WRITERS];
         assert_eq!((told, archived), (whole.clone(), whole));
         let place = Reservation {

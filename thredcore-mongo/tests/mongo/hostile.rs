@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use thredcore::{
-    conformance::run,
+    conformance::{run, samples::published},
     persistence::{Persistence, TaskContext, execute_list},
     port::{
         Committed, Directory, FixedDirectory, Lease, LeaseStore, LimitStore, Reservation, Reserved,
@@ -33,7 +33,7 @@ fn ids_that_look_like_operators_are_ids() {
             assert!(answers.into_iter().all(|it| it.expect("a commit") == Committed::Applied));
             assert_eq!(storage.commit(&[first]).await.remove(0).unwrap(), Committed::Duplicate);
 
-            storage.clear_outbox(&[(id.into(), vec![id.into()])]).await.expect("clear");
+            storage.clear_outbox(&[published(id, &[id])]).await.expect("clear");
             let left = storage.load(&[id.into()]).await.expect("load").remove(0).expect("a thred");
             assert_eq!(left.outbox.len(), 1, "{id}: just the named entry is cleared");
             assert_eq!(*left.state, state);

@@ -8,16 +8,21 @@ use mongodb::{Client, bson::doc};
 pub(crate) struct Server {
     directory: tempfile::TempDir,
     pub(crate) url: String,
+    /// Others wait: one that starts would take the port of one that was killed.
+    _alone: std::fs::File,
 }
 
 impl Server {
     pub(crate) fn start() -> Self {
+        let alone = std::fs::File::create(std::env::temp_dir().join("thredcore-mongo-server.lock"));
+        let alone = alone.expect("a file can be made");
+        alone.lock().expect("a file can be locked");
         let directory = tempfile::tempdir().expect("a directory can be made");
         services(directory.path(), "up");
         let named = services(directory.path(), "env");
         let url = named.lines().find_map(|line| line.strip_prefix("export MONGODB_URL='"));
         let url = url.expect("a URL").trim_end_matches('\'').to_owned();
-        Self { directory, url }
+        Self { directory, url, _alone: alone }
     }
 
     /// Kills the server and starts it again on the same data.

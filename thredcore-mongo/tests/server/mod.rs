@@ -50,3 +50,10 @@ impl Drop for Dropped {
         let _ = dropping.join();
     }
 }
+
+/// A configuration's database behind the adapter's back.
+#[allow(dead_code, reason = "each test program takes what it needs")]
+pub(crate) async fn client(config: &MongoConfig) -> mongodb::Database {
+    let client = mongodb::Client::with_uri_str(&config.url).await.expect("a client");
+    client.database(config.database.as_deref().expect("a test has a database"))
+}

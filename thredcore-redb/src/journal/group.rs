@@ -1,34 +1,28 @@
 //! One group: operations that are written by one transaction.
 
-use std::{
-    pin::pin,
-    sync::atomic::Ordering,
-    task::{Context, Poll, Waker},
-};
+use std::sync::atomic::Ordering;
 
 use redb::{ReadableTable, WriteTransaction};
-use thredcore::port::{
-    Committed, Lease, LeaseStore, LimitStore, PatternStore, Reservation, Reserved,
-};
+use thredcore::port::{Committed, Lease, Reservation};
+use thredlib::ThredId;
 
 use super::{
-    Draft, Outcome, What,
+    Draft, Outcome, Recorded, What,
     files::{Files, NO_STEP},
+    lock,
     written::{Changed, Written},
 };
 use crate::{
     error::RedbError,
-    segments::{Body, Segments},
-    shared::{Head, ReadError, Shared},
+    index::Place,
+    quarantine::Spot,
+    queue::{Tried, dead::NewLetter},
+    receipts::Settled,
+    segments::{self, Body, Segments},
+    shared::{Found, ReadError, Shared},
+    storage::texts,
     tables::{self, Queue},
 };
-
-/// The bounds that a group keeps.
-#[derive(Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) history_steps: u64,
-    pub(super) ended_threds: usize,
-}
 
 /// A group under way.
 pub(super) struct Group<'w> {
@@ -48,42 +42,30 @@ impl<'w> Group<'w> {
     pub(super) fn apply(&mut self, what: &What) -> Result<Outcome, RedbError> {
         match what {
             What::Commit(drafts) => return self.commit_all(drafts),
-            What::Publish { items, redriven } => {
+            What::Publish { items, redriven, at } => {
                 for (_, body) in items {
                     let order = self.files.events.next();
-                    self.files.events.push(order, 0, body.clone(), true);
+                    self.files.events.push(order, *at as u64, body.clone(), true);
                     self.made.published.push(order);
                 }
                 self.exhume(Queue::Events, redriven)?;
             }
-            What::Unmoved(records) => {
-                let new = records.iter().map(|(record, event, body)| {
-                    let new = self.files.unmoved.insert(&event.id, record.log_type);
-                    if new {
-                        let step = self.files.steps.next();
-                        self.files.steps.push(step, self.files.unmoved.last, body.clone(), false);
-                        self.files.unmoved.last = step;
-                    }
-                    new
-                });
-                let new: Vec<bool> = new.collect();
-                if new.contains(&true) {
-                    let mut meta = self.txn.open_table(tables::META)?;
-                    meta.insert(tables::META_UNMOVED, self.files.unmoved.last)?;
-                }
-                return Ok(Outcome::New(new));
-            }
+            What::Settle { unmoved, receipts } => self.settle(unmoved, receipts)?,
             What::Reserve(reservation) => return self.reserve(reservation),
             What::Release(places) => {
-                _ = ready(self.shared.small().release(places));
+                let mut small = lock(&self.shared.small);
                 let mut table = self.txn.open_table(tables::PLACES)?;
                 for (pattern, thred) in places {
+                    if let Some(places) = small.places.get_mut(pattern) {
+                        places.threds.remove(thred);
+                    }
                     self.made.is_dirty |=
                         table.remove((pattern.as_str(), thred.as_str()))?.is_some();
                 }
             }
             What::PutPattern(pattern, body) => {
-                self.change_patterns(|small| _ = ready(small.put_pattern(pattern.clone())));
+                let is_other = lock(&self.shared.small).patterns.put(pattern.clone());
+                self.patterns_changed(is_other);
                 let key = &pattern.key;
                 let mut patterns = self.txn.open_table(tables::PATTERNS)?;
                 patterns.insert((key.id.as_str(), key.revision), &***body)?;
@@ -91,20 +73,24 @@ impl<'w> Group<'w> {
                 current.insert(key.id.as_str(), key.revision)?;
             }
             What::RemovePattern(id) => {
-                self.change_patterns(|small| _ = ready(small.remove_pattern(id)));
+                let was_there = lock(&self.shared.small).patterns.remove(id);
+                self.patterns_changed(was_there);
                 self.txn.open_table(tables::CURRENT)?.remove(id.as_str())?;
             }
             What::Acquire(lease, now) => return self.acquire(lease, *now),
             What::GiveBack { name, owner } => {
-                let small = self.shared.small();
-                _ = ready(small.give_back(name, owner));
-                let held = ready(small.leases(name, i64::MIN)).unwrap_or_default();
-                if !held.iter().any(|lease| lease.name == *name) {
+                if lock(&self.shared.small).leases.give_back(name, owner) {
                     let mut table = self.txn.open_table(tables::LEASES)?;
                     self.made.is_dirty |= table.remove(&**name)?.is_some();
                 }
             }
             What::Discard(queue, numbers) => self.exhume(*queue, numbers)?,
+            What::Forget(ids) => self.forget(ids)?,
+            What::MoveOut(spots) => {
+                for spot in spots {
+                    self.move_out(spot)?;
+                }
+            }
             What::Cleared { whole, partly } => self.clear(whole, partly)?,
             What::Left { queue, orders, tried } => {
                 let segments = self.queue(*queue);
@@ -112,37 +98,44 @@ impl<'w> Group<'w> {
                 self.forget_attempts(*queue, tried)?;
             }
             What::Sent { messages, redriven } => {
-                for (order, body) in messages {
-                    self.files.messages.push(*order, 0, body.clone(), true);
+                for (order, at, body) in messages {
+                    self.files.messages.push(*order, *at as u64, body.clone(), true);
                 }
                 self.exhume(Queue::Messages, redriven)?;
             }
-            What::Buried { queue, order, number, letter, lost } => {
-                self.queue(*queue).remove(*order);
-                self.forget_attempts(*queue, &[*order])?;
-                let mut table = self.txn.open_table(tables::DEAD)?;
-                table.insert((*queue as u8, *number), &***letter)?;
-                if let Some(lost) = lost {
-                    table.remove((*queue as u8, *lost))?;
+            What::Buried { queue, orders, letters, gone } => {
+                let segments = self.queue(*queue);
+                orders.iter().for_each(|order| segments.remove(*order));
+                self.forget_attempts(*queue, orders)?;
+                if !letters.is_empty() {
+                    let mut table = self.txn.open_table(tables::DEAD)?;
+                    let mut sizes = self.txn.open_table(tables::DEAD_SIZES)?;
+                    for NewLetter { number, letter, body } in letters {
+                        table.insert((*queue as u8, *number), &***body)?;
+                        let topic = letter.topic.as_ref().map(|topic| topic.as_str());
+                        let size = (letter.at, letter.bytes, topic);
+                        sizes.insert((*queue as u8, *number), size)?;
+                    }
+                    self.made.is_dirty = true;
                 }
-                self.made.is_dirty = true;
+                self.exhume(*queue, gone)?;
             }
-            What::Tried { queue, attempts } => {
-                let live = attempts.iter().filter(|(order, _)| match queue {
+            What::Tried { queue, tried } => {
+                let live = tried.iter().filter(|(order, _)| match queue {
                     Queue::Events => self.files.events.is_live(*order),
                     Queue::Messages => self.files.messages.is_live(*order),
                 });
                 let mut table = self.txn.open_table(tables::ATTEMPTS)?;
-                for (order, attempts) in live {
-                    table.insert((*queue as u8, *order), *attempts)?;
+                for (order, tried) in live {
+                    table.insert((*queue as u8, *order), row(*tried))?;
                     self.made.is_dirty = true;
                 }
             }
             What::Flush => {}
             What::Close(tried) => {
                 let mut table = self.txn.open_table(tables::ATTEMPTS)?;
-                for (queue, order, attempts) in tried {
-                    table.insert((*queue as u8, *order), *attempts)?;
+                for (queue, order, tried) in tried {
+                    table.insert((*queue as u8, *order), row(*tried))?;
                 }
                 self.txn.open_table(tables::META)?.insert(tables::META_CLEAN, 1)?;
                 self.made.is_dirty = true;
@@ -168,42 +161,44 @@ impl<'w> Group<'w> {
         let commit = &draft.commit;
         let id = &commit.state.id;
         let stored = match self.made.threds.get(id) {
-            Some(changed) => Some((changed.state.clone(), changed.head)),
+            Some(changed) => Some((changed.state.clone(), changed.at)),
+            None if self.made.forgotten.contains_key(id) => None,
             None => match self.shared.states(std::slice::from_ref(id)) {
-                Ok(mut states) => states.pop().flatten(),
+                Ok(mut states) => match states.pop() {
+                    // Nobody knows what the change would be made of.
+                    Some(Found::Unreadable) => return Ok(Committed::Conflict),
+                    found => found.and_then(Found::state),
+                },
                 Err(ReadError::Failed(error)) => return Err(error),
                 // The database is there while a group is written.
                 Err(ReadError::Refused(_)) => None,
             },
         };
         let state = stored.as_ref().map(|(state, _)| &**state);
-        if state.is_some_and(|state| state.has_consumed(&commit.consumed)) {
+        if state.is_some_and(|state| state.has_consumed(&commit.consumed.key)) {
             return Ok(Committed::Duplicate);
         }
         if state.map_or(0, |state| state.version) != commit.expected {
             return Ok(Committed::Conflict);
         }
 
-        let before = stored.as_ref().map_or(NO_STEP, |(_, head)| head.step);
+        let before = stored.as_ref().map_or(NO_STEP, |(_, at)| at.step);
         let step = self.files.steps.next();
         self.files.steps.push(step, before, draft.step.clone(), !commit.outbox.is_empty());
         let place = self.files.states.next();
         self.files.states.push(place, step, draft.state.clone(), true);
-        if let Some((_, head)) = &stored {
-            self.files.states.remove(head.place);
+        if let Some((_, at)) = &stored {
+            self.files.states.remove(at.state);
         }
         if !commit.outbox.is_empty() {
             self.made.entries.push((step, commit.clone()));
         }
-        if !commit.state.status.is_live() && state.is_none_or(|state| state.status.is_live()) {
-            self.made.newly_ended.push(id.clone());
-        }
-        let (state, head) = (commit.state.clone(), Head { place, step });
+        let (state, at) = (commit.state.clone(), Place { state: place, step });
         match self.made.threds.get_mut(id) {
-            Some(changed) => (changed.state, changed.head) = (state, head),
+            Some(changed) => (changed.state, changed.at) = (state, at),
             None => {
                 let before = stored.map(|(state, _)| state);
-                self.made.threds.insert(id.clone(), Changed { before, state, head });
+                self.made.threds.insert(id.clone(), Changed { before, state, at });
             }
         }
         Ok(Committed::Applied)
@@ -226,24 +221,133 @@ impl<'w> Group<'w> {
         Ok(())
     }
 
+    fn settle(&mut self, unmoved: &[Recorded], receipts: &Settled) -> Result<(), RedbError> {
+        if !unmoved.is_empty() {
+            let mut known = lock(&self.shared.recorded);
+            if let Some(opened) = known.advance(0) {
+                self.files.recorded.open(opened);
+            }
+            let generation = known.current();
+            for Recorded { decision, marks, body } in unmoved {
+                let [record, event] = marks.map(u128::from_be_bytes);
+                if !known.insert(record) {
+                    continue;
+                }
+                let is_new = known.insert(event);
+                let new = marks.iter().copied().take(1 + usize::from(is_new));
+                self.files.recorded.push(generation, new);
+                let step = self.files.steps.next();
+                self.files.steps.push(step, self.files.last_unmoved, body.clone(), false);
+                self.files.last_unmoved = step;
+                self.made.unmoved.push(*decision);
+            }
+            let mut meta = self.txn.open_table(tables::META)?;
+            meta.insert(tables::META_UNMOVED, self.files.last_unmoved)?;
+        }
+        let Settled { opened, generation, settled, dead, not_dead } = receipts;
+        if let Some(opened) = opened {
+            self.files.receipts.open(*opened);
+        }
+        self.files.receipts.push(*generation, settled.iter().copied());
+        if !dead.is_empty() || !not_dead.is_empty() {
+            let mut table = self.txn.open_table(tables::DEAD_RECEIPTS)?;
+            for (key, dead) in dead {
+                table.insert(key, (dead.times, dead.at))?;
+            }
+            for key in not_dead {
+                table.remove(key)?;
+            }
+            self.made.is_dirty = true;
+        }
+        Ok(())
+    }
+
+    /// Forgets ended threds that have nothing to publish.
+    fn forget(&mut self, ids: &[ThredId]) -> Result<(), RedbError> {
+        for id in ids {
+            if self.made.threds.contains_key(id) || self.made.forgotten.contains_key(id) {
+                continue;
+            }
+            let (head, brief) = {
+                let shard = lock(self.shared.shard(id));
+                let may_go = shard.index.has_ended(id) && !shard.outboxes.contains(id);
+                let Some(head) = shard.index.head(id).filter(|_| may_go) else { continue };
+                (head, shard.index.brief(id))
+            };
+            let participants = match brief {
+                Some(brief) => brief.participants,
+                None => {
+                    let table = self.txn.open_table(tables::STATES.data)?;
+                    let read = |_, body: &[u8]| texts::header(body).ok();
+                    let header = segments::read(&table, head.at.state, read)?.flatten();
+                    header.map(|header| header.participants).unwrap_or_default()
+                }
+            };
+            self.files.states.remove(head.at.state);
+            self.made.forgotten.insert(id.clone(), participants);
+        }
+        Ok(())
+    }
+
+    /// Takes something out that cannot be read.
+    fn move_out(&mut self, spot: &Spot) -> Result<(), RedbError> {
+        self.made.is_dirty = true;
+        match spot {
+            Spot::State(number) => {
+                let table = self.txn.open_table(tables::STATES.data)?;
+                let read = |_, body: &[u8]| texts::header(body).ok();
+                let header = segments::read(&table, *number, read)?.flatten();
+                if let Some(header) = header {
+                    let head = lock(self.shared.shard(&header.id)).index.head(&header.id);
+                    if head.is_some_and(|head| head.at.state == *number) {
+                        self.made.moved_out.push(header);
+                    }
+                }
+                self.files.states.remove(*number);
+            }
+            Spot::Step(number) => {
+                self.files.steps.hollow(*number, self.txn)?;
+                self.clear(&[*number], &[])?;
+            }
+            Spot::Partly(step) => {
+                self.files.partly.remove(step);
+                self.txn.open_table(tables::PARTLY)?.remove(step)?;
+            }
+            Spot::Item(queue, order) => {
+                self.queue(*queue).remove(*order);
+                self.forget_attempts(*queue, &[*order])?;
+            }
+            Spot::Dead(queue, number) => {
+                self.exhume(*queue, &[*number])?;
+                self.shared.dead(*queue).claim(std::iter::once(*number));
+            }
+            Spot::Lease(name) => _ = self.txn.open_table(tables::LEASES)?.remove(&**name)?,
+            Spot::Pattern(id, revision) => {
+                self.txn.open_table(tables::PATTERNS)?.remove((&**id, *revision))?;
+            }
+        }
+        Ok(())
+    }
+
     fn reserve(&mut self, wanted: &Reservation) -> Result<Outcome, RedbError> {
-        let small = self.shared.small();
-        let reserved = ready(small.reserve(wanted)).unwrap_or(Reserved::Full);
-        if reserved == Reserved::Granted {
+        let (reserved, is_new) = {
+            let mut small = lock(&self.shared.small);
+            small.places.entry(wanted.pattern.clone()).or_default().reserve(wanted)
+        };
+        if is_new {
             let pattern = wanted.pattern.as_str();
             let mut places = self.txn.open_table(tables::PLACES)?;
-            if places.insert((pattern, wanted.thred.as_str()), ())?.is_none() {
-                let mut times = self.txn.open_table(tables::PLACE_TIMES)?;
-                let last = times.get(pattern)?.map_or(wanted.now, |last| last.value());
-                times.insert(pattern, last.max(wanted.now))?;
-                self.made.is_dirty = true;
-            }
+            places.insert((pattern, wanted.thred.as_str()), ())?;
+            let mut times = self.txn.open_table(tables::PLACE_TIMES)?;
+            let last = times.get(pattern)?.map_or(wanted.now, |last| last.value());
+            times.insert(pattern, last.max(wanted.now))?;
+            self.made.is_dirty = true;
         }
         Ok(Outcome::Reserved(reserved))
     }
 
     fn acquire(&mut self, lease: &Lease, now: i64) -> Result<Outcome, RedbError> {
-        let held = ready(self.shared.small().acquire(lease, now)).unwrap_or(false);
+        let held = lock(&self.shared.small).leases.acquire(lease, now);
         // One process owns the directory: a short lease would only keep the next one waiting.
         if held && lease.until.saturating_sub(now) >= SHORT_LEASE {
             let text = serde_json::to_vec(lease)
@@ -254,11 +358,8 @@ impl<'w> Group<'w> {
         Ok(Outcome::Held(held))
     }
 
-    fn change_patterns(&mut self, change: impl FnOnce(&thredcore::memory::MemoryStorage)) {
-        let small = self.shared.small();
-        let before = ready(small.patterns_version()).unwrap_or(0);
-        change(&small);
-        self.made.patterns_version += ready(small.patterns_version()).unwrap_or(0) - before;
+    fn patterns_changed(&mut self, is_other: bool) {
+        self.made.patterns_version += u64::from(is_other);
         self.made.is_dirty = true;
     }
 
@@ -266,8 +367,10 @@ impl<'w> Group<'w> {
     fn exhume(&mut self, queue: Queue, numbers: &[u64]) -> Result<(), RedbError> {
         if !numbers.is_empty() {
             let mut table = self.txn.open_table(tables::DEAD)?;
+            let mut sizes = self.txn.open_table(tables::DEAD_SIZES)?;
             for number in numbers {
                 table.remove((queue as u8, *number))?;
+                sizes.remove((queue as u8, *number))?;
             }
             self.made.is_dirty = true;
         }
@@ -285,10 +388,9 @@ impl<'w> Group<'w> {
     }
 
     /// Writes what the operations have left; the transaction is still to be committed.
-    pub(super) fn write(mut self, bounds: Bounds) -> Result<Written, RedbError> {
-        self.retire(bounds.ended_threds);
+    pub(super) fn write(mut self) -> Result<Written, RedbError> {
         self.gather()?;
-        let below = self.files.steps.next().saturating_sub(bounds.history_steps);
+        let below = self.files.steps.next().saturating_sub(self.shared.config.history_steps);
         if self.made.patterns_version != self.shared.patterns_version.load(Ordering::Acquire) {
             let mut meta = self.txn.open_table(tables::META)?;
             meta.insert(tables::META_PATTERNS, self.made.patterns_version)?;
@@ -300,6 +402,10 @@ impl<'w> Group<'w> {
             is_dirty |= part.is_dirty();
             part.write(self.txn)?;
         }
+        for runs in [&mut files.receipts, &mut files.recorded] {
+            is_dirty |= runs.is_dirty();
+            runs.write(self.txn)?;
+        }
         if is_dirty && files.steps.is_prunable(below) {
             files.steps.prune(below, self.txn)?;
         }
@@ -308,13 +414,9 @@ impl<'w> Group<'w> {
     }
 }
 
+fn row(tried: Tried) -> (u32, u32, i64) {
+    (tried.attempts, tried.failures, tried.due)
+}
+
 /// A lease that runs for less is not written: a minute.
 const SHORT_LEASE: i64 = 60_000;
-
-/// The result of a call that never waits.
-pub(super) fn ready<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => unreachable!("a backend in memory answers at once"),
-    }
-}

@@ -10,6 +10,8 @@
 //!
 //! - clearing an outbox: the entries are published again, under the same ids;
 //! - acknowledging: the item is delivered again;
+//! - receipts, and records about events that changed nothing: the acknowledgement comes later, so
+//!   that the item is delivered again;
 //! - publishing a message: an outbox still holds it, or the event that it answers is not
 //!   acknowledged, since both are written later than the message.
 //!
@@ -32,14 +34,24 @@ use std::{
 };
 
 use thredcore::port::{
-    Commit, Committed, Inbound, Lease, LogRecord, PortError, Reservation, Reserved, StoredPattern,
+    Commit, Committed, Inbound, Lease, LogType, PortError, Reservation, Reserved, StoredPattern,
+    Unreadable,
 };
-use thredlib::{Event, PatternId, ThredId};
+use thredlib::{PatternId, ThredId};
 use tokio::sync::{Notify, oneshot};
 
-use crate::{error::Refusal, segments::Body, shared::Shared, tables::Queue};
+use crate::{
+    error::Refusal,
+    quarantine::{Find, Part, Spot, find},
+    queue::{Tried, dead::NewLetter},
+    receipts::Settled,
+    segments::Body,
+    shared::Shared,
+    storage::{apart, failed},
+    tables::Queue,
+};
 
-pub(crate) use load::{StoredLetter, open};
+pub(crate) use load::open;
 
 /// The way to the writer. The last one to go closes the directory.
 pub(crate) struct Journal {
@@ -47,6 +59,9 @@ pub(crate) struct Journal {
     pub(crate) shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
+
+/// Tells how an operation ended.
+pub(crate) type Answered = oneshot::Receiver<Result<Outcome, Refusal>>;
 
 /// Something to write, and who waits for it.
 pub(crate) struct Op {
@@ -62,9 +77,8 @@ pub(crate) enum What {
     Publish {
         items: Vec<(Inbound, Body)>,
         redriven: Vec<u64>,
+        at: i64,
     },
-    /// Records about events that moved no thred.
-    Unmoved(Vec<(LogRecord, Arc<Event>, Body)>),
     Reserve(Reservation),
     Release(Vec<(PatternId, ThredId)>),
     PutPattern(StoredPattern, Body),
@@ -76,6 +90,10 @@ pub(crate) enum What {
     },
     /// Dead letters by number that are gone.
     Discard(Queue, Vec<u64>),
+    /// Ended threds that may go.
+    Forget(Vec<ThredId>),
+    /// What cannot be read and is to go.
+    MoveOut(Vec<Spot>),
     /// What follows has been done in memory.
     Cleared {
         whole: Vec<u64>,
@@ -87,27 +105,41 @@ pub(crate) enum What {
         orders: Vec<u64>,
         tried: Vec<u64>,
     },
-    /// New messages by order; dead letters by number that they come from.
+    /// Receipts, and records about events that changed nothing.
+    Settle {
+        unmoved: Vec<Recorded>,
+        receipts: Settled,
+    },
+    /// New messages by order, with when they were published; dead letters by number that they come
+    /// from.
     Sent {
-        messages: Vec<(u64, Body)>,
+        messages: Vec<(u64, i64, Body)>,
         redriven: Vec<u64>,
     },
+    /// Items that have left a queue, new dead letters, and old ones that had to go.
     Buried {
         queue: Queue,
-        order: u64,
-        number: u64,
-        letter: Body,
-        lost: Option<u64>,
+        orders: Vec<u64>,
+        letters: Vec<NewLetter>,
+        gone: Vec<u64>,
     },
-    /// Attempts of items that have been handed out again.
+    /// What has been tried with items that are handed out again or wait for long.
     Tried {
         queue: Queue,
-        attempts: Vec<(u64, u32)>,
+        tried: Vec<(u64, Tried)>,
     },
     /// Nothing: to know that all before is written.
     Flush,
-    /// The end, with the attempts of what is handed out.
-    Close(Vec<(Queue, u64, u32)>),
+    /// The end, with what has been tried with items.
+    Close(Vec<(Queue, u64, Tried)>),
+}
+
+/// A record about an event that changed nothing.
+pub(crate) struct Recorded {
+    pub(crate) decision: LogType,
+    /// By what the record is known, and the event.
+    pub(crate) marks: [[u8; 16]; 2],
+    pub(crate) body: Body,
 }
 
 /// A commit with its texts, made by the caller: the writer thread has no time for that.
@@ -124,8 +156,6 @@ pub(crate) enum Outcome {
     Committed(Vec<Committed>),
     Reserved(Reserved),
     Held(bool),
-    /// Which of the records are new.
-    New(Vec<bool>),
 }
 
 impl What {
@@ -134,6 +164,7 @@ impl What {
         matches!(
             self,
             Self::Cleared { .. }
+                | Self::Settle { .. }
                 | Self::Left { .. }
                 | Self::Sent { .. }
                 | Self::Buried { .. }
@@ -149,16 +180,26 @@ impl What {
                 drafts.iter().map(|draft| draft.state.len() + draft.step.len() + 64).sum()
             }
             Self::Publish { items, .. } => items.iter().map(|(_, body)| body.len() + 32).sum(),
-            Self::Unmoved(records) => records.iter().map(|(_, _, body)| body.len() + 64).sum(),
             Self::PutPattern(_, body) => body.len(),
             Self::Cleared { whole, partly } => {
                 ROW * whole.len() + partly.iter().map(|(_, ids)| ids.len() + ROW).sum::<usize>()
             }
             Self::Left { orders, tried, .. } => ROW * (orders.len() + tried.len()),
-            Self::Sent { messages, .. } => messages.iter().map(|(_, body)| body.len() + ROW).sum(),
-            Self::Buried { letter, .. } => letter.len(),
-            Self::Tried { attempts, .. } => ROW * attempts.len(),
+            Self::Settle { unmoved, receipts } => {
+                let records = unmoved.iter().map(|record| record.body.len() + 64);
+                let Settled { settled, dead, not_dead, .. } = receipts;
+                records.sum::<usize>() + ROW * (1 + settled.len() + dead.len() + not_dead.len())
+            }
+            Self::Sent { messages, .. } => {
+                messages.iter().map(|(_, _, body)| body.len() + ROW).sum()
+            }
+            Self::Buried { letters, orders, gone, .. } => {
+                let bodies = letters.iter().map(|letter| letter.body.len() + 64);
+                bodies.sum::<usize>() + ROW * (orders.len() + gone.len())
+            }
+            Self::Tried { tried, .. } => ROW * tried.len(),
             Self::Discard(_, numbers) => ROW * numbers.len(),
+            Self::Forget(ids) => ids.iter().map(|id| id.as_str().len() + ROW).sum(),
             _ => 128,
         }
     }
@@ -191,12 +232,17 @@ impl Journal {
     }
 
     async fn send(&self, what: What) -> Result<Outcome, Refusal> {
+        self.sent(what)?.await.unwrap_or(Err(Refusal::Closed))
+    }
+
+    /// Sends an operation now; what comes tells when it is durable. May be called under a lock.
+    pub(crate) fn sent(&self, what: What) -> Result<Answered, Refusal> {
         let (answer, answered) = oneshot::channel();
         let deferred = what.is_deferred().then(|| what.size());
         self.shared.deferred.bytes.fetch_add(deferred.unwrap_or(0), Ordering::AcqRel);
         let op = Op { what, answer: Some(answer) };
         self.sender.send(op).map_err(|_| Refusal::Closed)?;
-        answered.await.unwrap_or(Err(Refusal::Closed))
+        Ok(answered)
     }
 
     /// Sends an operation that has been done in memory; it is written in its order. May be called
@@ -211,13 +257,44 @@ impl Journal {
     /// Waits while too much is deferred.
     pub(crate) async fn breathe(&self) {
         let deferred = &self.shared.deferred;
-        let is_much = || deferred.bytes.load(Ordering::Acquire) > self.shared.deferred_limit;
+        let is_much = || deferred.bytes.load(Ordering::Acquire) > self.shared.config.deferred_bytes;
         while is_much() && !self.shared.is_closed() {
             let eased = deferred.eased.notified();
             if is_much() && !self.shared.is_closed() {
                 eased.await;
             }
         }
+    }
+
+    /// Looks for what cannot be read.
+    pub(crate) async fn unreadable(
+        &self,
+        part: Part,
+        limit: usize,
+    ) -> Result<Vec<Unreadable>, PortError> {
+        let finds = self.finds(part, limit).await?;
+        Ok(finds.into_iter().map(|find| find.unreadable).collect())
+    }
+
+    async fn finds(&self, part: Part, limit: usize) -> Result<Vec<Find>, PortError> {
+        let look = move |shared: &Shared| shared.read(|txn| find(txn, part, limit));
+        apart(&self.shared, look).await?.map_err(failed("look for what cannot be read"))
+    }
+
+    /// Takes out what cannot be read.
+    pub(crate) async fn move_out(
+        &self,
+        part: Part,
+        limit: usize,
+    ) -> Result<Vec<Unreadable>, PortError> {
+        let finds = self.finds(part, limit).await?;
+        if finds.is_empty() {
+            return Ok(vec![]);
+        }
+        let (spots, unreadable) =
+            finds.into_iter().map(|find| (find.spot, find.unreadable)).unzip();
+        self.write("take out what cannot be read", What::MoveOut(spots)).await?;
+        Ok(unreadable)
     }
 
     /// Writes what is deferred and closes the directory.

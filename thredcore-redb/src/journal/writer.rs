@@ -10,15 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Op, Outcome, What,
-    files::Files,
-    group::{Bounds, Group},
-    load::load,
-};
+use super::{Op, Outcome, What, files::Files, group::Group, load::load};
 use crate::{
     directory::Directory,
-    error::{RedbError, Refusal},
+    error::{RedbError, Refusal, chain},
     shared::Shared,
 };
 
@@ -68,8 +63,8 @@ impl Writer {
         self.shared.condition.closed.store(true, Ordering::Release);
         self.shared.set_database(None);
         self.shared.condition.told.notify_waiters();
-        self.shared.event_q.close();
-        self.shared.message_q.close();
+        self.shared.events.close();
+        self.shared.messages.close();
         self.shared.deferred.written(0);
     }
 
@@ -118,26 +113,18 @@ impl Writer {
     fn write(&mut self, ops: &mut [Op]) -> Result<Vec<Outcome>, RedbError> {
         let database = self.shared.database();
         let Some(database) = database.as_ref() else { return Ok(vec![]) };
-        let config = &self.directory.config;
-        let bounds =
-            Bounds { history_steps: config.history_steps, ended_threds: config.ended_threds };
         let txn = database.begin_write()?;
         let mut group = Group::new(&self.shared, &mut self.files, &txn);
         let mut outcomes = Vec::with_capacity(ops.len());
         for op in &*ops {
             outcomes.push(group.apply(&op.what)?);
         }
-        let written = group.write(bounds)?;
+        let written = group.write()?;
         match written.is_dirty {
             true => txn.commit()?,
             false => txn.abort()?,
         }
-        let new = outcomes.iter().enumerate().filter_map(|(op, outcome)| match outcome {
-            Outcome::New(new) => Some((op, new.clone())),
-            _ => None,
-        });
-        let new: Vec<_> = new.collect();
-        written.show(&self.shared, &mut self.files, ops, &new);
+        written.show(&self.shared, ops);
         Ok(outcomes)
     }
 
@@ -223,15 +210,4 @@ impl Writer {
         self.shared.condition.closed.store(true, Ordering::Release);
         (self.directory.config.on_fatal)(why);
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

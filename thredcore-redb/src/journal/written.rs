@@ -6,14 +6,19 @@ use std::{
 };
 
 use thredcore::{
-    memory::Kept,
-    port::{Commit, Inbound},
+    port::{Commit, LogType},
     state::ThredState,
 };
 use thredlib::ThredId;
 
-use super::{Op, What, files::Files, lock};
-use crate::shared::{Head, Shared, Unpublished};
+use super::{Op, What, lock};
+use crate::{
+    index::Place,
+    outboxes::{Entry, Unpublished},
+    queue::{Item, Tried},
+    shared::Shared,
+    storage::texts::Header,
+};
 
 /// What it has changed.
 #[derive(Default)]
@@ -23,8 +28,12 @@ pub(super) struct Written {
     pub(super) entries: Vec<(u64, Arc<Commit>)>,
     /// The orders of new items of the event queue, in the order of the operations.
     pub(super) published: Vec<u64>,
-    pub(super) newly_ended: Vec<ThredId>,
-    pub(super) forgotten: Vec<ThredId>,
+    /// What was recorded of events that changed nothing.
+    pub(super) unmoved: Vec<LogType>,
+    /// Ended threds that are gone, with who took part in them.
+    pub(super) forgotten: HashMap<ThredId, Vec<u64>>,
+    /// Threds that could not be read and are gone.
+    pub(super) moved_out: Vec<Header>,
     /// Threds whose states are elsewhere now.
     pub(super) moved: Vec<(ThredId, u64)>,
     pub(super) patterns_version: u64,
@@ -36,53 +45,51 @@ pub(super) struct Written {
 pub(super) struct Changed {
     pub(super) before: Option<Arc<ThredState>>,
     pub(super) state: Arc<ThredState>,
-    pub(super) head: Head,
+    pub(super) at: Place,
 }
 
 impl Written {
     /// Makes visible what is durable now.
-    pub(super) fn show(
-        self,
-        shared: &Shared,
-        files: &mut Files,
-        ops: &mut [Op],
-        new: &[(usize, Vec<bool>)],
-    ) {
+    pub(super) fn show(self, shared: &Shared, ops: &mut [Op]) {
         for (id, place) in self.moved {
-            if let Some(head) = lock(shared.shard(&id)).heads.get_mut(&id) {
-                head.place = place;
-            }
+            lock(shared.shard(&id)).index.move_to(&id, place);
         }
         let mut entries: HashMap<ThredId, Vec<Unpublished>> = HashMap::new();
         for (step, commit) in self.entries {
             let id = commit.state.id.clone();
             let made = commit.outbox.iter().cloned();
-            let made = made.map(|entry| Unpublished { step, entry });
+            let made = made.map(|entry| Unpublished { step, entry: Entry::Whole(entry) });
             entries.entry(id).or_default().extend(made);
         }
         for (id, changed) in self.threds {
             let made = entries.remove(&id).unwrap_or_default();
-            shared.update(changed.before.as_deref(), &changed.state, changed.head, made);
+            shared.update(changed.before.as_deref(), &changed.state, changed.at, made);
         }
-        for id in self.forgotten {
-            lock(shared.shard(&id)).heads.remove(&id);
+        for (id, participants) in self.forgotten {
+            shared.forget(&id, &participants);
         }
-        files.ended.extend(self.newly_ended);
+        for header in self.moved_out {
+            shared.forget_unreadable(&header);
+        }
         shared.patterns_version.store(self.patterns_version, Ordering::Release);
+        self.unmoved.into_iter().for_each(|decision| shared.unmoved(decision));
         let mut orders = self.published.into_iter();
         for op in ops.iter_mut() {
-            if let What::Publish { items, .. } = &mut op.what {
-                let kept = |payload: Inbound, order| Kept { payload, order, attempts: 0 };
-                let items = std::mem::take(items).into_iter().map(|(item, _)| item);
-                shared
-                    .event_q
-                    .restore(items.zip(orders.by_ref()).map(|(it, order)| kept(it, order)));
-            }
-        }
-        for (op, new) in new {
-            if let What::Unmoved(records) = &ops[*op].what {
-                let new = records.iter().zip(new).filter(|(_, new)| **new);
-                new.for_each(|((record, ..), _)| shared.unmoved(record.log_type));
+            match &mut op.what {
+                What::Publish { items, at, .. } => {
+                    let at = *at;
+                    let items = std::mem::take(items).into_iter().zip(orders.by_ref());
+                    shared.events.add(items.map(|((payload, _), order)| Item {
+                        payload,
+                        order,
+                        at,
+                        tried: Tried::default(),
+                    }));
+                }
+                What::Buried { queue, letters, .. } => {
+                    shared.dead(*queue).written(letters.iter().map(|letter| letter.number));
+                }
+                _ => {}
             }
         }
     }

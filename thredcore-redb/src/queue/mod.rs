@@ -1,25 +1,25 @@
 //! The queues: in memory for their consumers, in the file for the next start.
 
+pub(crate) mod dead;
 mod event_q;
+mod events;
+mod lane;
 mod message_q;
+mod messages;
+mod topics;
 
 pub use event_q::RedbEventQ;
 pub use message_q::RedbMessageQ;
 
-use serde::Serialize;
-use thredcore::{
-    memory::Buried,
-    port::{PortError, PortErrorKind},
-};
+pub(crate) use events::Events;
+pub(crate) use lane::{Item, Tried};
+pub(crate) use messages::Messages;
 
-use crate::{
-    journal::{StoredLetter, What},
-    segments::Body,
-    shared::Shared,
-    tables::Queue,
-};
+use thredcore::port::PortError;
 
-/// What has been handed out so often before may be what kills the process: it is handed out
+use crate::shared::Shared;
+
+/// What has ended so often with whoever had it may be what kills the process: it is handed out
 /// alone, and not before its attempt is durable.
 pub(crate) const SUSPECT: u32 = 2;
 
@@ -38,22 +38,4 @@ async fn until_closed<T>(
         () = told => Err(PortError::closed(operation)),
         received = receive => received,
     }
-}
-
-/// What dead-lettering leaves to be written.
-fn buried<T: Clone + Serialize>(queue: Queue, buried: &Buried<T>) -> Result<What, PortError> {
-    let number = |id: &str| id.parse().unwrap_or(0);
-    let letter = serde_json::to_vec(&StoredLetter::new(&buried.letter))
-        .map_err(|error| PortError::new("dead-letter", PortErrorKind::Rejected, error))?;
-    Ok(What::Buried {
-        queue,
-        order: buried.order,
-        number: number(&buried.letter.id),
-        letter: Body::new(letter),
-        lost: buried.lost.as_ref().map(|lost| number(&lost.id)),
-    })
-}
-
-fn numbers<T>(letters: &[thredcore::port::DeadLetter<T>]) -> Vec<u64> {
-    letters.iter().filter_map(|letter| letter.id.parse().ok()).collect()
 }

@@ -1,6 +1,6 @@
-//! Places, leases and patterns: few enough to be held in memory.
+//! Places, leases and patterns.
 
-use std::sync::atomic::Ordering;
+use std::{ops::Bound, sync::atomic::Ordering};
 
 use async_trait::async_trait;
 use thredcore::{
@@ -15,6 +15,7 @@ use thredlib::{PatternId, ThredId};
 use super::{RedbStorage, texts};
 use crate::{
     journal::{Outcome, What, lock},
+    json,
     segments::Body,
 };
 
@@ -31,8 +32,17 @@ impl LimitStore for RedbStorage {
         self.journal.write("release", What::Release(places.to_vec())).await.map(drop)
     }
 
-    async fn reserved(&self, pattern: &PatternId) -> Result<Vec<ThredId>, PortError> {
-        self.journal.shared.small().reserved(pattern).await
+    async fn reserved(
+        &self,
+        pattern: &PatternId,
+        after: Option<&ThredId>,
+        limit: usize,
+    ) -> Result<Vec<ThredId>, PortError> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let small = lock(&self.journal.shared.small);
+        let Some(places) = small.places.get(pattern) else { return Ok(vec![]) };
+        let behind = places.threds.range::<ThredId, _>((start, Bound::Unbounded));
+        Ok(behind.take(limit).cloned().collect())
     }
 }
 
@@ -49,14 +59,14 @@ impl LeaseStore for RedbStorage {
     }
 
     async fn leases(&self, prefix: &str, now: i64) -> Result<Vec<Lease>, PortError> {
-        self.journal.shared.small().leases(prefix, now).await
+        Ok(lock(&self.journal.shared.small).leases.running(prefix, now))
     }
 }
 
 #[async_trait]
 impl PatternStore for RedbStorage {
     async fn put_pattern(&self, pattern: StoredPattern) -> Result<(), PortError> {
-        let body = serde_json::to_vec(&*pattern.model).map(Body::new);
+        let body = json::to_vec(&*pattern.model).map(Body::new);
         let body = body.map_err(texts::unwritable("store a pattern"))?;
         self.journal.write("store a pattern", What::PutPattern(pattern, body)).await.map(drop)
     }
@@ -66,15 +76,15 @@ impl PatternStore for RedbStorage {
     }
 
     async fn patterns(&self) -> Result<Vec<StoredPattern>, PortError> {
-        self.journal.shared.small().patterns().await
+        Ok(lock(&self.journal.shared.small).patterns.current())
     }
 
     async fn pattern(&self, key: &PatternKey) -> Result<Option<StoredPattern>, PortError> {
-        self.journal.shared.small().pattern(key).await
+        Ok(lock(&self.journal.shared.small).patterns.get(key))
     }
 
     async fn listening_patterns(&self) -> Result<Vec<PatternKey>, PortError> {
-        Ok(lock(&self.journal.shared.listeners).patterns())
+        Ok(lock(&self.journal.shared.kinds).listening())
     }
 
     async fn patterns_version(&self) -> Result<u64, PortError> {

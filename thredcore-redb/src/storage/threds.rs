@@ -1,24 +1,29 @@
 //! Threds, each with its outbox and its timer.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use thredcore::{
-    memory::Pager,
     port::{
-        Commit, Committed, Due, Loaded, PendingOutbox, PortError, PortErrorKind, ThredPage,
-        ThredQuery, ThredStore,
+        Cleared, Commit, Committed, Due, Ended, Loaded, ParkedTopic, PendingOutbox, PortError,
+        PortErrorKind, ThredCount, ThredPage, ThredQuery, ThredStore, Timer,
     },
-    state::{PatternKey, ThredState},
+    state::{ThredState, WaitKey},
 };
-use thredlib::{MessageId, ThredId};
+use thredlib::{ThredId, Topic};
 
-use super::{RedbStorage, texts};
+use super::{RedbStorage, apart, failed, texts};
 use crate::{
+    index::{Search, Seat},
     journal::{Draft, Outcome, What, lock},
-    segments::{self, Body},
-    shared::{Clearing, ReadError, Shared},
-    tables::STATES,
+    json,
+    outboxes::{Clearing, Outboxes},
+    segments::Body,
+    shared::{Found, ReadError, Shared},
 };
 
 /// More states than these are read off the async threads, when they are not in memory.
@@ -30,31 +35,30 @@ impl ThredStore for RedbStorage {
         self.journal.shared.partitions()
     }
 
+    fn max_commit_bytes(&self) -> usize {
+        self.journal.shared.config.max_commit_bytes
+    }
+
     async fn load(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, PortError> {
         let shared = &self.journal.shared;
-        let states = match shared.count_uncached(ids) > READ_INLINE {
-            false => shared.states(ids),
+        let loaded = match shared.count_uncached(ids) > READ_INLINE {
+            false => load(shared, ids),
             true => {
                 let ids = ids.to_vec();
-                apart(shared, move |shared| shared.states(&ids)).await?
+                apart(shared, move |shared| load(shared, &ids)).await?
             }
         };
-        let states = states.map_err(|error| error.port("load"))?;
-        let load = |(id, state): (&ThredId, Option<(Arc<ThredState>, _)>)| {
-            let (state, _) = state?;
-            Some(Loaded { state, outbox: lock(shared.shard(id)).outbox(id) })
-        };
-        Ok(ids.iter().zip(states).map(load).collect())
+        loaded.map_err(failed("load"))
     }
 
     async fn commit(&self, commits: &[Arc<Commit>]) -> Vec<Result<Committed, PortError>> {
-        let drafts: Result<Vec<_>, _> = commits.iter().map(draft).collect();
+        let most = self.max_commit_bytes();
+        let drafts = commits.iter().map(|commit| draft(commit, most));
+        let drafts: Result<Vec<_>, _> = drafts.collect();
         let drafts = match drafts {
             Ok(drafts) => drafts,
             // One by one, so that only those fail that must.
-            Err(error) if commits.len() == 1 => {
-                return vec![Err(texts::unwritable("commit")(error))];
-            }
+            Err(error) if commits.len() == 1 => return vec![Err(error)],
             Err(_) => {
                 let mut answers = vec![];
                 for commit in commits {
@@ -75,17 +79,17 @@ impl ThredStore for RedbStorage {
         }
     }
 
-    async fn clear_outbox(&self, published: &[(ThredId, Vec<MessageId>)]) -> Result<(), PortError> {
+    async fn clear_outbox(&self, cleared: &[Cleared]) -> Result<(), PortError> {
         let mut clearing = Clearing::default();
-        for (id, entries) in published {
-            lock(self.journal.shared.shard(id)).clear(id, entries, &mut clearing);
+        for cleared in cleared {
+            let mut shard = lock(self.journal.shared.shard(&cleared.thred));
+            shard.outboxes.clear(cleared, &mut clearing);
         }
         let Clearing { whole, partly } = clearing;
         if whole.is_empty() && partly.is_empty() {
             return Ok(());
         }
-        let rest = |ids: &Vec<MessageId>| serde_json::to_vec(ids).map(Body::new);
-        let partly = partly.iter().map(|(step, ids)| rest(ids).map(|rest| (*step, rest)));
+        let partly = partly.iter().map(|(step, left)| Ok((*step, Body::new(json::to_vec(left)?))));
         let partly = partly.collect::<Result<_, _>>().map_err(texts::unwritable("clear outbox"))?;
         self.journal.defer("clear outbox", What::Cleared { whole, partly })?;
         self.journal.breathe().await;
@@ -98,28 +102,47 @@ impl ThredStore for RedbStorage {
         made_before: i64,
         limit: usize,
     ) -> Result<Vec<PendingOutbox>, PortError> {
-        let Some(shard) = self.journal.shared.shard_of(partition) else { return Ok(vec![]) };
-        let shard = lock(shard);
-        let oldest = shard.outboxes.iter().filter_map(|(id, entries)| {
-            let at = entries.iter().map(|unpublished| unpublished.entry.at).min()?;
-            (at < made_before).then_some((at, id))
-        });
-        let mut oldest: Vec<_> = oldest.collect();
-        oldest.sort_unstable();
-        oldest.truncate(limit);
-        let whole = |(_, id): (i64, &ThredId)| PendingOutbox {
-            thred_id: id.clone(),
-            entries: shard.outbox(id),
-        };
-        Ok(oldest.into_iter().map(whole).collect())
+        self.some_outboxes(partition, |outboxes| outboxes.pending(made_before, limit)).await
     }
 
-    async fn due(&self, partition: u16, at: i64, limit: usize) -> Result<Due, PortError> {
+    async fn parked_topics(&self) -> Result<Vec<ParkedTopic>, PortError> {
+        let mut topics: BTreeMap<Topic, ParkedTopic> = BTreeMap::new();
+        for shard in self.journal.shared.shards() {
+            for parked in lock(shard).outboxes.parked_topics() {
+                topics
+                    .entry(parked.topic.clone())
+                    .and_modify(|all| {
+                        all.messages += parked.messages;
+                        all.oldest = all.oldest.min(parked.oldest);
+                    })
+                    .or_insert(parked);
+            }
+        }
+        Ok(topics.into_values().collect())
+    }
+
+    async fn parked_outboxes(
+        &self,
+        partition: u16,
+        topic: &Topic,
+        limit: usize,
+    ) -> Result<Vec<PendingOutbox>, PortError> {
+        self.some_outboxes(partition, |outboxes| outboxes.parked(topic, limit)).await
+    }
+
+    async fn due(
+        &self,
+        partition: u16,
+        at: i64,
+        after: Option<&Timer>,
+        limit: usize,
+    ) -> Result<Due, PortError> {
         let Some(timers) = self.journal.shared.timers_of(partition) else {
             return Ok(Due::default());
         };
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let timers = lock(timers);
-        let mut rest = timers.iter().peekable();
+        let mut rest = timers.range::<Timer, _>((start, Bound::Unbounded)).peekable();
         let mut due = Due::default();
         while due.timers.len() < limit
             && let Some(timer) = rest.next_if(|timer| timer.at <= at)
@@ -131,53 +154,165 @@ impl ThredStore for RedbStorage {
     }
 
     async fn threds(&self, query: &ThredQuery) -> Result<ThredPage, PortError> {
+        query.start()?;
         let query = query.clone();
-        let only_live = query.status.iter().all(|status| status.is_live());
-        let page = move |shared: &Shared| {
-            let mut pager = Pager::new(&query)?;
-            let scanned = shared.read(|txn| {
-                let data = txn.open_table(STATES.data)?;
-                let live = txn.open_table(STATES.live)?;
-                segments::each_live(&data, &live, |_, _, body| {
-                    if only_live && !texts::header(body)?.is_live {
-                        return Ok(());
-                    }
-                    pager.offer(&Arc::new(texts::state(body)?));
-                    pager.prune();
-                    Ok(())
-                })
-            });
-            scanned.map_err(|error| error.port("query threds"))?;
-            Ok(pager.page())
-        };
-        apart(&self.journal.shared, page).await?
+        let page = apart(&self.journal.shared, move |shared| page(shared, &query));
+        page.await?.map_err(failed("query threds"))
     }
 
-    async fn listeners(
+    async fn counts(&self) -> Result<Vec<ThredCount>, PortError> {
+        Ok(lock(&self.journal.shared.kinds).counts())
+    }
+
+    async fn waiting(
         &self,
-        pattern: &PatternKey,
-        reaction: &str,
+        partition: u16,
+        keys: &[WaitKey],
+        after: Option<&ThredId>,
+        limit: usize,
     ) -> Result<Vec<ThredId>, PortError> {
-        Ok(lock(&self.journal.shared.listeners).threds(pattern, reaction))
+        let Some(shard) = self.journal.shared.shard_of(partition) else { return Ok(vec![]) };
+        let shard = lock(shard);
+        if let [key] = keys {
+            return Ok(shard.index.waiting(*key, after).take(limit).cloned().collect());
+        }
+        let of_key = |key: &WaitKey| shard.index.waiting(*key, after).take(limit);
+        let found: BTreeSet<_> = keys.iter().flat_map(of_key).collect();
+        Ok(found.into_iter().take(limit).cloned().collect())
+    }
+
+    async fn surplus(
+        &self,
+        partition: u16,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Vec<Ended>, PortError> {
+        let shared = &self.journal.shared;
+        let Some(shard) = shared.shard_of(partition) else { return Ok(vec![]) };
+        let some: Vec<_> = {
+            let shard = lock(shard);
+            let surplus = shard.index.surplus(shared.ended_limit(partition));
+            let free = surplus.filter(|id| !shard.outboxes.contains(id));
+            let some = free.skip(skip).take(limit);
+            some.map(|id| (id.clone(), shard.index.brief(id))).collect()
+        };
+        let unknown = some.iter().filter(|(_, brief)| brief.is_none());
+        let unknown: Vec<_> = unknown.map(|(id, _)| id.clone()).collect();
+        let headers = match unknown.is_empty() {
+            true => vec![],
+            false => apart(shared, move |shared| shared.headers(&unknown))
+                .await?
+                .map_err(failed("look for ended threds"))?,
+        };
+        let mut inboxes: BTreeMap<ThredId, _> =
+            headers.into_iter().map(|header| (header.id, header.inbox)).collect();
+        let ended = some.into_iter().map(|(thred, brief)| {
+            let inbox = match brief {
+                Some(brief) => brief.inbox,
+                None => inboxes.remove(&thred).unwrap_or_default(),
+            };
+            Ended { thred, inbox }
+        });
+        Ok(ended.collect())
+    }
+
+    async fn forget(&self, threds: &[ThredId]) -> Result<(), PortError> {
+        match threds.is_empty() {
+            true => Ok(()),
+            false => self.journal.write("forget", What::Forget(threds.to_vec())).await.map(drop),
+        }
     }
 }
 
-fn draft(commit: &Arc<Commit>) -> Result<Draft, serde_json::Error> {
-    let state = texts::state_body(&commit.state)?;
-    Ok(Draft { commit: commit.clone(), state, step: texts::step_body(commit)? })
+impl RedbStorage {
+    async fn some_outboxes(
+        &self,
+        partition: u16,
+        choose: impl FnOnce(&Outboxes) -> Vec<ThredId> + Send,
+    ) -> Result<Vec<PendingOutbox>, PortError> {
+        let shared = &self.journal.shared;
+        let Some(shard) = shared.shard_of(partition) else { return Ok(vec![]) };
+        let ids = choose(&lock(shard).outboxes);
+        if ids.is_empty() {
+            return Ok(vec![]);
+        }
+        let whole = apart(shared, move |shared| {
+            let outboxes = shared.outboxes(&ids)?;
+            let pending = ids.into_iter().zip(outboxes);
+            let pending = pending.map(|(thred_id, entries)| PendingOutbox { thred_id, entries });
+            Ok(pending.filter(|outbox| !outbox.entries.is_empty()).collect())
+        });
+        whole.await?.map_err(failed("read outboxes"))
+    }
 }
 
-/// Does what takes long where it holds up nobody.
-pub(super) async fn apart<T: Send + 'static>(
-    shared: &Arc<Shared>,
-    work: impl FnOnce(&Shared) -> T + Send + 'static,
-) -> Result<T, PortError> {
-    let shared = shared.clone();
-    let done = tokio::task::spawn_blocking(move || work(&shared)).await;
-    done.map_err(|error| PortError::new("read", PortErrorKind::Unavailable, error))
+fn load(shared: &Shared, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, ReadError> {
+    let states = shared.states(ids)?;
+    let outboxes = shared.outboxes(ids)?;
+    let loaded = states.into_iter().zip(outboxes).map(|(found, outbox)| {
+        let (state, _) = found.state()?;
+        Some(Loaded { state, outbox })
+    });
+    Ok(loaded.collect())
 }
 
-/// A failed read, said by the port.
-pub(super) fn failed(operation: &'static str) -> impl Fn(ReadError) -> PortError {
-    move |error| error.port(operation)
+fn draft(commit: &Arc<Commit>, most: usize) -> Result<Draft, PortError> {
+    let refused = texts::unwritable("commit");
+    let state = texts::state_body(&commit.state).map_err(&refused)?;
+    let step = texts::step_body(commit).map_err(&refused)?;
+    // What is stored is hardly larger than its size, which takes a while to compute.
+    if state.len() + step.len() > most / 2 && commit.size() > most {
+        let cause =
+            format!("the step takes {} bytes, more than {most} (max_commit_bytes)", commit.size());
+        return Err(PortError::new("commit", PortErrorKind::Rejected, cause));
+    }
+    Ok(Draft { commit: commit.clone(), state, step })
+}
+
+/// A page of threds: found by the index, so that only those on the page are read.
+fn page(shared: &Shared, query: &ThredQuery) -> Result<ThredPage, ReadError> {
+    let start = query.start().ok().flatten();
+    let mut after: Option<Seat> = start.map(|(started, id)| (started, id.into()));
+    // One more tells that there is another page.
+    let wanted = query.page_size().saturating_add(1);
+    let mut found: Vec<Arc<ThredState>> = vec![];
+    while found.len() < wanted {
+        let search = Search::new(query, &lock(&shared.kinds));
+        let seats = seats(shared, &search, after.as_ref(), wanted - found.len());
+        let Some(last) = seats.last() else { break };
+        after = Some(last.clone());
+        let ids: Vec<_> = seats.into_iter().map(|(_, id)| id).collect();
+        let states = shared.states(&ids)?.into_iter().filter_map(Found::state);
+        found.extend(states.map(|(state, _)| state).filter(|state| query.matches(state)));
+    }
+    Ok(ThredPage::of(query, found))
+}
+
+/// The first threds of all partitions that a query may mean, in the order of pages.
+fn seats(shared: &Shared, search: &Search<'_>, after: Option<&Seat>, wanted: usize) -> Vec<Seat> {
+    let mut each = (2 * wanted.min(1 << 20) / shared.shards().len()).max(16).min(wanted);
+    loop {
+        let mut seats = vec![];
+        // Behind the last one of a partition that has more, others may be missing.
+        let mut sure_until: Option<Seat> = None;
+        for shard in shared.shards() {
+            let first = lock(shard).index.first(search, after, each);
+            if first.len() == each
+                && let Some(last) = first.last()
+                && sure_until.as_ref().is_none_or(|until| last < until)
+            {
+                sure_until = Some(last.clone());
+            }
+            seats.extend(first);
+        }
+        seats.sort_unstable();
+        if let Some(until) = &sure_until {
+            seats.retain(|seat| seat <= until);
+        }
+        if sure_until.is_none() || seats.len() >= wanted || each >= wanted {
+            seats.truncate(wanted);
+            return seats;
+        }
+        each = each.saturating_mul(4).min(wanted);
+    }
 }

@@ -5,23 +5,27 @@
 use std::sync::Arc;
 
 use thredcore::{
-    port::{Commit, Inbound, LogRecord, LogType, OutboxEntry, Outgoing, Routed},
-    state::{PatternKey, Status, ThredState},
+    port::{Accepted, Commit, Inbound, LogRecord, LogType, OutboxEntry, Outgoing, Routed},
+    state::{Consumed, PatternKey, Status, ThredState},
 };
-use thredlib::{Event, EventId, Message, MessageId};
+use thredlib::{Event, EventKey, Message, MessageId};
 
-const NOW: i64 = 1_767_225_600_000;
+pub(crate) const NOW: i64 = 1_767_225_600_000;
 
 pub(crate) const TOPIC: &str = "org.wt.session";
 
 pub(crate) fn event(id: &str, source: &str) -> Arc<Event> {
-    let event = Event::builder("bench.start", source).id(id).timestamp(NOW);
     let values = serde_json::json!({ "n": 4711, "customer": "ACME", "amount": 129.5 });
+    event_with(id, source, values)
+}
+
+pub(crate) fn event_with(id: &str, source: &str, values: serde_json::Value) -> Arc<Event> {
+    let event = Event::builder("bench.start", source).id(id).timestamp(NOW);
     Arc::new(event.values(values).build())
 }
 
 pub(crate) fn inbound(id: &str, source: &str) -> Inbound {
-    Inbound::Event(event(id, source))
+    Inbound::Event(Accepted::new(event(id, source), NOW))
 }
 
 pub(crate) fn message(id: &str, event: &Arc<Event>) -> Arc<Message> {
@@ -41,7 +45,7 @@ pub(crate) fn unborn(id: &str) -> ThredState {
         version: 0,
         status: Status::Active,
         reaction: "only".into(),
-        listening: false,
+        waits: Default::default(),
         entry: 1,
         entered_at: NOW,
         expires_at: None,
@@ -56,6 +60,7 @@ pub(crate) fn unborn(id: &str) -> ThredState {
         display: None,
         parent: None,
         children: Default::default(),
+        errors: Default::default(),
     }
 }
 
@@ -66,14 +71,15 @@ pub(crate) fn step(
     status: Status,
     messages: usize,
 ) -> Commit {
-    let consumed: EventId = event.id.clone();
+    let key = EventKey::of(event.source.id.as_str(), event.id.as_str());
+    let consumed = Consumed::new(key, NOW, 0);
     let mut state = ThredState { version: from.version + 1, status, ..from.clone() };
-    state.inbox.push(consumed.clone());
+    state.inbox.push(consumed);
     let excess = state.inbox.len().saturating_sub(64);
     state.inbox.drain(..excess);
     let record = LogRecord {
         log_type: LogType::Match,
-        event: consumed.clone(),
+        event: event.id.clone(),
         thred_id: Some(state.id.clone()),
         pattern_id: Some("bench".into()),
         from: Some("only".into()),

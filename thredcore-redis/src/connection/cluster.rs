@@ -1,51 +1,56 @@
 //! A cluster: which node has which slot.
+//!
+//! Nodes may be wrong about that: one was wiped, one was given to another cluster, one has been cut
+//! off for a while. So several are asked, and a [map](Map) is taken only if it is whole.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use redis::{ConnectionInfo, Value};
 use tokio::time::{Duration, Instant};
 
-use super::{node::Node, target};
-use crate::{config::RedisConfig, error::Error, keys::SLOTS};
+use super::{
+    map::{Choice, Map},
+    node::Node,
+    target,
+};
+use crate::{check::Watchful, config::RedisConfig, error::Error};
 
 /// Least time between two looks at the cluster's slots.
 const REFRESH_PAUSE: Duration = Duration::from_millis(50);
+
+/// How many nodes are asked at the same time.
+const ASKED: usize = 5;
 
 /// The nodes of a cluster and their slots, as last seen.
 #[derive(Debug)]
 pub(super) struct Cluster {
     seeds: Vec<ConnectionInfo>,
     config: RedisConfig,
+    watchful: Arc<Watchful>,
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
-    slots: RwLock<Arc<Slots>>,
+    map: RwLock<Option<Arc<Map>>>,
     refreshed: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// Host and port.
 pub(super) type Address = (String, u16);
 
-/// The master of each range of slots, by the last slot of the range.
-#[derive(Debug, Default)]
-struct Slots(Vec<(u16, u16, Address)>);
-
-impl Slots {
-    fn master(&self, slot: u16) -> Option<&Address> {
-        let place = self.0.partition_point(|(_, last, _)| *last < slot);
-        let (first, _, address) = self.0.get(place)?;
-        (*first <= slot).then_some(address)
-    }
-}
-
 impl Cluster {
-    pub(super) fn new(config: &RedisConfig, seeds: Vec<ConnectionInfo>) -> Self {
+    pub(super) fn new(
+        config: &RedisConfig,
+        watchful: &Arc<Watchful>,
+        seeds: Vec<ConnectionInfo>,
+    ) -> Self {
         Self {
             seeds,
             config: config.clone(),
+            watchful: watchful.clone(),
             nodes: Mutex::default(),
-            slots: RwLock::default(),
+            map: RwLock::default(),
             refreshed: tokio::sync::Mutex::default(),
         }
     }
@@ -63,7 +68,11 @@ impl Cluster {
     }
 
     fn known(&self, slot: u16) -> Option<Address> {
-        self.slots.read().unwrap_or_else(PoisonError::into_inner).master(slot).cloned()
+        self.map()?.master(slot).cloned()
+    }
+
+    fn map(&self) -> Option<Arc<Map>> {
+        self.map.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The node at an address.
@@ -73,7 +82,7 @@ impl Cluster {
             return Ok(node.clone());
         }
         let info = target::at(&self.seeds[0], &address.0, address.1);
-        let node = Arc::new(Node::fixed(&self.config, info)?);
+        let node = Arc::new(Node::fixed(&self.config, &self.watchful, info)?);
         nodes.insert(address.clone(), node.clone());
         Ok(node)
     }
@@ -85,22 +94,20 @@ impl Cluster {
         if refreshed.is_some_and(|at| at + REFRESH_PAUSE > asked) {
             return Ok(());
         }
-        let known = {
-            let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner).clone();
-            slots.0.iter().map(|(_, _, address)| address.clone()).collect::<Vec<_>>()
-        };
+        let known = self.map();
+        let masters = known.iter().flat_map(|map| map.masters());
         let seeds = self.seeds.iter().map(target::address);
         let mut candidates: Vec<Address> = vec![];
-        for address in known.into_iter().chain(seeds) {
+        for address in masters.chain(seeds) {
             if !candidates.contains(&address) {
                 candidates.push(address);
             }
         }
         let mut last = Error::Config("the cluster URL names no node".into());
-        for address in candidates {
-            match self.ask(&address).await {
-                Ok(slots) => {
-                    self.learn(slots);
+        for candidates in candidates.chunks(ASKED) {
+            match self.ask(candidates, known.as_deref()).await {
+                Ok(map) => {
+                    self.learn(map);
                     *refreshed = Some(Instant::now());
                     return Ok(());
                 }
@@ -110,34 +117,60 @@ impl Cluster {
         Err(last)
     }
 
-    async fn ask(&self, address: &Address) -> Result<Slots, Error> {
+    /// Asks some nodes, and takes the best of what they say.
+    async fn ask(&self, addresses: &[Address], known: Option<&Map>) -> Result<Map, Error> {
+        let mut asked: FuturesUnordered<_> =
+            addresses.iter().map(|address| self.ask_one(address)).collect();
+        let mut choice = Choice::new(known);
+        let mut last = None;
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(map) => choice.add(map),
+                Err(error) => last = Some(error),
+            }
+            // Those who hang need not be waited for, once it is known who belongs to the cluster.
+            if known.is_some() && choice.usable() > addresses.len() / 2 {
+                break;
+            }
+        }
+        match (choice.is_empty(), last) {
+            (true, Some(error)) => Err(error),
+            _ => choice.best().map_err(Error::NotNow),
+        }
+    }
+
+    async fn ask_one(&self, address: &Address) -> Result<Map, Error> {
         let mut commands = redis::pipe();
         commands.cmd("CLUSTER").arg("SLOTS");
+        commands.cmd("CLUSTER").arg("NODES");
         let node = self.at(address)?;
-        // A node that hangs must not keep us from asking the next one.
+        // A node that hangs must not keep us from hearing the others.
         let limit = self.config.connect_limit.saturating_mul(2);
         let answer = tokio::time::timeout(limit, node.send(0, false, &commands)).await;
-        let answer = answer.map_err(|_| Error::Unreachable {
+        let answers = answer.map_err(|_| Error::Unreachable {
             address: format!("{}:{}", address.0, address.1),
             why: "it does not answer".into(),
         })??;
-        let answer = answer.into_iter().next().unwrap_or(Value::Nil).extract_error();
-        parse(&answer.map_err(|error| Error::from_server(&error))?, address)
+        let mut answers = answers.into_iter();
+        let mut next = || answers.next().unwrap_or(Value::Nil).extract_error();
+        let slots = next().map_err(|error| Error::from_server(&error))?;
+        // Who may not ask for the nodes has no epochs to compare.
+        let nodes = next().ok().and_then(|nodes| redis::from_redis_value::<String>(nodes).ok());
+        Map::parse(&slots, &nodes.unwrap_or_default(), address)
     }
 
-    fn learn(&self, slots: Slots) {
+    fn learn(&self, map: Map) {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        let masters: Vec<_> = slots.0.iter().map(|(_, _, address)| address).collect();
+        let masters: Vec<_> = map.masters().collect();
         // What was sent to a node that is gone keeps its connection until it is answered.
-        nodes.retain(|address, _| masters.contains(&address));
-        *self.slots.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(slots);
+        nodes.retain(|address, _| masters.contains(address));
+        *self.map.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(map));
     }
 
     /// The addresses of all masters that have slots.
     pub(super) async fn masters(&self) -> Result<Vec<Address>, Error> {
         self.refresh().await?;
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut masters: Vec<_> = slots.0.iter().map(|(_, _, address)| address.clone()).collect();
+        let mut masters: Vec<_> = self.map().iter().flat_map(|map| map.masters()).collect();
         masters.sort_unstable();
         masters.dedup();
         match masters.is_empty() {
@@ -151,58 +184,4 @@ fn nobody_has(what: &str) -> Error {
     Error::NotNow(format!(
         "no node of the cluster has {what}; `redis-cli --cluster check` tells more"
     ))
-}
-
-/// Reads the answer to `CLUSTER SLOTS`. A node without a name of its own is at the address that was
-/// asked.
-fn parse(value: &Value, asked: &Address) -> Result<Slots, Error> {
-    let malformed = || Error::Malformed(format!("CLUSTER SLOTS answered {value:?}"));
-    let number = |value: &Value| match value {
-        Value::Int(number) => u16::try_from(*number).ok(),
-        _ => None,
-    };
-    let range = |value: &Value| {
-        let Value::Array(range) = value else { return None };
-        let [first, last, Value::Array(master), ..] = &**range else { return None };
-        let [host, port, ..] = &**master else { return None };
-        let host = match host {
-            Value::BulkString(host) if !host.is_empty() => String::from_utf8(host.clone()).ok()?,
-            _ => asked.0.clone(),
-        };
-        Some((number(first)?, number(last)?, (host, number(port)?)))
-    };
-    let Value::Array(ranges) = value else { return Err(malformed()) };
-    let ranges: Option<Vec<_>> = ranges.iter().map(range).collect();
-    let mut ranges = ranges.ok_or_else(malformed)?;
-    if ranges.iter().any(|(first, last, _)| first > last || *last >= SLOTS) {
-        return Err(malformed());
-    }
-    ranges.sort_unstable();
-    Ok(Slots(ranges))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn range(first: i64, last: i64, host: &str, port: i64) -> Value {
-        let bulk = |text: &str| Value::BulkString(text.into());
-        let node = |host, port| Value::Array(vec![bulk(host), Value::Int(port), bulk("id")]);
-        Value::Array(vec![Value::Int(first), Value::Int(last), node(host, port), node("r", 9)])
-    }
-
-    #[test]
-    fn slots_are_found_in_their_ranges() {
-        let asked = ("asked".to_owned(), 1);
-        let answer = Value::Array(vec![range(100, 200, "b", 2), range(0, 50, "", 3)]);
-        let slots = parse(&answer, &asked).unwrap();
-        let master = |slot| slots.master(slot).map(|(host, port)| (host.as_str(), *port));
-        assert_eq!(master(0), Some(("asked", 3)));
-        assert_eq!(master(50), Some(("asked", 3)));
-        assert_eq!(master(51), None);
-        assert_eq!(master(200), Some(("b", 2)));
-        assert_eq!(master(201), None);
-        assert!(parse(&Value::Array(vec![range(0, 16384, "a", 1)]), &asked).is_err());
-        assert!(parse(&Value::Nil, &asked).is_err());
-    }
 }

@@ -6,7 +6,7 @@
 //! was done is for the caller to find out: [`Error::Unanswered`] is
 //! [`Unknown`](thredcore::port::PortErrorKind::Unknown) to the ports.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures::future::join_all;
 use redis::{
@@ -15,6 +15,7 @@ use redis::{
 };
 
 mod cluster;
+mod map;
 mod node;
 mod remove;
 mod request;
@@ -30,9 +31,10 @@ use self::{
     target::Target,
 };
 use crate::{
-    check,
+    check::{self, Watchful},
     config::{RedisConfig, Wait},
     error::Error,
+    format,
     keys::Tag,
 };
 
@@ -45,6 +47,9 @@ pub struct Connection(Arc<Inner>);
 struct Inner {
     servers: Servers,
     config: RedisConfig,
+    watchful: Arc<Watchful>,
+    /// The version of what is stored, once it is known.
+    format: OnceLock<u32>,
 }
 
 #[derive(Debug)]
@@ -77,13 +82,21 @@ struct Open {
 impl Connection {
     /// Connects, and looks whether the servers are fit: Redis 7.0 or newer and of the kind that the
     /// URL says, with the eviction policy `noeviction`; for a [durable](RedisConfig::durable)
-    /// profile with an append-only file. All masters of a cluster are asked.
+    /// profile with an append-only file that is synced. All masters of a cluster are asked. It
+    /// looks again with each connection that it makes later: a server may come back with another
+    /// configuration; nothing is sent to one that is not fit.
+    ///
+    /// What the namespace holds must be of a [version](thredcore::format) that this crate reads.
     ///
     /// # Errors
     /// What is wrong, and what mends it.
     pub async fn open(config: RedisConfig) -> Result<Self, Error> {
         let connection = Self::unchecked(config)?;
         check::servers(&connection).await?;
+        connection.0.watchful.begin();
+        let format = format::agree(&connection).await?;
+        // Nobody else has it yet.
+        let _ = connection.0.format.set(format);
         Ok(connection)
     }
 
@@ -98,15 +111,25 @@ impl Connection {
                 "the namespace `{namespace}` is empty or has braces; give it another name"
             )));
         }
+        let watchful = Arc::<Watchful>::default();
         let servers = match Target::new(&config)? {
-            Target::Server(info) => Servers::One(Arc::new(Node::fixed(&config, info)?)),
+            Target::Server(info) => Servers::One(Arc::new(Node::fixed(&config, &watchful, info)?)),
             Target::Sentinel { sentinels, name, master } => {
                 let sentinels = Sentinels::new(&config, sentinels, name, master)?;
-                Servers::One(Arc::new(Node::new(&config, Origin::Sentinels(Box::new(sentinels)))))
+                let origin = Origin::Sentinels(Box::new(sentinels));
+                Servers::One(Arc::new(Node::new(&config, &watchful, origin)))
             }
-            Target::Cluster(seeds) => Servers::Cluster(Box::new(Cluster::new(&config, seeds))),
+            Target::Cluster(seeds) => {
+                Servers::Cluster(Box::new(Cluster::new(&config, &watchful, seeds)))
+            }
         };
-        Ok(Self(Arc::new(Inner { servers, config })))
+        Ok(Self(Arc::new(Inner { servers, config, watchful, format: OnceLock::new() })))
+    }
+
+    /// The [version](thredcore::format) of the stored forms that the namespace has, which is the one
+    /// to write; of a connection that has not looked, the newest.
+    pub fn format(&self) -> u32 {
+        self.0.format.get().copied().unwrap_or(format::FORMATS.newest())
     }
 
     /// What it was made from.
@@ -196,21 +219,12 @@ impl Connection {
     /// Asks each master the same.
     pub(crate) async fn ask_masters(
         &self,
-        command: &Cmd,
-    ) -> Result<Vec<(String, Result<Value, Error>)>, Error> {
-        let mut commands = redis::pipe();
-        commands.add_command(command.clone());
+        commands: &Pipeline,
+    ) -> Result<Vec<(String, Result<Vec<Value>, Error>)>, Error> {
         let nodes = self.masters().await?;
-        let asked = nodes.into_iter().map(|(name, node)| {
-            let commands = &commands;
-            async move {
-                let answer = node.send(0, false, commands).await;
-                let answer = answer.and_then(|mut values| {
-                    let value = values.pop().unwrap_or(Value::Nil).extract_error();
-                    value.map_err(|error| Error::from_server(&error))
-                });
-                (name, answer)
-            }
+        let asked = nodes.into_iter().map(|(name, node)| async move {
+            let answers = node.send(0, false, commands).await;
+            (name, answers)
         });
         Ok(join_all(asked).await)
     }

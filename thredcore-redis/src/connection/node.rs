@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -15,7 +15,11 @@ use redis::{
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{sentinel::Sentinels, target};
-use crate::{config::RedisConfig, error::Error};
+use crate::{
+    check::{self, Watchful},
+    config::RedisConfig,
+    error::Error,
+};
 
 /// The first pause after a failed try to connect.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -30,6 +34,8 @@ pub(super) struct Node {
     /// Connections whose writes wait for replicas: nothing else may wait behind them.
     waiting: Box<[Link]>,
     limits: Limits,
+    watchful: Arc<Watchful>,
+    durable: bool,
 }
 
 /// How the server is found.
@@ -48,7 +54,7 @@ struct Limits {
 }
 
 impl Node {
-    pub(super) fn new(config: &RedisConfig, origin: Origin) -> Self {
+    pub(super) fn new(config: &RedisConfig, watchful: &Arc<Watchful>, origin: Origin) -> Self {
         let links = || (0..config.connections.max(1)).map(|_| Link::default()).collect();
         let wait = config.wait.map_or(Duration::ZERO, |wait| wait.limit);
         Self {
@@ -61,11 +67,18 @@ impl Node {
                 connect: config.connect_limit,
                 longest_pause: config.reconnect_pause,
             },
+            watchful: watchful.clone(),
+            durable: config.durable,
         }
     }
 
-    pub(super) fn fixed(config: &RedisConfig, info: redis::ConnectionInfo) -> Result<Self, Error> {
-        Ok(Self::new(config, Origin::Fixed(Box::new(target::client(config, info)?))))
+    pub(super) fn fixed(
+        config: &RedisConfig,
+        watchful: &Arc<Watchful>,
+        info: redis::ConnectionInfo,
+    ) -> Result<Self, Error> {
+        let origin = Origin::Fixed(Box::new(target::client(config, info)?));
+        Ok(Self::new(config, watchful, origin))
     }
 
     /// Sends commands in one go; one answer for each, errors of the server included. Commands
@@ -133,6 +146,22 @@ impl Node {
             Err(error) => Err(Error::unreachable(&address, &error)),
         }
     }
+
+    /// A connection for requests, to a server that is still what it was found to be.
+    async fn connect_checked(
+        &self,
+        limit: Duration,
+    ) -> Result<(String, MultiplexedConnection), Error> {
+        let (address, mut connection) = self.connect(Some(limit)).await?;
+        if self.watchful.is_on() {
+            let questions = check::questions();
+            let answers = connection.req_packed_commands(&questions, 0, questions.len()).await;
+            // Nothing of the caller's was sent.
+            let answers = answers.map_err(|error| Error::unreachable(&address, &error))?;
+            check::again(&address, self.durable, answers)?;
+        }
+        Ok((address, connection))
+    }
 }
 
 /// A place for a connection.
@@ -177,7 +206,7 @@ impl Link {
         {
             return Err(error.clone());
         }
-        match node.connect(Some(limit)).await {
+        match node.connect_checked(limit).await {
             Ok((address, connection)) => {
                 let generation = self.generations.fetch_add(1, Ordering::Relaxed);
                 let live = Live { connection, address, generation };

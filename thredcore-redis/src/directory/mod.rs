@@ -3,6 +3,7 @@
 mod snapshot;
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -62,6 +63,8 @@ struct Shared {
     keys: Keys,
     channel: String,
     known: Mutex<Option<Known>>,
+    /// What could not be read when it was read last.
+    skipped: Mutex<BTreeSet<String>>,
     /// Told when there may be something new.
     look: Notify,
 }
@@ -77,6 +80,8 @@ struct Keys {
     sessions: String,
     /// Hash: participant and node → the version in which the session was opened.
     opened: String,
+    /// Set: sessions that a whole directory brought.
+    given: String,
     /// Counter of changes.
     version: String,
 }
@@ -100,6 +105,7 @@ impl RedisDirectory {
             services: tag.key("services"),
             sessions: tag.key("sessions"),
             opened: tag.key("opened"),
+            given: tag.key("given"),
             version: tag.key("version"),
         };
         let shared = Shared {
@@ -108,6 +114,7 @@ impl RedisDirectory {
             keys,
             channel: format!("{namespace}:directory"),
             known: Mutex::default(),
+            skipped: Mutex::default(),
             look: Notify::new(),
         };
         let refresh = Duration::from_secs(5);
@@ -179,25 +186,35 @@ impl RedisDirectory {
     }
 
     /// Sets all groups, roles and services to those of a directory, and opens its sessions, without
-    /// an end. Other sessions stay.
+    /// an end. Sessions that an earlier call has opened and this directory does not have are closed;
+    /// those that were opened otherwise stay.
     ///
     /// # Errors
-    /// The server cannot be reached; all or a part of it may have been done.
+    /// The server cannot be reached; it may have been done.
     pub async fn replace(&self, directory: &Directory) -> Result<(), Error> {
         let texts = Texts::of(directory)?;
         let keys = &self.shared.keys;
-        let names = [&*keys.groups, &keys.roles, &keys.services, &keys.version];
+        let names = [
+            &*keys.groups,
+            &keys.roles,
+            &keys.services,
+            &keys.version,
+            &keys.sessions,
+            &keys.opened,
+            &keys.given,
+        ];
         let mut request = Request::script(&self.shared.tag, &REPLACE, &names).arg((
             &self.shared.channel,
             texts.groups.len(),
             texts.roles.len(),
+            texts.services.len(),
         ));
         for (name, members) in texts.groups.iter().chain(&texts.roles) {
             request.push((name, members));
         }
         texts.services.iter().for_each(|service| request.push((service, "")));
-        self.shared.connection.ask::<Value>(request).await?;
-        self.shared.session(0, &texts.sessions).await
+        texts.sessions.iter().for_each(|session| request.push(session));
+        self.shared.connection.ask::<Value>(request).await.map(|_| ())
     }
 
     /// Opens a session of a participant on a node, or keeps it open: it ends after so long, unless
@@ -267,7 +284,8 @@ impl Shared {
     }
 
     async fn session(&self, length: i64, sessions: &[String]) -> Result<(), Error> {
-        let keys = [&*self.keys.sessions, &self.keys.opened, &self.keys.version];
+        let Keys { sessions: open, opened, version, given, .. } = &self.keys;
+        let keys = [&**open, opened, version, given];
         let request =
             Request::script(&self.tag, &SESSION, &keys).arg((&self.channel, length)).arg(sessions);
         self.connection.ask::<Value>(request).await.map(|_| ())
@@ -306,12 +324,25 @@ impl Shared {
         self.read().await.map(|_| ())
     }
 
+    /// Says what is skipped, once.
+    fn warn_of(&self, skipped: BTreeSet<String>) {
+        let mut known = lock(&self.skipped);
+        for what in skipped.difference(&known) {
+            tracing::warn!(
+                namespace = self.connection.config().namespace,
+                "the directory goes without {what}"
+            );
+        }
+        *known = skipped;
+    }
+
     async fn read(&self) -> Result<Arc<Directory>, Error> {
-        let Keys { groups, roles, services, sessions, opened, version } = &self.keys;
+        let Keys { groups, roles, services, sessions, opened, version, .. } = &self.keys;
         let keys = [&**groups, roles, services, sessions, opened, version];
         let asked = Instant::now();
         let request = Request::asking_script(&self.tag, &READ, &keys);
         let snapshot = Snapshot::parse(self.connection.ask(request).await?)?;
+        self.warn_of(snapshot.skipped);
         // Ends are counted up to the whole millisecond, here and there.
         let until = snapshot.first_end.map(|end| asked + end + Duration::from_millis(1));
         let mut known = lock(&self.known);

@@ -1,6 +1,9 @@
 //! The directory as it is kept on the server.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use redis::{FromRedisValue, Value};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -15,6 +18,8 @@ pub(super) struct Snapshot {
     pub(super) version: String,
     /// After how long the first session ends.
     pub(super) first_end: Option<Duration>,
+    /// What cannot be read, and why: it is left out.
+    pub(super) skipped: BTreeSet<String>,
 }
 
 /// A directory in the texts that the server keeps.
@@ -28,30 +33,54 @@ pub(super) struct Texts {
 }
 
 impl Snapshot {
-    /// From the answer of `read.lua`.
+    /// From the answer of `read.lua`. An entry that cannot be read is left out: whoever wrote it
+    /// must not keep the others from being known.
     pub(super) fn parse(answer: Value) -> Result<Self, Error> {
-        type Lists = Vec<(String, String)>;
-        type Answer = (String, Lists, Lists, Vec<String>, Vec<String>, i64);
+        type Lists = Vec<(Vec<u8>, Vec<u8>)>;
+        type Answer = (String, Lists, Lists, Vec<Vec<u8>>, Vec<Vec<u8>>, i64);
         let answer = Answer::from_redis_value(answer);
         let (version, groups, roles, services, sessions, first_end) =
             answer.map_err(|error| Error::Malformed(error.to_string()))?;
         let mut directory = Directory::new();
+        let mut skipped = BTreeSet::new();
         for (name, members) in groups {
-            directory.add_group(&*name, read::<Vec<ParticipantId>>(&members)?);
+            match list(&name, &members) {
+                Ok((name, members)) => _ = directory.add_group(name, members),
+                Err(why) => _ = skipped.insert(format!("the group {why}")),
+            }
         }
         for (name, holders) in roles {
-            directory.add_role(&*name, read::<Vec<ParticipantId>>(&holders)?);
+            match list(&name, &holders) {
+                Ok((name, holders)) => _ = directory.add_role(name, holders),
+                Err(why) => _ = skipped.insert(format!("the role {why}")),
+            }
         }
         for service in services {
-            directory.add_service(&*service);
+            match std::str::from_utf8(&service) {
+                Ok(service) => _ = directory.add_service(service),
+                Err(error) => {
+                    skipped.insert(format!("the service `{}`: {error}", service.escape_ascii()));
+                }
+            }
         }
         for session in sessions {
-            let (participant, node): (ParticipantId, Topic) = read(&session)?;
-            directory.add_session(participant, node);
+            match serde_json::from_slice::<(ParticipantId, Topic)>(&session) {
+                Ok((participant, node)) => _ = directory.add_session(participant, node),
+                Err(error) => {
+                    skipped.insert(format!("the session `{}`: {error}", session.escape_ascii()));
+                }
+            }
         }
         let first_end = u64::try_from(first_end).ok().map(Duration::from_millis);
-        Ok(Self { directory, version, first_end })
+        Ok(Self { directory, version, first_end, skipped })
     }
+}
+
+/// A name and what it stands for; else what cannot be read, and why.
+fn list<'a>(name: &'a [u8], ids: &[u8]) -> Result<(&'a str, Vec<ParticipantId>), String> {
+    let why = |error: &dyn std::fmt::Display| format!("`{}`: {error}", name.escape_ascii());
+    let text = std::str::from_utf8(name).map_err(|error| why(&error))?;
+    Ok((text, serde_json::from_slice(ids).map_err(|error| why(&error))?))
 }
 
 impl Texts {

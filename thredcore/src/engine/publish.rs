@@ -122,7 +122,7 @@ impl Engine {
             let mut failed = Vec::new();
             for ((number, message), answer) in open.into_iter().zip(answers) {
                 match answer.as_ref().map_err(PortError::kind) {
-                    Ok(()) => {}
+                    Ok(()) => self.0.full.took(&message.topic),
                     Err(PortErrorKind::Full) => {
                         self.0.full.mark(&message.topic);
                         ends[number] = Sent::Parked;

@@ -130,48 +130,45 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{
+        future::{pending, ready},
+        sync::Arc,
+        time::Duration,
+    };
 
-    use serde_json::json;
     use thredlib::{ConditionBuilder, Event, PatternBuilder, ReactionBuilder};
     use tokio::time::timeout;
 
     use super::*;
     use crate::{
         engine::EngineConfig,
-        memory::{
-            MemoryEventQ, MemoryEventQConfig, MemoryMessageQ, MemoryMessageQConfig, MemoryStorage,
-        },
-        port::{DeadLetterFilter, DeliveryTag, Directory, EventQ, FixedDirectory, LeaseStore},
-        testing::fault::{Fault, FaultKind, Faulty},
+        memory::{MemoryEventQ, MemoryEventQConfig, MemoryStorage},
+        port::{Accepted, DeadLetterFilter, DeliveryTag, EventQ, LeaseStore},
+        testing::fault::{Commits, Fault, FaultKind, Faulty},
     };
 
-    /// An event whose message finds its topic full for ever stands for one that ends the process.
+    /// An event whose commit is never answered stands for one that ends the process.
     #[tokio::test]
     async fn only_the_deadly_event_is_dead_lettered() {
-        let mut directory = Directory::new();
-        directory.add_session("deadly", "full").add_session("harmless", "open");
-        let message_q = Arc::new(MemoryMessageQ::new(MemoryMessageQConfig::default().capacity(4)));
         let event_q = Arc::new(MemoryEventQ::new(MemoryEventQConfig::default().partitions(1)));
-        let tell = ConditionBuilder::filter("$event.type = 'tell'")
-            .transform(json!({ "title": "told" }))
-            .publish(json!("$xpr($event.source.id)"));
+        let hanging = Commits::new(Arc::new(MemoryStorage::default()), |commit| {
+            let poison = commit.event.as_ref().is_some_and(|event| event.id.as_str() == "poison");
+            match poison {
+                true => pending().boxed(),
+                false => ready(None).boxed(),
+            }
+        });
+        let tell = ConditionBuilder::filter("$event.type = 'tell'");
         let pattern =
             PatternBuilder::new("tell").reaction(ReactionBuilder::new("tell").condition(tell));
         let engine = Engine::builder()
             .event_q(event_q.clone())
-            .message_q(message_q.clone())
-            .resolver(Arc::new(FixedDirectory::new(directory)))
+            .storage(Arc::new(hanging))
             .pattern(pattern.build())
             .build();
         let engine = engine.await.unwrap();
-        let tell = |source: &str, id: &str| Event::builder("tell", source).id(id).build();
-        for n in 0..4 {
-            engine.process_now(tell("deadly", &format!("fills the topic {n}"))).await;
-        }
         let ids = ["before", "poison", "after", "last"];
-        let sources = ["harmless", "deadly", "harmless", "harmless"];
-        let events = ids.iter().zip(sources).map(|(id, source)| tell(source, id));
+        let events = ids.iter().map(|id| Event::builder("tell", "ann").id(*id).build());
         engine.accept(events.collect()).await.unwrap();
 
         let mut deaths = 0;
@@ -182,13 +179,6 @@ mod tests {
                 deaths += 1;
                 assert!(deaths < 50, "it never ends");
                 event_q.nack(&tags).await.unwrap();
-            }
-            while let Ok(messages) =
-                timeout(Duration::ZERO, engine.message_q().receive(&["open".into()], 9)).await
-            {
-                for message in messages.unwrap() {
-                    engine.message_q().ack(&[message.tag]).await.unwrap();
-                }
             }
         }
         let dead = event_q.dead_letters(&DeadLetterFilter::all()).await.unwrap();
@@ -218,8 +208,8 @@ mod tests {
             .build();
         let engine = engine.await.unwrap();
         let event = Event::builder("start", "ann").build();
-        let payload = Inbound::Event(Arc::new(event));
-        let delivery = Delivery { tag: DeliveryTag(0, 0), attempt: 3, payload };
+        let payload = Inbound::Event(Accepted::new(event, 0));
+        let delivery = Delivery { tag: DeliveryTag(0, 0), attempt: 3, failures: 0, payload };
         let trial = tokio::spawn({
             let engine = engine.clone();
             async move { engine.take_in(vec![delivery]).await }
@@ -230,13 +220,5 @@ mod tests {
         engine.stop();
         assert_eq!(trial.await.unwrap(), Err(Stopped));
         assert!(storage.leases(TRIAL, engine.now()).await.unwrap().is_empty());
-    }
-
-    impl Engine {
-        async fn process_now(&self, event: Event) {
-            self.accept(vec![event]).await.unwrap();
-            let received = self.event_q().receive(0, 1).await.unwrap();
-            self.process(received).await.unwrap();
-        }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,7 +20,11 @@ pub(super) const TOPIC_FULL: &str =
 /// What this engine knows of full topics, so that it does not ask for each message, and tells
 /// operators.
 #[derive(Debug, Default)]
-pub(super) struct FullTopics(Mutex<HashMap<Topic, Full>>);
+pub(super) struct FullTopics {
+    /// Whether there are any: mostly there are none, and this is asked for each message.
+    any: AtomicBool,
+    topics: Mutex<HashMap<Topic, Full>>,
+}
 
 #[derive(Debug)]
 struct Full {
@@ -46,6 +53,9 @@ impl FullTopics {
     const WARN_EVERY: Duration = Duration::from_secs(60);
 
     pub(super) fn state(&self, topic: &Topic) -> TopicState {
+        if !self.is_any() {
+            return TopicState::Open;
+        }
         let full = self.lock();
         match full.get(topic) {
             Some(it) if it.is_over_quota => TopicState::OverQuota,
@@ -70,7 +80,17 @@ impl FullTopics {
                 let pause = Self::FIRST_PAUSE;
                 let it = Full { until: now + pause, pause, is_over_quota: false, warned: now };
                 full.insert(topic.clone(), it);
+                self.any.store(true, Ordering::Release);
             }
+        }
+    }
+
+    /// The topic has taken a message: it is read.
+    pub(super) fn took(&self, topic: &Topic) {
+        if self.is_any()
+            && let Some(it) = self.lock().get_mut(topic)
+        {
+            it.pause = Self::FIRST_PAUSE;
         }
     }
 
@@ -101,14 +121,15 @@ impl FullTopics {
                 tracing::warn!(%topic, messages, oldest, "messages wait for a full topic");
             }
         }
+        self.any.store(!full.is_empty(), Ordering::Release);
     }
 
     /// Whether messages wait for any topic.
     pub(super) fn is_any(&self) -> bool {
-        !self.lock().is_empty()
+        self.any.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Topic, Full>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

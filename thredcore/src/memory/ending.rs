@@ -15,13 +15,16 @@ use super::lock;
 /// Which threds have ended, and which of them are beyond the number to be kept.
 #[derive(Debug)]
 pub(super) struct Ending {
-    /// By partition, each with the number of its ending.
-    threds: Box<[Mutex<VecDeque<(u64, ThredId)>>]>,
+    /// By partition.
+    threds: Box<[Mutex<Ended>]>,
     /// How many have ended.
     count: AtomicU64,
     /// How many are to be kept: the latest of all partitions.
     keep: u64,
 }
+
+/// Each with the number of its ending.
+type Ended = VecDeque<(u64, ThredId)>;
 
 impl Ending {
     pub(super) fn new(partitions: u16, keep: usize) -> Self {

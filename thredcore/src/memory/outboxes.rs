@@ -164,7 +164,11 @@ impl Shard {
     }
 
     /// Removes published entries and parks others; returns what can be freed once the lock is.
-    pub(super) fn clear(&mut self, cleared: &Cleared, parked: &Mutex<Parked>) -> Option<Outbox> {
+    pub(super) fn clear<'p>(
+        &mut self,
+        cleared: &Cleared,
+        parked: impl Fn() -> &'p Mutex<Parked>,
+    ) -> Option<Outbox> {
         let id = &cleared.thred;
         let Entry::Occupied(mut outbox) = self.outboxes.entry(id.clone()) else { return None };
         let is_whole = matches!(outbox.get(), Outbox::Whole(_));
@@ -178,12 +182,12 @@ impl Shard {
                 let gone: Vec<_> =
                     parts.extract_if(.., |one| published.contains(&one.entry().id)).collect();
                 for one in gone.iter().filter(|one| one.is_parked) {
-                    lock(parked).remove(id, one.entry());
+                    lock(parked()).remove(id, one.entry());
                 }
                 for one in parts.iter_mut().filter(|one| to_park.contains(&one.entry().id)) {
                     if !one.is_parked && can_be_parked(one.entry()) {
                         one.is_parked = true;
-                        lock(parked).insert(id, one.entry());
+                        lock(parked()).insert(id, one.entry());
                     }
                 }
                 if parts.is_empty() {

@@ -52,8 +52,8 @@ pub struct MemoryStorageConfig {
     pub history_records: usize,
     /// How long receipts are kept: a day.
     pub receipts_time: Duration,
-    /// How many receipts are kept, even if that is not so long: the latest million. Each takes some
-    /// 20 bytes, and up to half as many again are kept.
+    /// How many receipts are kept, even if that is not so long: the latest million. Each takes 20
+    /// to 35 bytes, and up to half as many again are kept.
     pub receipts_capacity: u64,
     /// How long receipts of dead letters are kept: 30 days, and no shorter than the queue keeps
     /// dead letters.
@@ -338,7 +338,7 @@ impl ThredStore for MemoryStorage {
 
     async fn clear_outbox(&self, cleared: &[Cleared]) -> Result<(), PortError> {
         for one in cleared {
-            let parked = &self.partition(&one.thred).parked;
+            let parked = || &self.partition(&one.thred).parked;
             // Freed after the lock is.
             let _gone = lock(self.shard_of(&one.thred)).clear(one, parked);
         }

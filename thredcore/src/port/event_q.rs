@@ -266,7 +266,9 @@ impl Command {
         let thred = self.thred_id().as_str();
         EventId::new(match self {
             Self::Start(_) => derive_id("start", &[thred]),
-            Self::Expire { entry, .. } => derive_id("expire", &[thred, &entry.to_string()]),
+            Self::Expire { entry, at, .. } => {
+                derive_id("expire", &[thred, &entry.to_string(), &at.to_string()])
+            }
             Self::Offer { accepted, .. } => {
                 derive_id("offer", &[thred, accepted.key().encode(&mut [0; 32])])
             }

@@ -7,7 +7,7 @@ use thredlib::Event;
 
 use super::{
     input::{Input, Line, Text},
-    traffic::Traffic,
+    traffic::{Silence, Traffic},
 };
 use crate::{
     cli::{diagnostics::printable, progress::Progress},
@@ -19,7 +19,9 @@ use crate::{
 pub(super) struct Counts {
     pub(super) accepted: u64,
     pub(super) rejected: u64,
-    /// The number of the last line that was looked at, from 1.
+    /// Events that were handed in and may have been accepted: no answer came.
+    pub(super) unknown: u64,
+    /// The number of the last line whose event was accepted, from 1.
     pub(super) last_line: u64,
 }
 
@@ -46,49 +48,67 @@ impl<'r> Feed<'r> {
         self.counts
     }
 
-    /// Takes in all lines. May be dropped at any time.
-    pub(super) async fn all(&mut self, mut input: Input) {
+    /// Takes in all lines, and waits until what follows from them has happened. May be dropped at
+    /// any time.
+    ///
+    /// # Errors
+    /// The store is silent for longer than is waited for; further lines were not looked at.
+    pub(super) async fn all(&mut self, mut input: Input) -> Result<(), Unanswered> {
         let mut lines = Vec::new();
         while input.lines.recv_many(&mut lines, self.traffic.batch()).await > 0 {
-            self.counts.last_line = lines.last().map_or(0, |line| line.number);
-            let read = lines.drain(..).filter_map(|line| self.read(&input.name, &line));
+            let mut last_line = 0;
+            let read = lines.drain(..).filter_map(|line| {
+                let event = self.read(&input.name, &line)?;
+                last_line = line.number;
+                Some(event)
+            });
             let events: Vec<_> = read.collect();
-            let count = events.len();
-            self.traffic.room(count).await;
+            let count = events.len() as u64;
+            self.traffic.room(events.len()).await?;
+            if events.is_empty() {
+                continue;
+            }
+            // Until there is an answer; also if that is not waited for.
+            self.counts.unknown = count;
             // All events were checked when they were read.
-            match self.accept(events).await {
-                Ok(()) => self.counts.accepted += count as u64,
+            let answer = self.accept(events).await?;
+            self.counts.unknown = 0;
+            match answer {
+                Ok(()) => {
+                    self.counts.accepted += count;
+                    self.counts.last_line = last_line;
+                }
                 Err(error) => {
-                    self.counts.rejected += count as u64;
+                    self.counts.rejected += count;
                     let why = Unanswered::because(&error).0;
                     self.progress.report(&format!("error: {}", printable(&why)));
                 }
             }
         }
-        self.traffic.settle().await;
+        self.traffic.settle().await
     }
 
-    /// Hands events in; to a store that fails as often as it takes. They may be there already: their
-    /// ids make that harmless.
-    async fn accept(&self, events: Vec<Event>) -> Result<(), AcceptError> {
+    /// Hands events in; to a store that fails as often as it takes, or as long as it is waited for.
+    /// They may be there already: their ids make that harmless.
+    async fn accept(&self, events: Vec<Event>) -> Result<Result<(), AcceptError>, Unanswered> {
         const PAUSE: Duration = Duration::from_millis(500);
-        if events.is_empty() {
-            return Ok(());
-        }
         if !self.insist {
-            return self.engine.accept(events).await;
+            return Ok(self.engine.accept(events).await);
         }
         let mut told = false;
+        let mut silence = Silence::new(self.traffic.patience());
         loop {
+            // Not for so long at most: a queue that is full makes the door wait.
             match self.engine.accept(events.clone()).await {
-                Err(error) if error.is_retryable() => {
+                Err(AcceptError::Port(error)) if error.is_retryable() => {
+                    silence.goes_on(&error)?;
                     if !std::mem::replace(&mut told, true) {
                         let why = printable(&Unanswered::because(&error).0);
                         self.progress.report(&format!("warning: {why}; trying again"));
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
-                other => return other,
+                answer => return Ok(answer),
             }
         }
     }

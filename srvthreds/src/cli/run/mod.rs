@@ -21,34 +21,39 @@ use thredcore::{
 };
 use tokio::{
     runtime::{Builder, Runtime},
-    time::{Instant, sleep_until, timeout_at},
+    time::Instant,
 };
 
 use super::{
     Outcome,
     args::{Color, RunArgs},
     diagnostics::{Printer, printable},
-    interrupt::Interrupts,
+    interrupt::{self, Ending, Interrupts},
     store::open_when_free,
     text::count,
 };
-use crate::backend::{Backends, Place};
+use crate::{
+    backend::{Backends, Place},
+    query::Unanswered,
+};
 use attend::Attendance;
 use feed::Feed;
 use input::Input;
 use outlet::{Outlet, Printing};
 use setup::{Setup, refuse};
 use summary::Summary;
-use traffic::Traffic;
+use traffic::{Silence, Traffic};
 
-/// How long the end waits for what is under way. The files are closed after that, so it is a little
-/// less than what is promised.
-const DRAIN: Duration = Duration::from_millis(9_500);
+/// How long the end waits for what is under way. What is left of the time that is promised is for
+/// what follows: asking the store what remains, and closing it.
+const DRAIN: Duration = Duration::from_secs(8);
 /// How much of it may pass until everything that follows from what was accepted has happened; then
 /// the rest is left to the next start, if there is a store.
 const SETTLE: Duration = Duration::from_secs(5);
-/// What a reader who keeps up needs to take the last lines.
-const AT_ONCE: Duration = Duration::from_millis(100);
+/// How long the store may take to say what remains.
+const ASK: Duration = Duration::from_millis(700);
+/// How long it may take to close it.
+const CLOSE: Duration = Duration::from_millis(700);
 
 pub(crate) fn run(args: &RunArgs, color: Color) -> io::Result<Outcome> {
     let colours = color.on(&io::stderr());
@@ -67,6 +72,7 @@ pub(crate) fn run(args: &RunArgs, color: Color) -> io::Result<Outcome> {
     let runtime = runtime(args)?;
     let outcome = runtime.block_on(async {
         let mut interrupts = Interrupts::listen()?;
+        tokio::spawn(interrupt::end_in_time()?);
         let started = tokio::select! {
             biased;
             () = interrupts.next() => return Ok(refuse(Outcome::Bad, "interrupted while starting")),
@@ -130,7 +136,8 @@ impl Run {
             (None, true) => None,
             (None, false) => Some(1),
         };
-        let traffic = Traffic::new(backends.event_q(), outlet.clone(), most);
+        let patience = (!args.is_live()).then_some(Traffic::SILENCE);
+        let traffic = Traffic::new(backends.event_q(), outlet.clone(), most, patience);
         let Setup { sessions, patterns, .. } = setup;
         let attendance =
             Attendance::start(args, printer, &backends, &engine, &outlet, &sessions, patterns)
@@ -169,37 +176,42 @@ impl Run {
         let Self { engine, running, agent, backends, outlet, printing, traffic, .. } = self;
         let durable = backends.is_durable();
         let mut feed = Feed::new(&engine, &traffic, durable);
+        let mut given_up = None;
         let interrupted = tokio::select! {
             biased;
             () = outlet.reader_gone() => false,
             () = interrupts.next() => true,
-            () = async {
-                feed.all(input).await;
+            ended = async {
+                feed.all(input).await?;
                 match args.is_live() {
                     true => std::future::pending().await,
                     false => linger(&backends, args).await,
                 }
-            } => false,
+            } => {
+                given_up = ended.err();
+                false
+            }
         };
         let end = Instant::now() + DRAIN;
+        let mut ending = Ending::new(interrupts);
         // What others bring does not end; what the store holds is not lost.
         let settle = match (durable, backends.is_shared()) {
             (_, true) => Duration::ZERO,
             (true, false) => SETTLE,
             (false, _) => DRAIN,
         };
-        // A second signal means: now.
-        let mut at_once = false;
-        let settled = tokio::select! {
-            biased;
-            () = outlet.reader_gone() => false,
-            () = interrupts.next() => { at_once = true; false }
-            settled = traffic.settle_within(settle) => settled,
+        let settling = async {
+            tokio::select! {
+                biased;
+                () = outlet.reader_gone() => false,
+                settled = traffic.settle_within(settle) => settled,
+            }
         };
+        let settled = ending.within(end, settling).await.unwrap_or(false);
         let took = self.since.elapsed();
         let counts = feed.into_counts();
         let mut drained = settled;
-        if settled || durable && !at_once {
+        if settled || durable && !ending.at_once() {
             let stopping = async {
                 let done = running.shutdown().await;
                 if let Some(agent) = agent {
@@ -207,40 +219,40 @@ impl Run {
                 }
                 done
             };
-            drained = tokio::select! {
-                biased;
-                () = interrupts.next() => { at_once = true; false }
-                stopped = timeout_at(end, stopping) => stopped.unwrap_or(false),
-            };
+            drained = ending.within(end, stopping).await.unwrap_or(false);
         }
-        let undone = traffic.under_way().await;
+        let asking = async {
+            let remains = traffic.under_way().await.ok();
+            (remains, summary::Dead::read(&backends, &outlet, self.started).await)
+        };
+        let asked = ending.within(Instant::now() + ASK, asking).await;
+        let (remains, dead) = asked.unwrap_or_default();
         let mut summary = Summary {
             counts,
             interrupted,
             live: args.is_live(),
-            undone: if durable { 0 } else { undone },
-            left: if durable && !backends.is_shared() { undone } else { 0 },
-            drained,
+            drained: drained && given_up.is_none(),
+            given_up,
+            undone: if durable { Some(0) } else { remains },
+            left: if durable { remains } else { Some(0) },
             written: true,
             messages: outlet.printed(),
             tally: backends.tally(),
             living: backends.tally().filter(|_| !durable).map(|tally| tally.live()),
-            dead: summary::Dead::read(&backends, &outlet, self.started).await,
+            dead,
             took,
         };
         // A slow reader is waited for, but not against the user's will.
-        let patient = !interrupted && drained;
-        let end = if at_once { Instant::now() + AT_ONCE } else { end };
-        let written = tokio::select! {
-            biased;
-            () = interrupts.next() => None,
-            written = printing.finish(&outlet, !durable) => Some(written),
-            () = sleep_until(end), if !patient => None,
+        let patient = !interrupted && summary.drained;
+        let finishing = printing.finish(&outlet, !durable);
+        let written = match patient {
+            true => ending.unless_at_once(finishing).await,
+            false => ending.within(end, finishing).await,
         };
         summary.messages = outlet.printed();
-        summary.written = !matches!(written, None | Some(Err(_)));
+        summary.written = matches!(written, Some(Ok(())));
         drop(self.attendance);
-        backends.close().await;
+        ending.within(Instant::now() + CLOSE, backends.close()).await;
         written.transpose()?;
         summary.print(args.json)?;
         Ok(summary.outcome())
@@ -248,14 +260,24 @@ impl Run {
 }
 
 /// Gives timers their time after the end of the input.
-async fn linger(backends: &Backends, args: &RunArgs) {
+///
+/// # Errors
+/// The store is silent for longer than is waited for.
+async fn linger(backends: &Backends, args: &RunArgs) -> Result<(), Unanswered> {
     let look = Duration::from_millis(if backends.is_durable() { 100 } else { 10 });
     let longest = match args.wait {
         true => Duration::MAX,
         false => args.linger.unwrap_or_default(),
     };
     let since = Instant::now();
-    while since.elapsed() < longest && backends.any_lives().await {
+    let mut silence = Silence::new(Some(Traffic::SILENCE));
+    while since.elapsed() < longest {
+        match silence.bound(backends.any_lives()).await {
+            Ok(true) => silence.over(),
+            Ok(false) => return Ok(()),
+            Err(error) => silence.goes_on(&error)?,
+        }
         tokio::time::sleep(look.min(longest - since.elapsed().min(longest))).await;
     }
+    Ok(())
 }

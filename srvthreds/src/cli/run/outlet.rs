@@ -134,23 +134,23 @@ impl Outlet {
 
     /// How many messages wait to be printed or are being handled; those that only wait for
     /// standard output do not count.
-    pub(super) async fn under_way(&self) -> usize {
+    pub(super) async fn under_way(&self) -> Result<usize, PortError> {
         self.waiting(|_| true).await
     }
 
-    async fn waiting(&self, meant: impl Fn(&Topic) -> bool) -> usize {
+    async fn waiting(&self, meant: impl Fn(&Topic) -> bool) -> Result<usize, PortError> {
         let topics = self.topics.borrow().clone();
         let mut depth = 0;
         for topic in topics.iter().filter(|topic| meant(topic)) {
-            depth += self.store.depth(topic).await.unwrap_or_default();
+            depth += self.store.depth(topic).await?;
         }
         // Read last: what is handed over meanwhile counts for too little, never for too much.
-        depth.saturating_sub(self.unwritten.load(Ordering::SeqCst))
+        Ok(depth.saturating_sub(self.unwritten.load(Ordering::SeqCst)))
     }
 
     /// Messages that were given up.
-    pub(super) async fn dead(&self) -> Vec<DeadLetter<Routed>> {
-        self.store.dead_letters(&DeadLetterFilter::all()).await.unwrap_or_default()
+    pub(super) async fn dead(&self) -> Result<Vec<DeadLetter<Routed>>, PortError> {
+        self.store.dead_letters(&DeadLetterFilter::all()).await
     }
 
     /// Waits until nobody reads standard output any more.
@@ -183,7 +183,10 @@ impl Printing {
         let Self { printer, confirmer, writer } = self;
         while all
             && !printer.is_finished()
-            && outlet.waiting(|topic| !outlet.answered.contains(topic)).await > 0
+            && outlet
+                .waiting(|topic| !outlet.answered.contains(topic))
+                .await
+                .is_ok_and(|waiting| waiting > 0)
         {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

@@ -98,16 +98,6 @@ impl Sessions {
     pub(super) async fn take(&self, directory: Directory) -> Result<(), Error> {
         if let Some(shared) = self.shared.get() {
             shared.replace(&directory).await?;
-            // Of those that the file said were there; sessions from elsewhere stay.
-            let before = self.of_file();
-            for participant in before.everyone() {
-                let here = directory.everyone().contains(participant);
-                for node in before.session_nodes(participant) {
-                    if !here || !directory.session_nodes(participant).contains(node) {
-                        shared.close_session(participant.clone(), node.clone()).await?;
-                    }
-                }
-            }
         }
         let mut known = self.directory.write().unwrap_or_else(PoisonError::into_inner);
         *known = Arc::new(directory);

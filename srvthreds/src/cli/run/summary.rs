@@ -15,7 +15,11 @@ use super::{feed::Counts, outlet::Outlet};
 use crate::{
     backend::Backends,
     cli::{Outcome, diagnostics::printable, text::count},
+    query::Unanswered,
 };
+
+/// Stands for a number that the store did not tell in time.
+const UNKNOWN: &str = "unknown";
 
 /// Everything that can be counted.
 pub(super) struct Summary {
@@ -24,10 +28,12 @@ pub(super) struct Summary {
     /// Whether the program was to go on until interrupted, so that failures of single events are no
     /// failure of the program.
     pub(super) live: bool,
-    /// Items that are lost because the time to finish them was over.
-    pub(super) undone: usize,
-    /// Items that wait in the store for the next start.
-    pub(super) left: usize,
+    /// Why the run was given up before its end.
+    pub(super) given_up: Option<Unanswered>,
+    /// Items that are lost because the time to finish them was over; `None`: unknown.
+    pub(super) undone: Option<usize>,
+    /// Items that wait in the store, for the next start or for other processes; `None`: unknown.
+    pub(super) left: Option<usize>,
     /// Whether all of this process's work came to its end in time.
     pub(super) drained: bool,
     /// Whether standard output has taken all messages.
@@ -37,7 +43,8 @@ pub(super) struct Summary {
     pub(super) tally: Option<Tally>,
     /// Threds that live, if that is known.
     pub(super) living: Option<u64>,
-    pub(super) dead: Dead,
+    /// `None`: unknown.
+    pub(super) dead: Option<Dead>,
     pub(super) took: Duration,
 }
 
@@ -61,10 +68,10 @@ impl Dead {
     /// How many are told in detail.
     const SHOWN: usize = 100;
 
-    /// Those since a time, milliseconds since the Unix epoch.
-    pub(super) async fn read(backends: &Backends, outlet: &Outlet, since: i64) -> Self {
+    /// Those since a time, milliseconds since the Unix epoch; `None` if the store does not say.
+    pub(super) async fn read(backends: &Backends, outlet: &Outlet, since: i64) -> Option<Self> {
         let events = backends.event_q().dead_letters(&DeadLetterFilter::all()).await;
-        let (mut events, mut messages) = (events.unwrap_or_default(), outlet.dead().await);
+        let (mut events, mut messages) = (events.ok()?, outlet.dead().await.ok()?);
         let all = events.len() + messages.len();
         events.retain(|letter| letter.at >= since);
         messages.retain(|letter| letter.at >= since);
@@ -83,28 +90,30 @@ impl Dead {
             kind: format!("to {}", letter.payload.topic),
             reason: letter.reason,
         });
-        Self {
+        Some(Self {
             count: fresh as u64 + backends.dropped_dead_letters(),
             letters: events.chain(messages).take(Self::SHOWN).collect(),
             older: all - fresh,
-        }
+        })
     }
 }
 
 impl Summary {
     pub(super) fn outcome(&self) -> Outcome {
-        let failed = match self.live {
-            true => 0,
-            false => self.counts.rejected + self.dead.count,
-        };
-        match failed + self.undone as u64 == 0 && self.drained && self.written {
-            true => Outcome::Good,
-            false => Outcome::Bad,
-        }
+        let Counts { rejected, unknown, .. } = self.counts;
+        let dead = self.dead.as_ref().map(|dead| dead.count);
+        // A live run is not there for single events; but it must know that its work was done.
+        let succeeded = self.live || rejected + unknown == 0 && dead == Some(0);
+        let known = self.left.is_some() && dead.is_some();
+        let finished = self.given_up.is_none() && self.undone == Some(0) && self.drained && known;
+        if succeeded && finished && self.written { Outcome::Good } else { Outcome::Bad }
     }
 
     pub(super) fn print(&self, as_json: bool) -> io::Result<()> {
         let mut err = io::stderr().lock();
+        if let Some(why) = &self.given_up {
+            writeln!(err, "error: {}", printable(&why.0))?;
+        }
         match as_json {
             true => writeln!(err, "{}", self.to_json()),
             false => err.write_all(self.to_text().as_bytes()),
@@ -120,9 +129,12 @@ impl Summary {
     }
 
     fn to_json(&self) -> Value {
-        let letters = self.dead.letters.iter().map(
-            |it| json!({ "what": it.what, "id": it.id, "kind": it.kind, "reason": it.reason }),
-        );
+        let letter = |it: &Letter| json!({ "what": it.what, "id": it.id, "kind": it.kind, "reason": it.reason });
+        let dead = self.dead.as_ref().map(|dead| {
+            let letters = dead.letters.iter().map(letter);
+            json!({ "count": dead.count, "first": letters.collect::<Vec<_>>(), "older": dead.older })
+        });
+        let known = |count: Option<usize>| count.map_or(UNKNOWN.into(), Value::from);
         let threds = self.tally.as_ref().map(
             |tally| json!({ "started": tally.started, "ended": tally.ended, "live": self.living }),
         );
@@ -130,6 +142,7 @@ impl Summary {
             "events": {
                 "accepted": self.counts.accepted,
                 "rejected": self.counts.rejected,
+                "unknown": self.counts.unknown,
                 "lastLine": self.counts.last_line,
                 "unmatched": self.unmoved(LogType::NoPatternMatch),
                 "forNoThred": self.unmoved(LogType::NoThred),
@@ -137,13 +150,9 @@ impl Summary {
             },
             "messages": self.messages,
             "threds": threds,
-            "deadLetters": {
-                "count": self.dead.count,
-                "first": letters.collect::<Vec<_>>(),
-                "older": self.dead.older,
-            },
-            "undone": self.undone,
-            "left": self.left,
+            "deadLetters": dead.unwrap_or_else(|| UNKNOWN.into()),
+            "undone": known(self.undone),
+            "left": known(self.left),
             "drained": self.drained,
             "written": self.written,
             "interrupted": self.interrupted,
@@ -156,6 +165,9 @@ impl Summary {
         const LETTERS: usize = 10;
         let Self { counts, tally, dead, .. } = self;
         let mut events = format!("{} accepted, {} rejected", counts.accepted, counts.rejected);
+        if counts.unknown > 0 {
+            events.push_str(&format!(", {} {UNKNOWN}: no answer came", counts.unknown));
+        }
         for (decision, what) in [
             (LogType::NoPatternMatch, "matched no pattern"),
             (LogType::NoThred, "for threds that are not there"),
@@ -174,18 +186,28 @@ impl Summary {
             }
             lines.push(line);
         }
-        lines.push(format!("failures  {} dead-lettered", dead.count));
-        for Letter { what, id, kind, reason } in dead.letters.iter().take(LETTERS) {
-            lines.push(format!("          {what} {id} ({kind}): {reason}"));
+        match dead {
+            Some(dead) => {
+                lines.push(format!("failures  {} dead-lettered", dead.count));
+                for Letter { what, id, kind, reason } in dead.letters.iter().take(LETTERS) {
+                    lines.push(format!("          {what} {id} ({kind}): {reason}"));
+                }
+                if dead.older > 0 {
+                    let older = count(dead.older, "dead letter");
+                    lines.push(format!("          and {older} from before"));
+                }
+            }
+            None => lines.push(format!("failures  {UNKNOWN}: the store did not say")),
         }
-        if dead.older > 0 {
-            lines.push(format!("          and {} from before", count(dead.older, "dead letter")));
+        match self.undone {
+            Some(0) => {}
+            Some(undone) => lines.push(format!("undone    {undone} events or messages")),
+            None => lines.push(format!("undone    {UNKNOWN}: the store did not say")),
         }
-        if self.undone > 0 {
-            lines.push(format!("undone    {} events or messages", self.undone));
-        }
-        if self.left > 0 {
-            lines.push(format!("left      {} in the store, for the next start", self.left));
+        match self.left {
+            Some(0) => {}
+            Some(left) => lines.push(format!("left      {left} in the store, for the next start")),
+            None => lines.push(format!("left      {UNKNOWN}: the store did not say")),
         }
         if !self.drained {
             lines.push("ended     before the work at hand was done".to_owned());

@@ -5,7 +5,6 @@ use thredcore::{
     port::ThredQuery,
     state::{Status, WaitKey},
 };
-use thredlib::EventKey;
 
 use crate::cli::store::StoreArgs;
 
@@ -141,8 +140,7 @@ fn time(text: &str) -> Result<i64, String> {
 }
 
 fn key(text: &str) -> Result<WaitKey, String> {
-    let key: EventKey = text.parse().map_err(|error: thredlib::NotAKey| error.to_string())?;
-    Ok(WaitKey::from_bytes(*key.as_bytes()))
+    text.parse().map_err(|error: thredlib::NotAKey| error.to_string())
 }
 
 /// Counts live threds by pattern, revision, reaction and status.

@@ -1,5 +1,5 @@
 -- Opens sessions or keeps them open; or, with a negative length, closes them.
--- KEYS: sessions, opened, version. ARGV: channel, length (ms; 0: without end), session…
+-- KEYS: sessions, opened, version, given. ARGV: channel, length (ms; 0: without end), session…
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local changed = false
@@ -11,6 +11,8 @@ end
 local length = tonumber(ARGV[2])
 for place = 3, #ARGV do
     local session = ARGV[place]
+    -- Whoever opens or closes it looks after it from now on.
+    redis.call('SREM', KEYS[4], session)
     if length < 0 then
         changed = redis.call('ZREM', KEYS[1], session) == 1 or changed
         redis.call('HDEL', KEYS[2], session)

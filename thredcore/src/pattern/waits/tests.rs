@@ -16,6 +16,6 @@ fn keys_are_32_hexadecimal_digits() {
         &format!("+{}", &text[1..]),
         &format!("{text}0"),
     ] {
-        assert_eq!(wrong.parse::<WaitKey>(), Err(InvalidWaitKey), "{wrong}");
+        assert_eq!(wrong.parse::<WaitKey>(), Err(thredlib::NotAKey), "{wrong}");
     }
 }

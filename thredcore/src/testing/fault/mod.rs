@@ -3,6 +3,7 @@
 //! A run with [`Fault::counting`] tells how many calls of ports a test makes. Then the test is run
 //! again for each of them, each time with a fault at that call, and must end the same.
 
+mod commits;
 mod faulty;
 
 use std::{
@@ -19,6 +20,7 @@ use tokio::sync::Notify;
 
 use crate::port::{Delivery, DeliveryTag, PortError, PortErrorKind};
 
+pub use commits::Commits;
 pub use faulty::Faulty;
 
 /// What happens at the chosen call.
@@ -34,12 +36,14 @@ pub enum FaultKind {
     Crash,
     /// It is done, and then nothing more: the caller hears [`PortErrorKind::Closed`].
     CrashAfter,
+    /// Nothing is done, and never will be: the caller hears [`PortErrorKind::Rejected`].
+    Rejected,
     /// It is done, and then the process aborts: for engines in processes of their own.
     Abort,
 }
 
 impl FaultKind {
-    /// All kinds that a process survives, to walk through.
+    /// All kinds that an engine must get over without a trace, to walk through.
     pub const ALL: [Self; 4] = [Self::Before, Self::AnswerLost, Self::Crash, Self::CrashAfter];
 }
 
@@ -110,6 +114,7 @@ impl Fault {
         let kind = match kind {
             FaultKind::Before => PortErrorKind::Unavailable,
             FaultKind::AnswerLost => PortErrorKind::Unknown,
+            FaultKind::Rejected => PortErrorKind::Rejected,
             FaultKind::Crash | FaultKind::CrashAfter => PortErrorKind::Closed,
             FaultKind::Abort => std::process::abort(),
         };
@@ -123,7 +128,7 @@ impl Fault {
     ) -> Result<T, PortError> {
         match self.strike(operation) {
             None => call.await,
-            Some(kind @ (FaultKind::Before | FaultKind::Crash)) => {
+            Some(kind @ (FaultKind::Before | FaultKind::Crash | FaultKind::Rejected)) => {
                 Err(Self::error(operation, kind))
             }
             Some(kind @ FaultKind::Abort) => {
@@ -175,7 +180,7 @@ impl Fault {
         let fail = |kind| (0..count).map(|_| Err(Self::error(operation, kind))).collect();
         match self.strike(operation) {
             None => call.await,
-            Some(kind @ (FaultKind::Before | FaultKind::Crash)) => fail(kind),
+            Some(kind @ (FaultKind::Before | FaultKind::Crash | FaultKind::Rejected)) => fail(kind),
             Some(kind) => {
                 call.await;
                 fail(kind)
@@ -221,6 +226,16 @@ mod tests {
         assert_eq!(fault.calls(), 1);
         assert!(queue.depth().await.is_err());
         assert!(queue.depth().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_rejected_is_not_done() {
+        let inner = Arc::new(MemoryEventQ::default());
+        let queue = Faulty::new(inner.clone(), Fault::at(1, FaultKind::Rejected));
+        let error = queue.publish(vec![item()]).await.unwrap_err();
+        assert_eq!(error.kind(), PortErrorKind::Rejected);
+        assert_eq!(inner.depth().await.unwrap(), 0);
+        assert!(queue.publish(vec![item()]).await.is_ok());
     }
 
     #[tokio::test]

@@ -56,7 +56,8 @@ async fn a_failure_shows_the_step_the_difference_and_the_run() {
     ]))
     .await;
     let text = outcome.to_string();
-    let thred = thredlib::derive_id("thred", &["e1", "echo_it"]);
+    let key = thredlib::EventKey::of("tester", "e1");
+    let thred = crate::thred::started_id(&key, &"echo_it".into());
     for line in [
         "FAILED  a test",
         "  test.scenario.json, step 3 of 3",
