@@ -31,7 +31,6 @@ fn ended(id: &str) -> Commit {
         participants: vec![],
         errors: 0,
         matched: Default::default(),
-        errors: 0,
         inbox: vec![consumed],
         label: None,
         description: None,
