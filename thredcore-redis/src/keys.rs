@@ -62,10 +62,11 @@ pub(crate) struct PartitionKeys {
     pub(crate) threds: String,
     /// Hash: thred → unpublished entries.
     pub(crate) outboxes: String,
-    /// Hash: thred → a line for each of those: whether it is parked, its id, time and topic.
+    /// Hash: thred → a line for each of those: whether it is parked, its id, time and topic; of
+    /// threds of whose entries not all are parked.
     pub(crate) entries: String,
-    /// Sorted set: thred by the time of the oldest of those that is not parked.
-    pub(crate) pending: String,
+    /// The same of the other threds.
+    pub(crate) resting: String,
     /// Sorted set without scores: topic, time, thred and id of parked entries.
     pub(crate) parked: String,
     /// Hash: topic → how many entries are parked for it.
@@ -115,7 +116,7 @@ impl PartitionKeys {
             threds: key("t"),
             outboxes: key("o"),
             entries: key("i"),
-            pending: key("p"),
+            resting: key("p"),
             parked: key("y"),
             parked_topics: key("z"),
             timers: key("d"),

@@ -1,12 +1,12 @@
 -- Clears outboxes of one partition, then commits, each by itself. No thred is committed twice.
 --
--- KEYS: threds, outboxes, entries, pending, parked, parked topics, timers, waits, places, counts,
--- participants, ended, their starts, history, its index, numbers, mark.
+-- KEYS: threds, outboxes, entries, entries of outboxes that are parked whole, parked, parked topics,
+-- timers, waits, places, counts, participants, ended, their starts, history, its index, numbers, mark.
 -- ARGV: steps kept, whether replicas are waited for, how many outboxes are cleared; the threds of
 -- those; the published entries' ids of each, each id ended by a newline; the ids of each that are to be
--- parked; the threds that are committed; then for each commit: expected version, the beginning of the
--- consumed event's line in an inbox, record, outbox, its entries, when the oldest of them was made,
--- step.
+-- parked; the threds that are committed; then for each commit: expected version, new version TAB thred,
+-- the beginning of the consumed event's line in an inbox, record, what of it the indexes are made of
+-- (timer; start TAB thred; place; participants; wait keys), outbox, its entries, step.
 --
 -- A record: version TAB timer TAB start TAB place NL, `a` and participants NL, `w` and wait keys NL,
 -- inbox lines, state. A place is pattern TAB revision TAB reaction TAB status. Neither ids nor JSON hold
@@ -17,13 +17,14 @@
 --
 -- Each call of a command costs as much as some of its arguments: what is written of all commits is
 -- gathered. Lua hashes each byte of each string: long texts go as they came, and are not put
--- together.
-local PER_COMMIT = 8
+-- together. A number that is an argument is written as one of floating point, which takes long: those
+-- of many arguments are texts.
+local PER_COMMIT = 13
 local GLOBAL = 3
 -- Lua unpacks no more than some thousand values at once.
 local AT_ONCE = 2000
 local WAIT_KEY = 22
-local threds, outboxes, entries, pending, parked, parked_topics, timers, waits, places, counts,
+local threds, outboxes, entries, resting, parked, parked_topics, timers, waits, places, counts,
   participants, ended, ended_starts, history, history_index, numbers, mark = unpack(KEYS)
 local steps_kept, waits_for_replicas, cleared = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3])
 local first = GLOBAL + 3 * (cleared or 0)
@@ -60,13 +61,13 @@ local function add_numbers(key, changes)
 end
 
 local new_outboxes, new_entries, emptied = gather(), gather(), gather()
-local now_pending, not_pending = gather(), gather()
+local new_resting, not_resting, not_ready = gather(), gather(), gather()
 local now_parked, not_parked, parked_changes = gather(), gather(), {}
 
 local function park(topic, made, id, entry, change)
   local member = topic .. '\t' .. string.format('%016.0f', math.max(0, tonumber(made))) .. '\t' .. id .. '\t' .. entry
   if change > 0 then
-    add(now_parked, 0, member)
+    add(now_parked, '0', member)
   else
     add(not_parked, member)
   end
@@ -106,9 +107,14 @@ local function keep(outbox, kept)
   return table.concat(lines)
 end
 
-local function clear(id, old, published, to_park)
+local function clear(id, old, rests, published, to_park)
+  -- Nearly always there is one, and it was published.
+  if not rests and to_park == '' and find(old, '\n', 1, true) == #old
+    and find(old, '-' .. sub(published, 1, -2) .. '\t', 1, true) == 1 then
+    return add(emptied, id)
+  end
   published, to_park = set_of(published), set_of(to_park)
-  local lines, kept, number, gone, changed, oldest = {}, {}, 0, 0, false, nil
+  local lines, kept, number, gone, changed, ready = {}, {}, 0, 0, false, false
   for flag, entry, made, topic in gmatch(old, '([-+])([^\t]*)\t([^\t]*)\t([^\n]*)\n') do
     number = number + 1
     if published[entry] then
@@ -122,47 +128,50 @@ local function clear(id, old, published, to_park)
         park(topic, made, id, entry, 1)
         flag, changed = '+', true
       end
-      if flag == '-' and (not oldest or tonumber(made) < tonumber(oldest)) then
-        oldest = made
-      end
+      ready = ready or flag == '-'
       lines[#lines + 1] = flag .. entry .. '\t' .. made .. '\t' .. topic .. '\n'
     end
   end
-  if #lines == 0 then
-    add(not_pending, id)
-    return add(emptied, id)
+  if gone == 0 and not changed then
+    return
   end
-  if gone > 0 then
+  if #lines == 0 then
+    add(emptied, id)
+  elseif gone > 0 then
     add(new_outboxes, id, keep(call('HGET', outboxes, id) or '', kept))
   end
-  if gone > 0 or changed then
+  if #lines > 0 and ready then
     add(new_entries, id, table.concat(lines))
-    if oldest then
-      add(now_pending, oldest, id)
-    else
-      add(not_pending, id)
-    end
+  elseif #lines > 0 then
+    add(new_resting, id, table.concat(lines))
+    add(not_ready, id)
+  end
+  if rests and #lines == 0 then
+    add(not_resting, id)
   end
 end
 
 if cleared > 0 then
   local olds = call('HMGET', entries, unpack(ARGV, GLOBAL + 1, GLOBAL + cleared))
+  local some_rest = call('EXISTS', resting) == 1
   for number = 1, cleared do
-    if olds[number] then
-      local at = GLOBAL + cleared + number
-      clear(ARGV[GLOBAL + number], olds[number], ARGV[at], ARGV[at + cleared])
+    local id, at = ARGV[GLOBAL + number], GLOBAL + cleared + number
+    local rested = not olds[number] and some_rest and call('HGET', resting, id)
+    if olds[number] or rested then
+      clear(id, olds[number] or rested, rested, ARGV[at], ARGV[at + cleared])
     end
   end
   write('HDEL', outboxes, emptied)
   write('HDEL', entries, emptied)
+  write('HDEL', entries, not_ready)
+  write('HDEL', resting, not_resting)
   write('HSET', outboxes, new_outboxes)
   write('HSET', entries, new_entries)
-  write('ZREM', pending, not_pending)
-  write('ZADD', pending, now_pending)
+  write('HSET', resting, new_resting)
   write('ZREM', parked, not_parked)
   write('ZADD', parked, now_parked)
   add_numbers(parked_topics, parked_changes)
-  new_outboxes, new_entries, now_pending = gather(), gather(), gather()
+  new_outboxes, new_entries, not_resting = gather(), gather(), gather()
 end
 if count == 0 then
   return ''
@@ -188,7 +197,7 @@ local function move_waits(old, new, id)
     if before[key] then
       before[key] = nil
     else
-      add(waiting, 0, key .. '\t' .. id)
+      add(waiting, '0', key .. '\t' .. id)
     end
   end
   for key in pairs(before) do
@@ -196,12 +205,11 @@ local function move_waits(old, new, id)
   end
 end
 
-local function move_participants(old, old_start, new, start, id)
-  local behind = '\t' .. start .. '\t' .. id
+local function move_participants(old, old_tail, new, tail)
   local before = {}
-  if start ~= old_start then
+  if tail ~= old_tail then
     for name in gmatch(old, '\t([^\t]*)') do
-      add(takes_no_part, name .. '\t' .. old_start .. '\t' .. id)
+      add(takes_no_part, name .. '\t' .. old_tail)
     end
     old = ''
   end
@@ -217,11 +225,11 @@ local function move_participants(old, old_start, new, start, id)
     if before[name] then
       before[name] = nil
     else
-      add(takes_part, 0, name .. behind)
+      add(takes_part, '0', name .. '\t' .. tail)
     end
   end
   for name in pairs(before) do
-    add(takes_no_part, name .. behind)
+    add(takes_no_part, name .. '\t' .. old_tail)
   end
 end
 
@@ -237,53 +245,53 @@ for number = 1, count do
   end
   if not old_version then
     answers[number] = 'M'
-  elseif old and find(old, ARGV[at + 2], 1, true) then
+  elseif old and find(old, ARGV[at + 3], 1, true) then
     answers[number] = 'D'
   elseif old_version ~= ARGV[at + 1] then
     answers[number] = 'C'
   else
     answers[number] = 'A'
-    local record, outbox, new = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
-    local version, timer, start, place, taking_part, keys = match(record, HEAD)
-    add(records, id, record)
+    local timer, tail, place, taking_part, keys =
+      ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8], ARGV[at + 9]
+    local outbox, new = ARGV[at + 10], ARGV[at + 11]
+    add(records, id, ARGV[at + 4])
     if steps_kept > 0 then
-      local name = version .. '\t' .. id
+      local name = ARGV[at + 2]
       names[#names + 1] = name
-      add(steps, name, ARGV[at + 7])
+      add(steps, name, ARGV[at + 12])
       add(steps, outbox)
     end
     if outbox ~= '' then
-      local made = ARGV[at + 6]
       local before = old and call('HGET', entries, id)
-      if before then
-        new = before .. new
+      local rested = old and not before and call('HGET', resting, id)
+      if before or rested then
+        new = (before or rested) .. new
         outbox = (call('HGET', outboxes, id) or '') .. outbox
-        local oldest = call('ZSCORE', pending, id)
-        if oldest and tonumber(oldest) < tonumber(made) then
-          made = oldest
-        end
+      end
+      if rested then
+        add(not_resting, id)
       end
       add(new_outboxes, id, outbox)
       add(new_entries, id, new)
-      add(now_pending, made, id)
     end
     if timer ~= old_timer then
       if old_timer ~= '' then
         add(disarmed, timer_member(old_timer, id))
       end
       if timer ~= '' then
-        add(armed, 0, timer_member(timer, id))
+        add(armed, '0', timer_member(timer, id))
       end
     end
     -- Ended threds are in none of these indexes.
     local has_ended, had_ended = sub(place, -1) == 't', sub(old_place, -1) == 't'
-    if place ~= old_place or start ~= old_start then
+    local old_tail = old and old_start .. '\t' .. id or ''
+    if place ~= old_place or tail ~= old_tail then
       if old_place ~= '' and not had_ended then
-        add(not_here, old_place .. '\t' .. old_start .. '\t' .. id)
+        add(not_here, old_place .. '\t' .. old_tail)
         moved[old_place] = (moved[old_place] or 0) - 1
       end
       if not has_ended then
-        add(here, 0, place .. '\t' .. start .. '\t' .. id)
+        add(here, '0', place .. '\t' .. tail)
         moved[place] = (moved[place] or 0) + 1
       end
     end
@@ -293,22 +301,22 @@ for number = 1, count do
     if has_ended then
       taking_part = ''
     end
-    if taking_part ~= old_participants or start ~= old_start then
-      move_participants(old_participants, old_start, taking_part, start, id)
+    if taking_part ~= old_participants or tail ~= old_tail then
+      move_participants(old_participants, old_tail, taking_part, tail)
     end
     if keys ~= old_waits then
       move_waits(old_waits, keys, id)
     end
     if has_ended and not had_ended then
       add(ends, id)
-      add(ended_here, 0, start .. '\t' .. id)
+      add(ended_here, '0', tail)
     end
   end
 end
 write('HSET', threds, records)
 write('HSET', outboxes, new_outboxes)
 write('HSET', entries, new_entries)
-write('ZADD', pending, now_pending)
+write('HDEL', resting, not_resting)
 write('ZREM', timers, disarmed)
 write('ZADD', timers, armed)
 write('ZREM', waits, not_waiting)
@@ -330,7 +338,7 @@ if steps.length > 0 then
   local last = call('HINCRBY', numbers, 'steps', #names)
   local places_of = gather()
   for number, name in ipairs(names) do
-    add(places_of, name, last - #names + number)
+    add(places_of, name, string.format('%d', last - #names + number))
   end
   write('HSET', history_index, places_of)
   local length = 0
@@ -354,7 +362,7 @@ if ends.length > 0 then
   local last = call('HINCRBY', numbers, 'ended', ends.length)
   local order = gather()
   for number = 1, ends.length do
-    add(order, last - ends.length + number, ends[number])
+    add(order, string.format('%d', last - ends.length + number), ends[number])
   end
   write('ZADD', ended, order)
   write('ZADD', ended_starts, ended_here)

@@ -1,11 +1,10 @@
 -- Forgets ended threds that have nothing left to publish.
--- KEYS: threds, entries, ended, their starts. ARGV: threds.
+-- KEYS: threds, outboxes, ended, their starts. ARGV: threds.
 local call = redis.call
 local scores = call('ZMSCORE', KEYS[3], unpack(ARGV))
-local busy = call('HMGET', KEYS[2], unpack(ARGV))
 local gone, starts = {}, {}
 for at, id in ipairs(ARGV) do
-  if scores[at] and not busy[at] then
+  if scores[at] and call('HEXISTS', KEYS[2], id) == 0 then
     local record = call('HGET', KEYS[1], id)
     gone[#gone + 1] = id
     local start = record and string.match(record, '^%d+\t[^\t\n]*\t(%x+)\t')

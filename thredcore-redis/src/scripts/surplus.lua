@@ -1,7 +1,7 @@
 -- Ended threds beyond those that are kept, oldest end first, without those that have something left to
 -- publish, as thred and record without its state.
--- KEYS: ended, entries, threds. ARGV: how many are kept, how many to leave out, limit.
-local ended, entries = KEYS[1], KEYS[2]
+-- KEYS: ended, outboxes, threds. ARGV: how many are kept, how many to leave out, limit.
+local ended, outboxes = KEYS[1], KEYS[2]
 local skip, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 -- Those with something to publish are looked at and passed over; not for ever.
 local PAGE, PAGES = 256, 64
@@ -15,11 +15,11 @@ for _ = 1, PAGES do
   if #ids == 0 then
     break
   end
-  local busy = redis.call('HMGET', entries, unpack(ids))
-  for at, id in ipairs(ids) do
-    if not busy[at] and skip > 0 then
+  for _, id in ipairs(ids) do
+    local busy = redis.call('HEXISTS', outboxes, id) == 1
+    if not busy and skip > 0 then
       skip = skip - 1
-    elseif not busy[at] and #found < 2 * limit then
+    elseif not busy and #found < 2 * limit then
       local record = redis.call('HGET', KEYS[3], id)
       found[#found + 1] = id
       found[#found + 1] = record and string.match(record, '^(.*\n)[^\n]*$') or ''

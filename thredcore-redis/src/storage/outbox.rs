@@ -20,8 +20,6 @@ pub(super) struct Written {
     pub(super) lines: String,
     /// A line for each entry: `-` for "not parked", id TAB time TAB topic.
     pub(super) entries: String,
-    /// When the oldest was made.
-    pub(super) oldest: i64,
 }
 
 /// A message without its event.
@@ -76,8 +74,7 @@ impl Written {
             lines.push_str(&format!("M{token}\t{}\n", json(&stored)?));
         }
         events.push_str(&lines);
-        let oldest = outbox.iter().map(|entry| entry.at).min().unwrap_or_default();
-        Ok(Self { lines: events, entries, oldest })
+        Ok(Self { lines: events, entries })
     }
 }
 

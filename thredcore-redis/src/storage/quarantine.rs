@@ -116,11 +116,14 @@ impl RedisStorage {
         while let Some(from) = cursor.filter(|_| all.len() < limit) {
             let (next, fields) = self.scan(operation, &keys.tag, &keys.outboxes, from).await?;
             for (field, value) in fields {
-                let mut command = redis::cmd("HGET");
-                command.arg(&keys.entries).arg(&field);
-                let request = Request::read(&keys.tag, command);
-                let entries: Option<Vec<u8>> = self.one(operation, request).await?;
+                let entries = [&keys.entries, &keys.resting].map(|hash| {
+                    let mut command = redis::cmd("HGET");
+                    command.arg(hash).arg(&field);
+                    Request::read(&keys.tag, command)
+                });
+                let entries: Vec<Option<Vec<u8>>> = self.all(operation, &entries).await?;
                 // Without entries it has been published meanwhile.
+                let entries = entries.into_iter().flatten().next();
                 let read = entries.map(|entries| outbox::outbox(&entries, &value));
                 if let Some(Err(error)) = read {
                     all.push(found(&kind, field, value, &error));
@@ -282,7 +285,6 @@ impl Quarantine for RedisStorage {
                 let keys = &self.0.partitions[number];
                 let lists: &[&String] = match &*what.kind {
                     "thred" => &[&keys.ended],
-                    "outbox" => &[&keys.pending],
                     _ => &[],
                 };
                 for list in lists {
@@ -291,9 +293,11 @@ impl Quarantine for RedisStorage {
                     self.one::<i64>(OPERATION, Request::write(tag, command)).await?;
                 }
                 if what.kind == "outbox" {
-                    let mut command = redis::cmd("HDEL");
-                    command.arg(&keys.entries).arg(&field);
-                    self.one::<i64>(OPERATION, Request::write(tag, command)).await?;
+                    for hash in [&keys.entries, &keys.resting] {
+                        let mut command = redis::cmd("HDEL");
+                        command.arg(hash).arg(&field);
+                        self.one::<i64>(OPERATION, Request::write(tag, command)).await?;
+                    }
                 }
                 if what.kind == "thred" {
                     threds[number].insert(field);

@@ -24,6 +24,9 @@ use crate::error::Error;
 pub(super) struct Written {
     pub(super) thred: ThredId,
     pub(super) expected: u64,
+    /// The new version and the thred.
+    pub(super) name: String,
+    pub(super) indexed: Indexed,
     /// How the line of the consumed event in an inbox begins, with the newline before it.
     pub(super) consumed: String,
     pub(super) record: String,
@@ -35,11 +38,14 @@ impl Written {
     /// Writes a commit; without `with_step`, its step is left out.
     pub(super) fn new(commit: &Commit, with_step: bool) -> Result<Self, Error> {
         let state = &*commit.state;
+        let indexed = Indexed::of(state);
         Ok(Self {
             thred: state.id.clone(),
             expected: commit.expected,
+            name: format!("{}\t{}", state.version, state.id),
             consumed: format!("\n={}", text::encode(commit.consumed.key.as_bytes())),
-            record: record(state)?,
+            record: record(state, &indexed)?,
+            indexed,
             outbox: outbox::Written::new(state.version, &commit.outbox)?,
             step: if with_step { json(&step(commit))? } else { String::new() },
         })
@@ -49,6 +55,39 @@ impl Written {
     pub(super) fn bytes(&self) -> usize {
         let outbox = self.outbox.lines.len() + self.outbox.entries.len();
         self.thred.as_str().len() + self.record.len() + outbox + self.step.len()
+    }
+}
+
+/// What the indexes are made of, as it stands in the head of a record.
+#[derive(Debug)]
+pub(super) struct Indexed {
+    pub(super) timer: String,
+    /// Start and thred.
+    pub(super) tail: String,
+    pub(super) place: String,
+    pub(super) participants: String,
+    pub(super) waits: String,
+}
+
+impl Indexed {
+    fn of(state: &ThredState) -> Self {
+        let timer = |(at, entry)| format!("{}:{entry}", text::sortable(at));
+        let mut participants = String::new();
+        for participant in &state.participants {
+            participants.push('\t');
+            participants.push_str(&text::escape(participant.as_str()));
+        }
+        let mut waits = String::new();
+        if state.is_listening() {
+            state.waits.iter().for_each(|key| waits.push_str(&text::encode(key.as_bytes())));
+        }
+        Self {
+            timer: state.timer().map(timer).unwrap_or_default(),
+            tail: format!("{}\t{}", text::sortable(state.started_at), state.id),
+            place: Place::of(state).to_string(),
+            participants,
+            waits,
+        }
     }
 }
 
@@ -140,7 +179,7 @@ fn is_zero(number: &u8) -> bool {
 }
 
 /// A record: its head, then inbox and state.
-fn record(state: &ThredState) -> Result<String, Error> {
+fn record(state: &ThredState, indexed: &Indexed) -> Result<String, Error> {
     use std::fmt::Write;
 
     // Whoever adds a field to the state is to find this place.
@@ -158,7 +197,7 @@ fn record(state: &ThredState) -> Result<String, Error> {
         started_at,
         modified_at,
         locals,
-        participants,
+        participants: _,
         errors,
         matched,
         label,
@@ -167,21 +206,10 @@ fn record(state: &ThredState) -> Result<String, Error> {
         parent,
         children,
     } = state;
-    let mut record = format!("{version}\t");
-    if let Some((at, entry)) = state.timer() {
-        let _ = write!(record, "{}:{entry}", text::sortable(at));
-    }
-    let _ = write!(record, "\t{}\t{}\na", text::sortable(*started_at), Place::of(state));
-    for participant in participants {
-        record.push('\t');
-        record.push_str(&text::escape(participant.as_str()));
-    }
-    record.push_str("\nw");
-    let listening = state.is_listening();
-    for key in waits.iter().filter(|_| listening) {
-        record.push_str(&text::encode(key.as_bytes()));
-    }
-    record.push('\n');
+    let Indexed { timer, tail: _, place, participants, waits: listened } = indexed;
+    let start = text::sortable(*started_at);
+    let mut record =
+        format!("{version}\t{timer}\t{start}\t{place}\na{participants}\nw{listened}\n");
     for Consumed { key, at, partition } in inbox {
         let _ = writeln!(record, "={}{at:x}/{partition:x}", text::encode(key.as_bytes()));
     }
@@ -193,7 +221,7 @@ fn record(state: &ThredState) -> Result<String, Error> {
         locals: (!locals.is_empty()).then(|| locals.clone()),
         errors: *errors,
         matched: matched.to_vec(),
-        unused_waits: if listening { vec![] } else { waits.to_vec() },
+        unused_waits: if state.is_listening() { vec![] } else { waits.to_vec() },
         label: label.clone(),
         description: description.clone(),
         display: display.clone(),

@@ -26,6 +26,7 @@ use crate::{connection::Request, error::Error, keys::PartitionKeys};
 
 script!(LOAD, "load.lua");
 script!(PENDING, "pending.lua");
+script!(SET_ASIDE, "set_aside.lua");
 script!(PARKED, "parked_outboxes.lua");
 script!(PARKED_TOPICS, "parked_topics.lua");
 script!(DUE, "due.lua");
@@ -75,10 +76,10 @@ impl RedisStorage {
                 Ok(entries) => outboxes.push(PendingOutbox { thred_id: id, entries }),
                 Err(error) => {
                     tracing::warn!(%error, thred = %id, "an outbox cannot be read, and is set aside");
-                    let mut command = redis::cmd("ZREM");
-                    command.arg(&keys.pending).arg(id.as_str());
+                    let names = [&*keys.entries, &keys.resting];
+                    let request = Request::script(&keys.tag, &SET_ASIDE, &names);
                     // If that fails it is found again.
-                    let _ = self.0.connection.send(&[Request::write(&keys.tag, command)]).await;
+                    let _ = self.0.connection.send(&[request.arg(id.as_str())]).await;
                 }
             }
         }
@@ -100,7 +101,7 @@ impl ThredStore for RedisStorage {
         let calls = self.calls(ids.iter());
         let request = |(partition, places): &(usize, Vec<usize>)| {
             let keys = &self.0.partitions[*partition];
-            let names = [&*keys.threds, &keys.outboxes, &keys.entries];
+            let names = [&*keys.threds, &keys.outboxes, &keys.entries, &keys.resting];
             let mut request = Request::asking_script(&keys.tag, &LOAD, &names);
             places.iter().for_each(|place| request.push(ids[*place].as_str()));
             request
@@ -181,7 +182,7 @@ impl ThredStore for RedisStorage {
         limit: usize,
     ) -> Result<Vec<PendingOutbox>, PortError> {
         let Some(keys) = self.keys(partition) else { return Ok(vec![]) };
-        let names = [&*keys.outboxes, &keys.entries, &keys.pending];
+        let names = [&*keys.outboxes, &keys.entries];
         let request = Request::asking_script(&keys.tag, &PENDING, &names);
         let request = request.arg(made_before).arg(at_most(limit));
         let found = self.one("find outboxes", request).await?;
@@ -215,7 +216,7 @@ impl ThredStore for RedisStorage {
         limit: usize,
     ) -> Result<Vec<PendingOutbox>, PortError> {
         let Some(keys) = self.keys(partition) else { return Ok(vec![]) };
-        let names = [&*keys.outboxes, &keys.entries, &keys.parked];
+        let names = [&*keys.outboxes, &keys.entries, &keys.resting, &keys.parked];
         let request = Request::asking_script(&keys.tag, &PARKED, &names);
         let request = request.arg(&*text::escape(topic.as_str())).arg(at_most(limit));
         let found = self.one("find parked outboxes", request).await?;
@@ -305,7 +306,7 @@ impl ThredStore for RedisStorage {
     ) -> Result<Vec<Ended>, PortError> {
         const OPERATION: &str = "find ended threds";
         let Some(keys) = self.keys(partition) else { return Ok(vec![]) };
-        let names = [&*keys.ended, &keys.entries, &keys.threds];
+        let names = [&*keys.ended, &keys.outboxes, &keys.threds];
         let request = Request::asking_script(&keys.tag, &SURPLUS, &names);
         let request = request.arg(self.0.ended_per_partition).arg(at_most(skip));
         let request = request.arg(at_most(limit));
@@ -328,7 +329,7 @@ impl ThredStore for RedisStorage {
     async fn forget(&self, threds: &[ThredId]) -> Result<(), PortError> {
         let request = |(partition, places): (usize, Vec<usize>)| {
             let keys = &self.0.partitions[partition];
-            let names = [&*keys.threds, &keys.entries, &keys.ended, &keys.ended_starts];
+            let names = [&*keys.threds, &keys.outboxes, &keys.ended, &keys.ended_starts];
             let mut request = Request::script(&keys.tag, &FORGET, &names);
             places.iter().for_each(|place| request.push(threds[*place].as_str()));
             request

@@ -199,7 +199,7 @@ impl RedisStorage {
             &*keys.threds,
             &keys.outboxes,
             &keys.entries,
-            &keys.pending,
+            &keys.resting,
             &keys.parked,
             &keys.parked_topics,
             &keys.timers,
@@ -224,11 +224,16 @@ impl RedisStorage {
         commits.iter().for_each(|commit| call.push(commit.thred.as_str()));
         for commit in commits {
             call.push(commit.expected);
+            call.push(&commit.name);
             call.push(&commit.consumed);
             call.push(&commit.record);
+            call.push(&commit.indexed.timer);
+            call.push(&commit.indexed.tail);
+            call.push(&commit.indexed.place);
+            call.push(&commit.indexed.participants);
+            call.push(&commit.indexed.waits);
             call.push(&commit.outbox.lines);
             call.push(&commit.outbox.entries);
-            call.push(commit.outbox.oldest);
             call.push(&commit.step);
         }
         call
