@@ -38,8 +38,6 @@ pub(crate) struct Browsing {
     left: usize,
     seen: usize,
     removed: usize,
-    /// All tags up to this one are removed.
-    removed_up_to: u64,
 }
 
 struct Open {
@@ -111,7 +109,6 @@ impl Browsing {
             left,
             seen: 0,
             removed: 0,
-            removed_up_to: 0,
         }))
     }
 
@@ -151,20 +148,20 @@ impl Browsing {
         Ok(())
     }
 
-    /// Removes messages. A channel passes on some thirty acknowledgements to a quorum queue and
+    /// Removes messages, once: after that there are no next ones. A channel passes on some thirty acknowledgements to a quorum queue and
     /// keeps the others until those have taken effect; closing it forgets them.
     pub(crate) async fn remove(&mut self, mut tags: Vec<u64>) -> Result<(), AmqpError> {
         const AT_ONCE: usize = 16;
         const A_MOMENT: Duration = Duration::from_millis(20);
         let Some(Open { channel, .. }) = &self.open else { return Ok(()) };
         tags.sort_unstable();
+        // Consumers would get more for them, and not in turn.
+        self.left = 0;
         // The first messages up to where one stays, which is nearly always all, take one.
-        let numbers = self.removed_up_to + 1..;
-        let first = tags.iter().zip(numbers).take_while(|(tag, number)| *tag == number).count();
+        let first = tags.iter().zip(1..).take_while(|(tag, number)| **tag == *number).count();
         if let Some(last) = first.checked_sub(1) {
             let ack = channel.basic_ack(tags[last], BasicAckOptions { multiple: true });
             self.link.answered(ack).await?;
-            self.removed_up_to = tags[last];
         }
         for some in tags[first..].chunks(AT_ONCE) {
             for tag in some {

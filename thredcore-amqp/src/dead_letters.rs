@@ -7,12 +7,14 @@ use std::{
 
 use lapin::{message::Delivery, types::ShortString};
 use thredcore::port::{DeadLetter, DeadLetterFilter, DeliveryTag, Unreadable};
+use thredlib::Topic;
 use tokio::sync::Mutex;
 
 use crate::{
     AmqpConfig, AmqpError,
     browse::Browsing,
     cargo::Cargo,
+    delays::Delays,
     inflow::Inflow,
     letter::{self, Obituary},
     link::Link,
@@ -33,6 +35,8 @@ pub(crate) struct DeadLetters<T> {
     looking: Mutex<()>,
     /// How many letters came from where, when there were so many.
     origins: Mutex<Option<(usize, HashMap<String, u64>)>>,
+    /// Makes the topics that letters go back to.
+    topics: Option<Arc<Delays>>,
     kind: std::marker::PhantomData<fn() -> T>,
 }
 
@@ -57,7 +61,13 @@ impl<T: Cargo> DeadLetters<T> {
     ) -> Self {
         let (looking, origins) = (Mutex::new(()), Mutex::new(None));
         let kind = std::marker::PhantomData;
-        Self { queue, config, topology, publisher, link, looking, origins, kind }
+        Self { queue, config, topology, publisher, link, looking, origins, topics: None, kind }
+    }
+
+    /// Letters go back to topics, which may have to be made.
+    pub(crate) fn of_topics(mut self, topics: Arc<Delays>) -> Self {
+        self.topics = Some(topics);
+        self
     }
 
     /// Adds letters; they are confirmed.
@@ -245,8 +255,10 @@ impl<T: Cargo> DeadLetters<T> {
         // While the last letter of the page before has not come: it may be gone.
         let mut after = filter.after.as_deref();
         let mut found: Found<T> = Vec::new();
-        let mut done = 0;
-        while done + found.len() < limit || after.is_some() {
+        // What is removed in the end: not before, for then consumers get more, out of turn.
+        let mut tags = Vec::new();
+        let mut failure = Ok(());
+        while tags.len() + found.len() < limit || after.is_some() {
             let Some(delivery) = browsing.next().await? else { break };
             let letter = self.read(&delivery);
             let id = letter.as_ref().map_or_else(|_| letter::key(&delivery), |it| it.id.clone());
@@ -270,38 +282,51 @@ impl<T: Cargo> DeadLetters<T> {
                 }
             }
             if fate != Fate::Kept && after.is_none() && found.len() >= AT_ONCE {
-                done += self.finish(browsing, std::mem::take(&mut found), fate).await?;
+                failure = self.finish(std::mem::take(&mut found), fate, &mut tags).await;
+                if failure.is_err() {
+                    break;
+                }
             }
         }
         if fate == Fate::Kept {
             let count = found.len();
             return Ok((found.into_iter().map(|(letter, _)| letter).collect(), count));
         }
-        done += self.finish(browsing, found, fate).await?;
-        Ok((vec![], done))
+        if failure.is_ok() {
+            failure = self.finish(found, fate, &mut tags).await;
+        }
+        let done = tags.len();
+        browsing.remove(tags).await?;
+        failure.map(|()| (vec![], done))
     }
 
-    /// Redrives or discards letters; says how many.
+    /// Redrives letters, or does nothing; tells which are done with.
     async fn finish(
         &self,
-        browsing: &mut Browsing,
         found: Found<T>,
         fate: Fate,
-    ) -> Result<usize, AmqpError> {
-        let mut failure = Ok(());
-        let mut tags: Vec<u64> = found.iter().map(|(_, tag)| *tag).collect();
-        if fate == Fate::Redriven {
-            let revived = |(letter, _): (DeadLetter<T>, u64)| {
-                letter.payload.revived(letter.times, letter.moved).parcel(&self.topology)
-            };
-            let parcels = found.into_iter().map(revived).collect::<Result<Vec<_>, _>>()?;
-            let answers = self.publisher.publish(&parcels).await;
-            let mut sent = answers.iter().map(Result::is_ok);
-            tags.retain(|_| sent.next().unwrap_or(false));
-            failure = answers.into_iter().collect();
+        done: &mut Vec<u64>,
+    ) -> Result<(), AmqpError> {
+        let tags = found.iter().map(|(_, tag)| *tag).collect::<Vec<_>>();
+        if fate == Fate::Discarded {
+            done.extend(tags);
+            return Ok(());
         }
-        let count = tags.len();
-        browsing.remove(tags).await?;
-        failure.map(|()| count)
+        if let Some(topics) = &self.topics {
+            let names: BTreeSet<Topic> =
+                found.iter().map(|(letter, _)| letter.payload.origin().into()).collect();
+            topics.topics(&names.iter().collect::<Vec<_>>()).await?;
+        }
+        let revived = |(letter, _): (DeadLetter<T>, u64)| {
+            letter.payload.revived(letter.times, letter.moved).parcel(&self.topology)
+        };
+        let parcels = found.into_iter().map(revived).collect::<Result<Vec<_>, _>>()?;
+        let answers = self.publisher.publish(&parcels).await;
+        if answers.iter().any(|answer| answer.as_ref().is_err_and(AmqpError::is_missing)) {
+            self.topology.forget().await;
+        }
+        let sent = tags.into_iter().zip(&answers).filter(|(_, answer)| answer.is_ok());
+        done.extend(sent.map(|(tag, _)| tag));
+        answers.into_iter().collect()
     }
 }

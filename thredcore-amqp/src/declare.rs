@@ -133,16 +133,14 @@ impl Declaring {
             if is_new {
                 differences.push(difference);
             }
-            match current {
-                Some(current) if is_new => {
-                    let argument = &differences[differences.len() - 1].argument;
-                    arguments.change(argument, current);
-                }
+            if is_new {
+                // An answer that was cut off does not say what there is; mostly it is nothing.
+                let argument = &differences[differences.len() - 1].argument;
+                arguments.change(argument, current.flatten());
+            } else {
                 // It cannot be told what else differs.
-                _ => {
-                    self.find_queue(name).await?;
-                    break;
-                }
+                self.find_queue(name).await?;
+                break;
             }
         }
         if !differences.is_empty() {

@@ -75,7 +75,7 @@ impl AmqpEventQ {
             Ok(Partition { inflow, pump: OnceLock::new(), asks })
         };
         let partitions = (0..count).map(partition).collect::<Result<_, AmqpError>>()?;
-        let dead = wires.dead_letters(wires.config.names.dead_events()?);
+        let dead = Arc::new(wires.dead_letters(wires.config.names.dead_events()?));
         let sounding = Sounding::new(wires.consuming.clone());
         let (gauge, balance) = (Gauge::default(), OnceLock::new());
         Ok(Self { wires, dead, sounding, gauge, partitions, balance })

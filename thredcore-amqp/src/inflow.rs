@@ -278,6 +278,22 @@ impl<T: Cargo> Inflow<T> {
         sent.await
     }
 
+    /// Acknowledges all that is not handed out; says how many items.
+    ///
+    /// # Errors
+    /// When the channel is lost on the way.
+    pub(crate) async fn purge(&self) -> Result<u64, AmqpError> {
+        let (count, sent) = {
+            let mut state = self.lock();
+            let delayed = std::mem::take(&mut state.delayed).into_values();
+            let tags: Vec<u64> = delayed.map(|held| held.tag).collect();
+            let ready = std::mem::take(&mut state.ready);
+            let tags: Vec<u64> = ready.iter().map(|held| held.tag).chain(tags).collect();
+            (tags.len() as u64, state.settle(tags))
+        };
+        sent.await.map(|()| count)
+    }
+
     /// Acknowledges an item that was never handed out, and came in a generation.
     pub(crate) async fn drop_unread(&self, tag: u64, generation: u64) -> Result<(), AmqpError> {
         let sent = {

@@ -256,7 +256,7 @@ impl AmqpIngress {
         let (queue, dead) = (short(&config.queue)?, short(&config.dead_queue)?);
         let notes = short(&config.tries_queue)?;
         wires.topology.ingress(&queue, &dead).await?;
-        let dead = wires.dead_letters(dead);
+        let dead = Arc::new(wires.dead_letters(dead));
         let (inflow, asks) = Inflow::new(0, queue);
         let (asks, pump) = (StdMutex::new(Some(asks)), OnceLock::new());
         let running = Mutex::new(());

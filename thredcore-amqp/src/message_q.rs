@@ -101,11 +101,12 @@ impl std::fmt::Debug for AmqpMessageQ {
 
 impl AmqpMessageQ {
     pub(crate) fn new(wires: Wires) -> Result<Self, AmqpError> {
-        let dead = wires.dead_letters(wires.config.names.dead_messages()?);
         let sounding = Sounding::new(wires.consuming.clone());
         let (topology, publisher) = (wires.topology.clone(), wires.publisher.clone());
         let list = Arc::new(TopicList::new(topology.clone(), publisher.clone()));
         let delays = Arc::new(Delays::new(topology, publisher, list.clone()));
+        let dead = wires.dead_letters(wires.config.names.dead_messages()?);
+        let dead = Arc::new(dead.of_topics(delays.clone()));
         let (topics, received) = (Arc::default(), AtomicUsize::new(0));
         let idle = OnceLock::new();
         Ok(Self { wires, dead, sounding, list, delays, topics, received, idle })
@@ -548,6 +549,15 @@ impl MessageQ for AmqpMessageQ {
             let mut purged = 0;
             for queue in self.queues_of(topic).await? {
                 purged += declaring.purge(&queue).await?;
+            }
+            let used = {
+                let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+                topics.numbers.get(topic).map(|number| topics.all[*number].clone())
+            };
+            if let Some(state) = used {
+                // What the broker has sent before is here when it is counted.
+                state.inflow.depth(&self.wires.consuming).await;
+                purged += state.inflow.purge().await?;
             }
             declaring.end().await;
             Ok::<u64, AmqpError>(purged)

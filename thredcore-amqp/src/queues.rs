@@ -45,10 +45,10 @@ impl std::fmt::Debug for Wires {
 }
 
 impl Wires {
-    pub(crate) fn dead_letters<T: Cargo>(&self, queue: ShortString) -> Arc<DeadLetters<T>> {
+    pub(crate) fn dead_letters<T: Cargo>(&self, queue: ShortString) -> DeadLetters<T> {
         let (config, topology) = (self.config.clone(), self.topology.clone());
         let (publisher, link) = (self.publisher.clone(), self.consuming.clone());
-        Arc::new(DeadLetters::new(queue, config, topology, publisher, link))
+        DeadLetters::new(queue, config, topology, publisher, link)
     }
 
     /// Starts to count the dead letters that are dropped.

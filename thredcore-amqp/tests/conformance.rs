@@ -58,7 +58,7 @@ impl Bed {
         let config = config
             .event_capacity(CAPACITY)
             .message_capacity(CAPACITY)
-            .max_item_bytes(1 << 20)
+            .max_item_bytes(2 << 20)
             .dead_letters_bytes(DEAD_LETTER_BYTES.into())
             .message_ttl(self.limits.message_ttl)
             .idle_expiry(self.limits.idle_expiry);

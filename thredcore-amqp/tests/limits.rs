@@ -251,8 +251,8 @@ async fn what_is_too_large_is_rejected_alone() {
     queues.close().await;
 
     let broker = Broker::start();
-    broker.configure(&["max_message_size = 50000".to_owned()]);
     let namespace = Namespace::at(broker.url());
+    broker.configure(&["max_message_size = 50000".to_owned()]);
     let connect = async || match AmqpQueues::connect(namespace.config()).await {
         Ok(queues) => Some(queues),
         Err(_) => None,

@@ -5,11 +5,11 @@
 use std::{sync::Arc, time::Instant};
 
 use thredcore::{
-    port::{Commit, Committed, LogRecord, LogType, OutboxEntry, Outgoing, ThredStore},
-    state::{PatternKey, Status, ThredState},
+    port::{Cleared, Commit, Committed, LogRecord, LogType, OutboxEntry, Outgoing, ThredStore},
+    state::{Consumed, PatternKey, Status, ThredState},
 };
 use thredcore_redis::{Connection, RedisConfig, RedisStorage, Request, Tag};
-use thredlib::{Event, Message, ThredId, derive_id};
+use thredlib::{Event, EventId, EventKey, Message, ThredId, derive_id};
 
 const THREDS: usize = 20_000;
 const BATCH: usize = 64;
@@ -51,11 +51,12 @@ async fn measure(storage: &RedisStorage) {
                 for answer in storage.commit(&batch).await {
                     assert_eq!(answer.expect("a commit"), Committed::Applied);
                 }
-                let ids = |commit: &Arc<Commit>| {
-                    let ids = commit.outbox.iter().map(|entry| entry.id.clone()).collect();
-                    (commit.state.id.clone(), ids)
+                let published = |commit: &Arc<Commit>| Cleared {
+                    thred: commit.state.id.clone(),
+                    published: commit.outbox.iter().map(|entry| entry.id.clone()).collect(),
+                    parked: vec![],
                 };
-                let published: Vec<_> = batch.iter().map(ids).collect();
+                let published: Vec<_> = batch.iter().map(published).collect();
                 storage.clear_outbox(&published).await.expect("cleared");
             });
         }
@@ -92,7 +93,7 @@ async fn usage(connection: &Connection) -> (f64, f64) {
 
 fn thred(number: usize) -> ThredState {
     let id = ThredId::new(derive_id("bench", &[&number.to_string()]));
-    let consumed = derive_id("event", &[id.as_str(), "1"]);
+    let consumed = consumed(&id, 1);
     let locals = serde_json::json!({ "orderId": number, "customer": "somebody", "total": 12.5 });
     ThredState {
         id,
@@ -100,7 +101,7 @@ fn thred(number: usize) -> ThredState {
         version: 1,
         status: Status::Active,
         reaction: "awaitPayment".into(),
-        listening: false,
+        waits: Default::default(),
         entry: 1,
         entered_at: 1_700_000_000_000,
         expires_at: Some(1_800_000_000_000),
@@ -108,8 +109,9 @@ fn thred(number: usize) -> ThredState {
         modified_at: 1_700_000_000_000,
         locals: Arc::new(locals.as_object().cloned().unwrap_or_default()),
         participants: vec!["org.example.shop".into(), "ann".into()],
+        errors: 0,
         matched: Default::default(),
-        inbox: vec![thredlib::EventId::new(consumed)],
+        inbox: vec![consumed],
         label: None,
         description: None,
         display: None,
@@ -118,11 +120,19 @@ fn thred(number: usize) -> ThredState {
     }
 }
 
+fn input(id: &ThredId, version: u64) -> EventId {
+    EventId::new(derive_id("event", &[id.as_str(), &version.to_string()]))
+}
+
+fn consumed(id: &ThredId, version: u64) -> Consumed {
+    let key = EventKey::of("org.example.shop", input(id, version).as_str());
+    Consumed::new(key, 1_700_000_000_000, 0)
+}
+
 fn next(state: &ThredState, last: bool) -> ThredState {
     let version = state.version + 1;
     let mut next = ThredState { version, ..state.clone() };
-    let event = derive_id("event", &[state.id.as_str(), &version.to_string()]);
-    next.inbox.push(thredlib::EventId::new(event));
+    next.inbox.push(consumed(&state.id, version));
     if last {
         next.status = Status::Terminated;
     }
@@ -130,16 +140,17 @@ fn next(state: &ThredState, last: bool) -> ThredState {
 }
 
 fn commit(state: &Arc<ThredState>) -> Commit {
-    let consumed = state.inbox.last().cloned().expect("an event");
+    let consumed = *state.inbox.last().expect("an event");
+    let input = input(&state.id, state.version);
     let values = serde_json::json!({ "orderId": 7, "customer": "somebody", "total": 12.5 });
     let event = Event::builder("org.example.order", "org.example.shop")
-        .id(consumed.as_str())
+        .id(input.as_str())
         .timestamp(1_700_000_000_000)
         .thred(state.id.clone())
         .values(values)
         .build();
     let event = Arc::new(event);
-    let id = derive_id("message", &[consumed.as_str()]);
+    let id = derive_id("message", &[input.as_str()]);
     let message = Message {
         id: (&*id).into(),
         event: event.clone(),
@@ -149,7 +160,7 @@ fn commit(state: &Arc<ThredState>) -> Commit {
     let outgoing = Outgoing::Message { topic: "org.wt.session".into(), message: Arc::new(message) };
     let log = LogRecord {
         log_type: LogType::Match,
-        event: consumed.clone(),
+        event: input.clone(),
         thred_id: Some(state.id.clone()),
         pattern_id: Some("order".into()),
         from: Some("awaitPayment".into()),

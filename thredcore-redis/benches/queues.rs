@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use thredcore::port::{EventQ, Inbound, MessageQ, Routed};
+use thredcore::port::{Accepted, EventQ, Inbound, MessageQ, Routed};
 use thredcore_redis::{
     Connection, RedisConfig, RedisEventQ, RedisEventQConfig, RedisMessageQ, RedisMessageQConfig,
     Request, Tag,
@@ -76,7 +76,8 @@ async fn events(connection: &Connection, batch: usize) {
             for number in (publisher * batch..items).step_by(16 * batch) {
                 queue.room().await.expect("room");
                 let numbers = number..(number + batch).min(items);
-                let events = numbers.map(|number| Inbound::Event(event(number))).collect();
+                let events =
+                    numbers.map(|number| Inbound::Event(Accepted::new(event(number), 0))).collect();
                 queue.publish(events).await.expect("publish");
             }
         });
@@ -137,7 +138,7 @@ async fn idle(connection: &Connection) {
     for number in 0..300 {
         let since = Instant::now();
         let (published, batch) = futures::join!(
-            queue.publish(vec![Inbound::Event(event(number))]),
+            queue.publish(vec![Inbound::Event(Accepted::new(event(number), 0))]),
             futures::future::select_all(
                 (0..16).map(|partition| Box::pin(queue.receive(partition, 1)))
             )

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use thredcore::port::ReceiptRetention;
+
 /// How threds are kept on Redis. Every limit has a default.
 ///
 /// ```
@@ -64,6 +66,17 @@ pub struct RedisConfig {
     /// 100,000 (about 100 MB), divided among the partitions. A thred can be replayed from its start
     /// as long as its first step is among them. 0 keeps none.
     pub history_steps: usize,
+    /// How large a commit may be: 64 MiB. Redis takes no text above 512 MB, and does nothing else
+    /// while it reads one.
+    pub max_commit_bytes: usize,
+    /// How long it is known which events are settled: a day.
+    pub receipts_time: Duration,
+    /// How many of those are known at least, if there are more in that time: the latest
+    /// 20,000,000. Each takes about 20 bytes; up to twice as many are held.
+    pub receipts_capacity: u64,
+    /// How long it is known that an event was among the dead letters: 31 days, a day more than they
+    /// are kept.
+    pub dead_receipts_time: Duration,
 }
 
 /// How many replicas must have a write before it counts. Without that, a failover may lose the
@@ -94,6 +107,10 @@ impl RedisConfig {
             wait: None,
             ended_threds: 100_000,
             history_steps: 100_000,
+            max_commit_bytes: 64 << 20,
+            receipts_time: ReceiptRetention::DEFAULT_TIME,
+            receipts_capacity: 20_000_000,
+            dead_receipts_time: Duration::from_secs(31 * 24 * 3600),
         }
     }
 
@@ -194,6 +211,34 @@ impl RedisConfig {
     #[must_use]
     pub fn history_steps(mut self, steps: usize) -> Self {
         self.history_steps = steps;
+        self
+    }
+
+    /// Sets how large a commit may be; at most 256 MiB.
+    #[must_use]
+    pub fn max_commit_bytes(mut self, bytes: usize) -> Self {
+        self.max_commit_bytes = bytes.min(256 << 20);
+        self
+    }
+
+    /// Sets how long it is known which events are settled.
+    #[must_use]
+    pub fn receipts_time(mut self, time: Duration) -> Self {
+        self.receipts_time = time;
+        self
+    }
+
+    /// Sets how many settled events are known at least; at least 1.
+    #[must_use]
+    pub fn receipts_capacity(mut self, receipts: u64) -> Self {
+        self.receipts_capacity = receipts.max(1);
+        self
+    }
+
+    /// Sets how long it is known that an event was among the dead letters.
+    #[must_use]
+    pub fn dead_receipts_time(mut self, time: Duration) -> Self {
+        self.dead_receipts_time = time;
         self
     }
 }

@@ -61,6 +61,16 @@ pub enum Error {
     /// The server will not do it.
     #[error("redis refuses: {0}")]
     Refused(String),
+    /// It is larger than what is taken; nothing was sent.
+    #[error("{what} of {bytes} bytes is too large; at most {limit} are taken")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// How large it is.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// What is stored or was answered is not what this version writes.
     #[error("unexpected data from redis: {0}")]
     Malformed(String),
@@ -76,6 +86,7 @@ impl Error {
             | Self::Unfit { .. }
             | Self::Format { .. }
             | Self::Refused(_)
+            | Self::TooLarge { .. }
             | Self::Malformed(_) => PortErrorKind::Rejected,
         }
     }
@@ -134,6 +145,17 @@ impl Error {
             ErrorKind::Server(_) => Self::from_server(error),
             _ => Self::Unreachable { address, why: text(error) },
         }
+    }
+
+    /// A call that ended without an answer: it may have been done.
+    pub(crate) fn lost() -> Self {
+        Self::Unanswered { address: "the server".into(), why: "the call was given up".into() }
+    }
+
+    /// An answer that a script of ours does not give: what it has done is unknown.
+    pub(crate) fn unexpected(script: &str, answer: &redis::Value) -> Self {
+        let why = format!("{script} answered {answer:?}");
+        Self::Unanswered { address: "the server".into(), why }
     }
 
     /// A connection that broke or was silent.

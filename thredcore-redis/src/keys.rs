@@ -52,6 +52,9 @@ fn crc16(bytes: &[u8]) -> u16 {
 }
 
 /// The keys of one partition of the storage.
+///
+/// Members of the sorted sets without scores are texts in lexical order: what they are looked up by,
+/// then the thred, with tabs between. Numbers in them are [sortable](crate::storage::sortable).
 #[derive(Debug)]
 pub(crate) struct PartitionKeys {
     pub(crate) tag: Tag,
@@ -59,22 +62,46 @@ pub(crate) struct PartitionKeys {
     pub(crate) threds: String,
     /// Hash: thred → unpublished entries.
     pub(crate) outboxes: String,
-    /// Hash: thred → when the oldest of those was made, and their ids.
-    pub(crate) unpublished: String,
-    /// Sorted set: thred by when its timer is due.
+    /// Hash: thred → a line for each of those: whether it is parked, its id, time and topic.
+    pub(crate) entries: String,
+    /// Sorted set: thred by the time of the oldest of those that is not parked.
+    pub(crate) pending: String,
+    /// Sorted set without scores: topic, time, thred and id of parked entries.
+    pub(crate) parked: String,
+    /// Hash: topic → how many entries are parked for it.
+    pub(crate) parked_topics: String,
+    /// Sorted set without scores: when a timer is due, thred, entry.
     pub(crate) timers: String,
-    /// Sorted set, all scores 0: place and thred.
-    pub(crate) listeners: String,
-    /// Sorted set: thred by when it started.
-    pub(crate) started: String,
-    /// List: ended threds, in the order of their ending.
+    /// Sorted set without scores: wait key and thred.
+    pub(crate) waits: String,
+    /// Sorted set without scores: place, start and thred.
+    pub(crate) places: String,
+    /// Hash: place → how many threds are there.
+    pub(crate) counts: String,
+    /// Sorted set without scores: participant, start and thred.
+    pub(crate) participants: String,
+    /// Sorted set: ended threds in the order of their ends, those with nothing left to publish.
     pub(crate) ended: String,
-    /// List, in the order of the commits: thred, step, and the outbox that came of it.
+    /// The same of those that have something left to publish.
+    pub(crate) ended_busy: String,
+    /// Hash: version and thred → step, and what was put out with it.
     pub(crate) history: String,
-    /// Hash: number → record about an event that moved no thred, and `n`.
+    /// List: versions and threds, in the order of the commits.
+    pub(crate) history_order: String,
+    /// Hash: number → record about an event that changed nothing, and `n`.
     pub(crate) unmoved: String,
-    /// Hash: event and type → number in `unmoved`.
+    /// Hash: event → types of its records.
     pub(crate) unmoved_known: String,
+    /// Hash: the first bytes of keys → the rest of those that are settled.
+    pub(crate) receipts: String,
+    /// The generation before.
+    pub(crate) receipts_before: String,
+    /// Hash: key → how often its event was among the dead letters.
+    pub(crate) dead: String,
+    /// Sorted set: those keys by when that was.
+    pub(crate) dead_times: String,
+    /// Hash of numbers: `ended`, how many threds have ended; `generation`, that of the receipts.
+    pub(crate) numbers: String,
     /// Written where nothing else is, so that there is something to wait for.
     pub(crate) mark: String,
 }
@@ -86,14 +113,26 @@ impl PartitionKeys {
         Self {
             threds: key("t"),
             outboxes: key("o"),
-            unpublished: key("i"),
+            entries: key("i"),
+            pending: key("p"),
+            parked: key("y"),
+            parked_topics: key("z"),
             timers: key("d"),
-            listeners: key("l"),
-            started: key("s"),
+            waits: key("l"),
+            places: key("x"),
+            counts: key("n"),
+            participants: key("a"),
             ended: key("e"),
+            ended_busy: key("f"),
             history: key("h"),
+            history_order: key("j"),
             unmoved: key("u"),
             unmoved_known: key("k"),
+            receipts: key("r"),
+            receipts_before: key("s"),
+            dead: key("v"),
+            dead_times: key("w"),
+            numbers: key("c"),
             mark: key("m"),
             tag,
         }
@@ -111,6 +150,7 @@ pub(crate) struct SharedKeys {
     pub(crate) pattern_revisions: String,
     /// Counter of changes.
     pub(crate) patterns_version: String,
+    pub(crate) receipts: Tag,
     pub(crate) leases: Tag,
     /// Hash: name → until and owner.
     pub(crate) lease_owners: String,
@@ -130,6 +170,7 @@ impl SharedKeys {
             lease_owners: leases.key("owners"),
             lease_ends: leases.key("ends"),
             patterns,
+            receipts: Tag::new(namespace, "receipts"),
             leases,
         }
     }

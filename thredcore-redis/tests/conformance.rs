@@ -7,13 +7,16 @@ use std::sync::Arc;
 use thredcore::{conformance::Fixture, port::Storage};
 use thredcore_redis::{RedisConfig, RedisStorage};
 
+const ENDED: usize = 10;
+
 async fn fixture(config: RedisConfig) -> Fixture<dyn Storage> {
     let open = |config| async move {
         let storage = RedisStorage::open(config).await.unwrap_or_else(|error| panic!("{error}"));
         Arc::new(storage) as Arc<dyn Storage>
     };
+    let config = config.ended_threds(ENDED).receipts_capacity(1_000).max_commit_bytes(8 << 20);
     let storage = open(config.clone()).await;
-    Fixture::new(storage).reopening(move |_| open(config.clone()))
+    Fixture::new(storage).keeping(ENDED).reopening(move |_| open(config.clone()))
 }
 
 mod one_server {

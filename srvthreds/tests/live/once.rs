@@ -98,9 +98,7 @@ fn hostile_events_leave_a_store_that_opens_and_goes_on() {
         "condition": { "type": "filter", "xpr": "$event.type = 'never'" } }
     ] }"#;
     let directory = patterns(&[("keeping.json", KEEPING), ("counting.json", COUNTING)]);
-    let deep = |depth: usize| {
-        format!("{}1{}", "{\"d\":".repeat(depth), "}".repeat(depth))
-    };
+    let deep = |depth: usize| format!("{}1{}", "{\"d\":".repeat(depth), "}".repeat(depth));
     let list = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let mut lines = start().to_owned();
     let mut number = 0;

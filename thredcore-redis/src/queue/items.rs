@@ -4,12 +4,19 @@
 //! those that nobody has had; another hash has, for each holder, what it was given. Both name runs
 //! of ids, so that it costs little to hand out many.
 
-use std::{collections::HashMap, fmt, ops::Range, sync::LazyLock};
+use std::{collections::HashMap, fmt, ops::Range, sync::LazyLock, time::Duration};
 
 use redis::Value;
 use serde::de::DeserializeOwned;
+use thredcore::port::{Backlog, Death};
 
-use super::{lane::Item, letters::Letters, lightly, publish::Portion, scripts::Fenced};
+use super::{
+    lane::{Count, Item},
+    letters::{LetterLimits, Letters},
+    lightly,
+    publish::Portion,
+    scripts::{BACKLOG, Fenced},
+};
 use crate::{Connection, Error, Request, Tag, gather::Gathering};
 
 /// How many items that were handed out before are read at once.
@@ -69,11 +76,20 @@ pub(super) struct Holder<'a> {
 pub(super) enum Drawn<T> {
     /// Nothing to the holder: it is none any more.
     Refused,
-    /// There is nothing that nobody has had; so many have not ended.
-    Nothing {
-        unacknowledged: usize,
-    },
-    Some(Vec<Run>, Vec<(ItemId, T)>),
+    /// There is nothing that nobody has had; so many have not ended, and the first delayed one is due
+    /// after that time.
+    Nothing { unacknowledged: usize, due_in: Option<Duration> },
+    /// Runs, items that nobody has had, and others that wait here to be handed out again.
+    Some(Vec<Run>, Vec<(ItemId, T)>, Vec<(ItemId, Item<T>)>),
+}
+
+/// What may be among items that nobody has had.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Waiting {
+    /// None but those that are ready, for as long as it takes.
+    Ready,
+    /// Some that are delayed, and none that is older than that.
+    Delayed(Option<Duration>),
 }
 
 /// Where the items are.
@@ -91,19 +107,25 @@ pub(super) struct Items {
     pub(super) waiting: String,
     /// Hash: holder → runs.
     pub(super) held: String,
-    /// Hash: id → how often it was handed out, if more than once.
-    attempts: String,
+    /// Hash: id → how often it was handed out and has failed, if more than once.
+    pub(super) attempts: String,
+    /// Sorted set: ids by when they are due.
+    pub(super) delayed: String,
     /// Stream: what was taken out of circulation.
     pub(super) dead: String,
-    /// How many of those are kept.
-    dead_letters: usize,
+    /// How many bytes that is.
+    pub(super) dead_bytes: String,
+    /// Which of those are kept.
+    pub(super) letter_limits: LetterLimits,
+    /// Hash: id → what cannot be read.
+    pub(super) aside: String,
     /// What is to be published.
     pub(super) publishing: Gathering<Portion>,
 }
 
 impl Items {
     /// Begins the keys of a tag with nothing in them.
-    pub(super) fn new(tag: Tag, label: String, dead_letters: usize) -> Self {
+    pub(super) fn new(tag: Tag, label: String, letter_limits: LetterLimits) -> Self {
         Self {
             items: tag.key("i"),
             order: tag.key("o"),
@@ -111,8 +133,11 @@ impl Items {
             waiting: tag.key("w"),
             held: tag.key("h"),
             attempts: tag.key("a"),
+            delayed: tag.key("z"),
             dead: tag.key("d"),
-            dead_letters,
+            dead_bytes: tag.key("b"),
+            letter_limits,
+            aside: tag.key("u"),
             publishing: Gathering::default(),
             tag,
             label,
@@ -131,27 +156,51 @@ impl Items {
         holder: Holder<'_>,
         max: usize,
         bell: &str,
+        waiting: Waiting,
         ended: &[ItemId],
     ) -> Result<Drawn<T>, Error> {
-        let keys = [holder.fence, &self.items, &self.order, &self.waiting, &self.held];
+        let keys = [
+            holder.fence,
+            &self.items,
+            &self.order,
+            &self.waiting,
+            &self.held,
+            &self.attempts,
+            &self.delayed,
+            &self.dead,
+            &self.dead_bytes,
+        ];
+        let (delayed, longest) = match waiting {
+            Waiting::Ready => (0, -1),
+            Waiting::Delayed(longest) => (1, longest.map_or(-1, millis)),
+        };
+        let (bytes, time) = self.letter_limits.args();
         let mut request = lightly(&self.tag, &holder.scripts.draw, &keys).arg((
             holder.token,
             holder.name,
             max,
             bell,
+            delayed,
+            longest,
+            bytes,
+            time,
         ));
         ended.iter().for_each(|first| request.push(first.0));
-        match connection.ask(request).await? {
-            Value::Nil => Ok(Drawn::Refused),
-            Value::Int(count) => {
-                Ok(Drawn::Nothing { unacknowledged: usize::try_from(count).unwrap_or(0) })
-            }
-            value => {
-                let (runs, payloads): (Vec<String>, Vec<Option<Vec<u8>>>) = read(value)?;
-                let (runs, items) = self.paired(connection, holder, &runs, payloads).await?;
-                Ok(Drawn::Some(runs, items))
-            }
+        let Value::Array(answer) = connection.ask(request).await? else {
+            return Ok(Drawn::Refused);
+        };
+        if let [Value::Int(count), Value::Int(due_in)] = answer[..] {
+            return Ok(Drawn::Nothing {
+                unacknowledged: usize::try_from(count).unwrap_or(0),
+                due_in: u64::try_from(due_in).ok().map(Duration::from_millis),
+            });
         }
+        let (runs, payloads, counts): Answer = read(Value::Array(answer))?;
+        let (runs, mut items) = self.paired(connection, holder, &runs, payloads).await?;
+        let counts = counted(&runs, counts);
+        let again = items.extract_if(.., |(id, _)| counts.contains_key(id));
+        let again = again.map(|(id, payload)| (id, Item { payload, count: counts[&id] })).collect();
+        Ok(Drawn::Some(runs, items, again))
     }
 
     /// All that a holder was given and has not ended, in order; `None` if it is none any more.
@@ -160,7 +209,6 @@ impl Items {
         connection: &Connection,
         holder: Holder<'_>,
     ) -> Result<Option<(Vec<Run>, Vec<(ItemId, Item<T>)>)>, Error> {
-        type Counts = Vec<Option<u32>>;
         let (mut all_runs, mut all) = (vec![], vec![]);
         loop {
             let keys = [holder.fence, &self.items, &self.held, &self.attempts];
@@ -174,24 +222,22 @@ impl Items {
             if value == Value::Nil {
                 return Ok(None);
             }
-            let (runs, payloads, counts): (Vec<String>, Vec<Option<Vec<u8>>>, Counts) =
-                read(value)?;
+            let (runs, payloads, counts): Answer = read(value)?;
             if runs.is_empty() {
                 return Ok(Some((all_runs, all)));
             }
             let (runs, items) = self.paired(connection, holder, &runs, payloads).await?;
-            let ids = runs.iter().flat_map(|run| run.first..run.first + run.length);
-            let counts: HashMap<u64, u32> =
-                ids.zip(counts).filter_map(|(id, count)| Some((id, count?))).collect();
+            let counts = counted(&runs, counts);
             let item = |(id, payload): (ItemId, T)| {
-                (id, Item { payload, attempts: counts.get(&id.0).copied().unwrap_or(1) })
+                let count = counts.get(&id).copied().unwrap_or(Count::FIRST);
+                (id, Item { payload, count })
             };
             all.extend(items.into_iter().map(item));
             all_runs.extend(runs);
         }
     }
 
-    /// Reads items of runs. One that cannot be read would be in the way for ever, so it is put away.
+    /// Reads items of runs. One that cannot be read would be in the way for ever, so it is set aside.
     async fn paired<T: DeserializeOwned>(
         &self,
         connection: &Connection,
@@ -208,10 +254,12 @@ impl Items {
             match serde_json::from_slice(&payload) {
                 Ok(item) => items.push((id, item)),
                 Err(error) => {
-                    tracing::error!(%error, %id, queue = self.label, "an item is unreadable");
-                    let reason = format!("the item {id} is none of ours: {error}");
+                    let queue = &self.label;
+                    tracing::warn!(%error, %id, queue, "an item cannot be read, and is set aside");
+                    let keys = [holder.fence, &self.items, &self.attempts, &self.aside];
+                    let request = Request::script(&self.tag, &holder.scripts.set_aside, &keys);
                     // If that fails, whoever gets it next tries.
-                    let _ = self.bury(connection, holder, id, &reason, 0).await;
+                    let _ = connection.send(&[request.arg(holder.token).arg(id.0)]).await;
                 }
             }
         }
@@ -223,11 +271,11 @@ impl Items {
         &self,
         connection: &Connection,
         holder: Holder<'_>,
-        counts: &[(ItemId, u32)],
+        counts: &[(ItemId, Count)],
     ) -> Result<bool, Error> {
         let keys = [holder.fence, &self.attempts];
         let mut request = lightly(&self.tag, &holder.scripts.again, &keys).arg(holder.token);
-        counts.iter().for_each(|(id, attempts)| request.push((id.0, attempts)));
+        counts.iter().for_each(|(id, count)| request.push((id.0, count.to_string())));
         Ok(connection.ask::<Value>(request).await? != Value::Nil)
     }
 
@@ -245,28 +293,52 @@ impl Items {
         parts.map(|(key, ids)| remove(key, ids)).collect()
     }
 
-    /// Moves an item to the dead letters.
+    /// Moves an item to the dead letters; says how many others were dropped for that.
     pub(super) async fn bury(
         &self,
         connection: &Connection,
         holder: Holder<'_>,
         id: ItemId,
-        reason: &str,
         attempts: u32,
-    ) -> Result<(), Error> {
-        let keys = [holder.fence, &self.items, &self.attempts, &self.dead];
-        let limit = self.dead_letters;
+        death: &Death,
+    ) -> Result<u64, Error> {
+        let keys = [holder.fence, &self.items, &self.attempts, &self.dead, &self.dead_bytes];
+        let moved = match death.moved.is_empty() {
+            true => String::new(),
+            false => serde_json::to_string(&death.moved)
+                .map_err(|error| Error::Malformed(error.to_string()))?,
+        };
+        let (bytes, time) = self.letter_limits.args();
         let request = Request::script(&self.tag, &holder.scripts.bury, &keys).arg((
             holder.token,
             id.0,
-            reason,
+            &death.reason,
             attempts,
-            limit,
+            death.times,
+            moved,
+            bytes,
+            time,
         ));
-        if let Value::Int(dropped @ 1..) = connection.ask(request).await? {
-            tracing::warn!(dropped, limit, queue = self.label, "too many dead letters");
+        match connection.ask(request).await? {
+            Value::Int(dropped) => Ok(self.dropped(dropped)),
+            _ => Ok(0),
         }
-        Ok(())
+    }
+
+    /// Tells of dead letters that were dropped.
+    pub(super) fn dropped(&self, letters: i64) -> u64 {
+        let dropped = u64::try_from(letters).unwrap_or(0);
+        if dropped > 0 {
+            let LetterLimits { bytes, time } = self.letter_limits;
+            tracing::warn!(dropped, bytes, ?time, queue = self.label, "dead letters were dropped");
+        }
+        dropped
+    }
+
+    /// What there is and how long it has waited, and how many consumers count as alive.
+    pub(super) fn backlog(&self, alive: &str, visibility: Duration) -> Request {
+        let keys = [&*self.items, &self.order, &self.held, &self.delayed, &self.dead, alive];
+        lightly(&self.tag, &BACKLOG, &keys).arg(millis(visibility))
     }
 
     /// How many items have not ended.
@@ -275,6 +347,28 @@ impl Items {
         command.arg(&self.items);
         Request::read(&self.tag, command)
     }
+}
+
+/// Runs, payloads, and how often each was handed out, if one was.
+type Answer = (Vec<String>, Vec<Option<Vec<u8>>>, Vec<Option<String>>);
+
+/// How the items of runs have fared, as far as that is written down.
+fn counted(runs: &[Run], counts: Vec<Option<String>>) -> HashMap<ItemId, Count> {
+    let ids = runs.iter().flat_map(|run| run.first..run.first + run.length).map(ItemId);
+    let count = |(id, count): (ItemId, Option<String>)| Some((id, Count::parse(&count?)?));
+    ids.zip(counts).filter_map(count).collect()
+}
+
+/// The answer to [`Items::backlog`].
+pub(super) fn backlog(answer: Value) -> Result<Backlog, Error> {
+    let (depth, oldest, consumers, dead_letters): (u64, i64, u32, u64) = read(answer)?;
+    let oldest = (oldest > 0).then_some(oldest / 1000);
+    Ok(Backlog { depth, oldest, consumers: Some(consumers), dead_letters })
+}
+
+/// A time as the server takes it.
+pub(super) fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX).min(1 << 52)
 }
 
 fn read<T: redis::FromRedisValue>(value: Value) -> Result<T, Error> {

@@ -5,12 +5,13 @@ use std::{
     time::Instant,
 };
 
-use thredcore::port::{Delivery, DeliveryTag};
+use thredcore::port::{Delivery, DeliveryTag, Returned};
 
 use super::items::{ItemId, Run};
 
-/// How often an item has been handed out when it is suspected of ending its consumers. It is handed
-/// out alone then: those behind it would count a death that is not theirs.
+/// How often an item has been handed out, those times aside that it was given back because it failed,
+/// when it is suspected of ending its consumers. It is handed out alone then: those behind it would
+/// count a death that is not theirs.
 const SUSPECT: u32 = 3;
 
 /// Items of one partition or topic, from their fetching to their end.
@@ -38,8 +39,50 @@ pub(super) struct Lane<T> {
 #[derive(Debug)]
 pub(super) struct Item<T> {
     pub(super) payload: T,
-    /// How often it was handed out, as far as that is written down.
+    pub(super) count: Count,
+}
+
+/// How an item has fared, as far as that is written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    /// How often it was handed out.
     pub(super) attempts: u32,
+    /// How often it was given back because it failed.
+    pub(super) failures: u32,
+}
+
+impl Count {
+    /// Of an item that is handed out for the first time.
+    pub(super) const FIRST: Self = Self { attempts: 1, failures: 0 };
+
+    /// Reads what `Display` writes.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (attempts, failures) = text.split_once(' ')?;
+        Some(Self { attempts: attempts.parse().ok()?, failures: failures.parse().ok()? })
+    }
+
+    fn again(self) -> Self {
+        Self { attempts: self.attempts.saturating_add(1), ..self }
+    }
+
+    fn is_suspect(self) -> bool {
+        self.attempts.saturating_sub(self.failures) >= SUSPECT
+    }
+
+    /// How it fares when it is given back.
+    fn returned(self, why: Option<Returned>) -> Self {
+        match why {
+            Some(Returned::Failed) => Self { failures: self.failures.saturating_add(1), ..self },
+            Some(Returned::Untried) => Self { attempts: self.attempts.saturating_sub(1), ..self },
+            None => self,
+        }
+    }
+}
+
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.attempts, self.failures)
+    }
 }
 
 impl<T: Clone> Lane<T> {
@@ -66,7 +109,7 @@ impl<T: Clone> Lane<T> {
     pub(super) fn add(&mut self, items: impl IntoIterator<Item = (ItemId, T)>) {
         for (id, payload) in items {
             if self.known.insert(id) {
-                self.ready.insert(id, Item { payload, attempts: 1 });
+                self.ready.insert(id, Item { payload, count: Count::FIRST });
             }
         }
     }
@@ -108,7 +151,7 @@ impl<T: Clone> Lane<T> {
         while batch.len() < max
             && let Some(first) = self.ready.first_entry()
         {
-            let alone = first.get().attempts >= SUSPECT;
+            let alone = first.get().count.is_suspect();
             if barrier.is_some_and(|barrier| barrier < *first.key()) || alone && !batch.is_empty() {
                 break;
             }
@@ -117,7 +160,8 @@ impl<T: Clone> Lane<T> {
             batch.push(Delivery {
                 payload: item.payload.clone(),
                 tag: DeliveryTag(self.number, self.deliveries),
-                attempt: item.attempts,
+                attempt: item.count.attempts,
+                failures: item.count.failures,
             });
             self.out.insert(self.deliveries, (id, item));
             if alone {
@@ -128,15 +172,15 @@ impl<T: Clone> Lane<T> {
     }
 
     /// What comes next of that which is to be handed out again, with the counts to write down.
-    pub(super) fn next_again(&self, max: usize) -> Vec<(ItemId, u32)> {
+    pub(super) fn next_again(&self, max: usize) -> Vec<(ItemId, Count)> {
         let mut next = Vec::new();
         for (id, item) in self.again.iter().take(max.max(1)) {
-            let attempts = item.attempts + 1;
-            if attempts >= SUSPECT && !next.is_empty() {
+            let count = item.count.again();
+            if count.is_suspect() && !next.is_empty() {
                 break;
             }
-            next.push((*id, attempts));
-            if attempts >= SUSPECT {
+            next.push((*id, count));
+            if count.is_suspect() {
                 break;
             }
         }
@@ -144,10 +188,10 @@ impl<T: Clone> Lane<T> {
     }
 
     /// Notes that the counts are written down.
-    pub(super) fn written(&mut self, counts: &[(ItemId, u32)]) {
-        for (id, attempts) in counts {
+    pub(super) fn written(&mut self, counts: &[(ItemId, Count)]) {
+        for (id, count) in counts {
             if let Some(mut item) = self.again.remove(id) {
-                item.attempts = *attempts;
+                item.count = *count;
                 self.ready.insert(*id, item);
             }
         }
@@ -176,12 +220,24 @@ impl<T: Clone> Lane<T> {
     }
 
     /// Takes an item back, to be handed out again, at once or not before a time.
-    pub(super) fn put_back(&mut self, tag: &DeliveryTag, not_before: Option<Instant>) {
-        match (self.out.remove(&tag.1), not_before) {
-            (Some((id, item)), None) => _ = self.again.insert(id, item),
-            (Some((id, item)), Some(due)) => _ = self.delayed.insert((due, id), item),
-            (None, _) => {}
+    pub(super) fn put_back(
+        &mut self,
+        tag: &DeliveryTag,
+        not_before: Option<Instant>,
+        why: Option<Returned>,
+    ) {
+        let Some((id, mut item)) = self.out.remove(&tag.1) else { return };
+        item.count = item.count.returned(why);
+        match not_before {
+            None => _ = self.again.insert(id, item),
+            Some(due) => _ = self.delayed.insert((due, id), item),
         }
+    }
+
+    /// How an item that is out will have fared when it is given back.
+    pub(super) fn returned(&self, tag: &DeliveryTag, why: Returned) -> Option<(ItemId, Count)> {
+        let (id, item) = self.out.get(&tag.1)?;
+        Some((*id, item.count.returned(Some(why))))
     }
 
     /// Lets the delayed items that are due be handed out; says when the next one is.
@@ -252,7 +308,7 @@ mod tests {
     fn nothing_overtakes_what_was_given_back() {
         let mut lane = lane(0..3);
         let batch = lane.take(2);
-        lane.put_back(&batch[1].tag, None);
+        lane.put_back(&batch[1].tag, None, None);
         assert!(lane.take(9).is_empty(), "2 is behind 1");
         assert_eq!(payloads(&redeliver(&mut lane, 9)), [1, 2]);
     }
@@ -260,13 +316,30 @@ mod tests {
     #[test]
     fn a_suspect_is_handed_out_alone_and_counts_for_itself() {
         let mut lane = Lane::new(0);
-        lane.add_again(
-            (0..4).map(|n| (id(n), Item { payload: n, attempts: u32::from(n > 0) * 2 })),
-        );
+        lane.add_again((0..4).map(|n| {
+            let count = Count { attempts: u32::from(n > 0) * 2, failures: 0 };
+            (id(n), Item { payload: n, count })
+        }));
         assert_eq!(payloads(&redeliver(&mut lane, 9)), [0]);
         let suspect = redeliver(&mut lane, 9);
         assert_eq!((payloads(&suspect), suspect[0].attempt), (vec![1], 3));
-        assert_eq!(lane.again.values().map(|item| item.attempts).collect::<Vec<_>>(), [2, 2]);
+        assert_eq!(lane.again.values().map(|item| item.count.attempts).collect::<Vec<_>>(), [2, 2]);
+    }
+
+    #[test]
+    fn failures_and_deaths_are_counted_apart() {
+        let mut lane = lane(0..2);
+        let mut batch = lane.take(2);
+        for attempt in 2..9 {
+            let tags = [batch[0].tag, batch[1].tag];
+            lane.put_back(&tags[0], None, Some(Returned::Failed));
+            lane.put_back(&tags[1], None, Some(Returned::Untried));
+            batch = redeliver(&mut lane, 2);
+            assert_eq!(payloads(&batch), [0, 1], "what fails is no suspect");
+            assert_eq!((batch[0].attempt, batch[0].failures), (attempt, attempt - 1));
+            assert_eq!((batch[0].deaths(), batch[1].attempt), (0, 1));
+        }
+        assert_eq!(Count::parse(&Count::FIRST.to_string()), Some(Count::FIRST));
     }
 
     #[test]
@@ -291,7 +364,7 @@ mod tests {
         let mut lane = lane(0..2);
         let batch = lane.take(1);
         lane.add([(id(0), 0), (id(1), 1), (id(2), 2)]);
-        lane.add_again([(id(1), Item { payload: 1, attempts: 1 })]);
+        lane.add_again([(id(1), Item { payload: 1, count: Count::FIRST })]);
         assert_eq!((lane.len(), payloads(&lane.take(9))), (3, vec![1, 2]));
         lane.end(&batch[0].tag);
         lane.end(&batch[0].tag);

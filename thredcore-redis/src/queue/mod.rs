@@ -18,6 +18,7 @@ use std::{
     collections::BTreeMap,
     hash::{BuildHasher, Hasher, RandomState},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use thredcore::port::DeliveryTag;
@@ -26,8 +27,14 @@ pub use self::{
     events::{RedisEventQ, RedisEventQConfig},
     messages::{RedisMessageQ, RedisMessageQConfig},
 };
-use self::{items::Items, lane::Lane};
+use self::{
+    items::Items,
+    lane::{Count, Lane},
+};
 use crate::{Connection, Error, Request, Script, Tag};
+
+/// How long dead letters are kept unless it is said otherwise.
+const DEAD_LETTERS_TIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How many ids go into one command; Lua takes no more than some thousand arguments.
 const IDS: usize = 1_000;
@@ -47,7 +54,7 @@ fn ending<T: Clone>(items: &Items, lane: &Lane<T>, tags: &[DeliveryTag]) -> Vec<
     let mut requests = vec![];
     for tags in tags.chunks(IDS) {
         let out = || tags.iter().filter_map(|tag| lane.get(tag));
-        let counted = out().filter(|(_, item)| item.attempts > 1);
+        let counted = out().filter(|(_, item)| item.count != Count::FIRST);
         let counted: Vec<_> = counted.map(|(id, _)| id).collect();
         requests.extend(items.end(&out().map(|(id, _)| id).collect::<Vec<_>>(), &counted));
     }
@@ -80,6 +87,21 @@ fn by_lane<T>(
         lanes.entry(lane(&item)).or_default().push(item);
     }
     lanes
+}
+
+/// Says when something that costs is to be done again: a second later.
+#[derive(Debug, Default)]
+struct NowAndThen(Mutex<Option<Instant>>);
+
+impl NowAndThen {
+    fn is_due(&self) -> bool {
+        let mut last = lock(&self.0);
+        let due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1));
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
+    }
 }
 
 /// A name that no other consumer has.

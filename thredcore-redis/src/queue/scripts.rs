@@ -15,15 +15,24 @@ macro_rules! scripts {
 scripts! {
     PUBLISH: "add", "publish";
     REDRIVE: "add", "redrive";
+    DISCARD: "discard";
+    TRIM: "letters", "trim";
+    OLDEST: "oldest";
+    BURY_NEW: "letters", "bury_new";
+    BACKLOG: "backlog";
     // Events: the owner of a partition.
     JOIN: "join";
     ACQUIRE: "acquire";
-    RENEW: "own", "renew";
+    STILL: "own", "still";
     RELEASE: "own", "release";
     // Messages: a living consumer of a topic.
     ENTER: "enter";
     LEAVE: "leave";
     BEAT: "member", "left", "beat";
+    DELAY: "member", "delay";
+    PURGE: "purge";
+    DELETE: "delete";
+    EXPIRE: "letters", "expire", "expire_items";
 }
 
 /// What those may do who pass a fence.
@@ -33,15 +42,17 @@ pub(super) struct Fenced {
     pub(super) held: Script,
     pub(super) again: Script,
     pub(super) bury: Script,
+    pub(super) set_aside: Script,
 }
 
 macro_rules! fenced {
     ($($name:ident: $fence:literal;)*) => {$(
         pub(super) static $name: LazyLock<Fenced> = LazyLock::new(|| Fenced {
-            draw: fenced!($fence, "draw"),
+            draw: fenced!($fence, "letters", "expire", "draw"),
             held: fenced!($fence, "left", "held"),
             again: fenced!($fence, "again"),
-            bury: fenced!($fence, "bury"),
+            bury: fenced!($fence, "letters", "bury"),
+            set_aside: fenced!($fence, "set_aside"),
         });
     )*};
     ($($file:literal),+) => {

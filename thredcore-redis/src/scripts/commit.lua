@@ -1,32 +1,37 @@
 -- Clears outboxes of one partition, then commits, each by itself. No thred is committed twice.
 --
--- KEYS: threds, outboxes, unpublished, timers, listeners, started, ended, history, mark.
--- ARGV: ended threds kept, steps kept, whether replicas are waited for, how many outboxes are
--- cleared; the threds of those; the published entries' ids of each, each id ended by a newline; the
--- threds that are committed; then for each commit: expected version, status, upper case if it has a
--- timer or listens, the line of the consumed event in an inbox, record, start, outbox entries, when
--- the oldest of them was made and their ids, step.
+-- KEYS: threds, outboxes, entries, pending, parked, parked topics, timers, waits, places, counts,
+-- participants, ended, ended with an outbox, history, its order, numbers, mark.
+-- ARGV: steps kept, whether replicas are waited for, how many outboxes are cleared; the threds of
+-- those; the published entries' ids of each, each id ended by a newline; the ids of each that are to be
+-- parked; the threds that are committed; then for each commit: expected version, the beginning of the
+-- consumed event's line in an inbox, record, outbox, its entries, when the oldest of them was made,
+-- step.
 --
--- A record: version TAB status TAB timer TAB place NL, inbox lines, state. Neither ids nor JSON hold
+-- A record: version TAB timer TAB start TAB place NL, `a` and participants NL, `w` and wait keys NL,
+-- inbox lines, state. A place is pattern TAB revision TAB reaction TAB status. Neither ids nor JSON hold
 -- a raw newline, so an event is found in an inbox by plain search.
--- An outbox has a line of JSON for each entry; in `unpublished` stand, a line each, when the oldest
--- was made and the ids.
+-- An outbox has a line of JSON for each entry, and before those lines that begin with `E` and a
+-- token: events that entries share. In `entries` there is a line for each entry: `-`, or `+` if it is
+-- parked, id TAB time TAB topic.
 --
 -- Each call of a command costs as much as some of its arguments: what is written of all commits is
 -- gathered. Lua hashes each byte of each string: long texts go as they came, and are not put
 -- together.
-local PER_COMMIT = 9
-local GLOBAL = 4
-local threds, outboxes, unpublished, timers, listeners, started, ended, history, mark =
-  unpack(KEYS)
-local ended_kept, steps_kept, waits, cleared =
-  tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1', tonumber(ARGV[4])
-local first = GLOBAL + 2 * (cleared or 0)
+local PER_COMMIT = 8
+local GLOBAL = 3
+-- Lua unpacks no more than some thousand values at once.
+local AT_ONCE = 2000
+local WAIT_KEY = 22
+local threds, outboxes, entries, pending, parked, parked_topics, timers, waits, places, counts,
+  participants, ended, ended_busy, history, history_order, numbers, mark = unpack(KEYS)
+local steps_kept, waits_for_replicas, cleared = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3])
+local first = GLOBAL + 3 * (cleared or 0)
 local count = (#ARGV - first) / PER_COMMIT
-if count ~= math.floor(count) or not ended_kept or not steps_kept or not cleared then
+if count ~= math.floor(count) or not steps_kept or not cleared or #KEYS ~= 17 then
   return redis.error_reply('ERR commit.lua: wrong number of arguments')
 end
-local call, find, match = redis.call, string.find, string.match
+local call, find, match, gmatch, sub = redis.call, string.find, string.match, string.gmatch, string.sub
 
 -- Adds to what is gathered; `some` names that and its length.
 local function add(some, one, two)
@@ -41,168 +46,317 @@ local function gather()
 end
 
 local function write(command, key, some)
-  if some.length > 0 then
-    call(command, key, unpack(some, 1, some.length))
+  for from = 1, some.length, AT_ONCE do
+    call(command, key, unpack(some, from, math.min(some.length, from + AT_ONCE - 1)))
   end
 end
 
-local new_outboxes, new_unpublished, emptied = gather(), gather(), gather()
-
--- Keeps the entries that are not named.
-local function keep(id, ids, named)
-  local published = {}
-  for entry in string.gmatch(named, '([^\n]*)\n') do
-    published[entry] = true
+local function add_numbers(key, changes)
+  for name, change in pairs(changes) do
+    if change ~= 0 and call('HINCRBY', key, name, change) <= 0 then
+      call('HDEL', key, name)
+    end
   end
-  local next_line = string.gmatch(call('HGET', outboxes, id), '[^\n]*\n')
-  local kept, kept_ids, oldest = {}, {}, nil
-  for entry in string.gmatch(ids, '([^\n]*)\n') do
-    local line = next_line()
-    if not published[entry] then
-      kept[#kept + 1] = line
-      kept_ids[#kept_ids + 1] = entry .. '\n'
-      local made = match(line, '^-?%d+')
-      if not oldest or tonumber(made) < tonumber(oldest) then
-        oldest = made
+end
+
+local new_outboxes, new_entries, emptied = gather(), gather(), gather()
+local now_pending, not_pending = gather(), gather()
+local now_parked, not_parked, parked_changes = gather(), gather(), {}
+
+local function park(topic, made, id, entry, change)
+  local member = topic .. '\t' .. string.format('%016.0f', math.max(0, tonumber(made))) .. '\t' .. id .. '\t' .. entry
+  if change > 0 then
+    add(now_parked, 0, member)
+  else
+    add(not_parked, member)
+  end
+  parked_changes[topic] = (parked_changes[topic] or 0) + change
+end
+
+local function names(list)
+  local found = {}
+  for name in gmatch(list, '([^\n]*)\n') do
+    found[name] = true
+  end
+  return found
+end
+
+-- The lines of the entries that are kept, and the events that those share.
+local function keep(outbox, kept)
+  local lines, used, number = {}, {}, 0
+  for line in gmatch(outbox, '[^\n]*\n') do
+    if sub(line, 1, 1) ~= 'E' then
+      number = number + 1
+      local token = kept[number] and match(line, '^M([^\t]*)\t')
+      if token then
+        used[token] = true
       end
     end
   end
-  if #kept == 0 then
+  number = 0
+  for line in gmatch(outbox, '[^\n]*\n') do
+    local event = match(line, '^E([^\t]*)\t')
+    if not event then
+      number = number + 1
+    end
+    if event and used[event] or not event and kept[number] then
+      lines[#lines + 1] = line
+    end
+  end
+  return table.concat(lines)
+end
+
+local function clear(id, old, published, to_park)
+  published, to_park = names(published), names(to_park)
+  local lines, kept, number, gone, changed, oldest = {}, {}, 0, 0, false, nil
+  for flag, entry, made, topic in gmatch(old, '([-+])([^\t]*)\t([^\t]*)\t([^\n]*)\n') do
+    number = number + 1
+    if published[entry] then
+      gone = gone + 1
+      if flag == '+' then
+        park(topic, made, id, entry, -1)
+      end
+    else
+      kept[number] = true
+      if flag == '-' and to_park[entry] and topic ~= '' then
+        park(topic, made, id, entry, 1)
+        flag, changed = '+', true
+      end
+      if flag == '-' and (not oldest or tonumber(made) < tonumber(oldest)) then
+        oldest = made
+      end
+      lines[#lines + 1] = flag .. entry .. '\t' .. made .. '\t' .. topic .. '\n'
+    end
+  end
+  if #lines == 0 then
+    add(not_pending, id)
     return add(emptied, id)
   end
-  add(new_outboxes, id, table.concat(kept))
-  add(new_unpublished, id, oldest .. '\n' .. table.concat(kept_ids))
+  if gone > 0 then
+    add(new_outboxes, id, keep(call('HGET', outboxes, id) or '', kept))
+  end
+  if gone > 0 or changed then
+    add(new_entries, id, table.concat(lines))
+    if oldest then
+      add(now_pending, oldest, id)
+    else
+      add(not_pending, id)
+    end
+  end
 end
 
 if cleared > 0 then
-  local heads = call('HMGET', unpublished, unpack(ARGV, GLOBAL + 1, GLOBAL + cleared))
+  local olds = call('HMGET', entries, unpack(ARGV, GLOBAL + 1, GLOBAL + cleared))
   for number = 1, cleared do
-    local head = heads[number]
-    if head then
-      local id, named = ARGV[GLOBAL + number], ARGV[GLOBAL + cleared + number]
-      local ids = match(head, '^[^\n]*\n(.*)$')
-      if ids == named then
-        add(emptied, id)
-      else
-        keep(id, ids, named)
-      end
+    if olds[number] then
+      local at = GLOBAL + cleared + number
+      clear(ARGV[GLOBAL + number], olds[number], ARGV[at], ARGV[at + cleared])
     end
   end
   write('HDEL', outboxes, emptied)
-  write('HDEL', unpublished, emptied)
+  write('HDEL', entries, emptied)
   write('HSET', outboxes, new_outboxes)
-  write('HSET', unpublished, new_unpublished)
-  new_outboxes, new_unpublished = gather(), gather()
+  write('HSET', entries, new_entries)
+  write('ZREM', pending, not_pending)
+  write('ZADD', pending, now_pending)
+  write('ZREM', parked, not_parked)
+  write('ZADD', parked, now_parked)
+  add_numbers(parked_topics, parked_changes)
+  if emptied.length > 0 and call('EXISTS', ended_busy) == 1 then
+    local ends, done = gather(), gather()
+    for number = 1, emptied.length do
+      local score = call('ZSCORE', ended_busy, emptied[number])
+      if score then
+        add(ends, score, emptied[number])
+        add(done, emptied[number])
+      end
+    end
+    write('ZREM', ended_busy, done)
+    write('ZADD', ended, ends)
+  end
+  new_outboxes, new_entries, now_pending = gather(), gather(), gather()
 end
 if count == 0 then
   return ''
 end
 
-local records, starts, steps, ends, due, not_due = gather(), gather(), gather(), gather(), gather(), gather()
-local listening, not_listening = gather(), gather()
+local HEAD = '^(%d+)\t([^\t\n]*)\t(%x+)\t([^\n]*)\na([^\n]*)\nw([^\n]*)\n'
+local records, steps, order, ends = gather(), gather(), gather(), gather()
+local armed, disarmed, waiting, not_waiting = gather(), gather(), gather(), gather()
+local here, not_here, takes_part, takes_no_part, moved = gather(), gather(), gather(), gather(), {}
+
+local function timer_member(timer, id)
+  local at, entry = match(timer, '^(%x+):(%d+)$')
+  return at .. '\t' .. id .. '\t' .. entry
+end
+
+local function move_waits(old, new, id)
+  local before = {}
+  for at = 1, #old, WAIT_KEY do
+    before[sub(old, at, at + WAIT_KEY - 1)] = true
+  end
+  for at = 1, #new, WAIT_KEY do
+    local key = sub(new, at, at + WAIT_KEY - 1)
+    if before[key] then
+      before[key] = nil
+    else
+      add(waiting, 0, key .. '\t' .. id)
+    end
+  end
+  for key in pairs(before) do
+    add(not_waiting, key .. '\t' .. id)
+  end
+end
+
+local function move_participants(old, old_start, new, start, id)
+  local behind = '\t' .. start .. '\t' .. id
+  local before = {}
+  if start ~= old_start then
+    for name in gmatch(old, '\t([^\t]*)') do
+      add(takes_no_part, name .. '\t' .. old_start .. '\t' .. id)
+    end
+    old = ''
+  end
+  -- Nearly always some have come and nobody has left.
+  if sub(new, 1, #old) == old and (#new == #old or sub(new, #old + 1, #old + 1) == '\t') then
+    new = sub(new, #old + 1)
+  else
+    for name in gmatch(old, '\t([^\t]*)') do
+      before[name] = true
+    end
+  end
+  for name in gmatch(new, '\t([^\t]*)') do
+    if before[name] then
+      before[name] = nil
+    else
+      add(takes_part, 0, name .. behind)
+    end
+  end
+  for name in pairs(before) do
+    add(takes_no_part, name .. behind)
+  end
+end
+
 local answers = {}
 local olds = call('HMGET', threds, unpack(ARGV, first + 1, first + count))
 for number = 1, count do
   local at = first + count + (number - 1) * (PER_COMMIT - 1)
   local id = ARGV[first + number]
   local old = olds[number]
-  local version, old_status, old_timer, old_place = '0', '', '', ''
+  local old_version, old_timer, old_start, old_place, old_participants, old_waits = '0', '', '', '', '', ''
   if old then
-    version, old_status, old_timer, old_place =
-      match(old, '^(%d+)\t(%a)\t([^\t\n]*)\t([^\n]*)\n')
+    old_version, old_timer, old_start, old_place, old_participants, old_waits = match(old, HEAD)
   end
-  if not version then
+  if not old_version then
     answers[number] = 'M'
-  elseif old and find(old, ARGV[at + 3], 1, true) then
+  elseif old and find(old, ARGV[at + 2], 1, true) then
     answers[number] = 'D'
-  elseif version ~= ARGV[at + 1] then
+  elseif old_version ~= ARGV[at + 1] then
     answers[number] = 'C'
   else
     answers[number] = 'A'
-    local status, record, outbox, to_publish =
-      ARGV[at + 2], ARGV[at + 4], ARGV[at + 6], ARGV[at + 7]
+    local record, outbox, new = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
+    local version, timer, start, place, taking_part, keys = match(record, HEAD)
     add(records, id, record)
     if steps_kept > 0 then
-      add(steps, id, ARGV[at + 8])
-      add(steps, outbox)
-    end
-    if not old then
-      add(starts, ARGV[at + 5], id)
+      local name = version .. '\t' .. id
+      add(order, name)
+      add(steps, 's' .. name, ARGV[at + 7])
+      if outbox ~= '' then
+        add(steps, 'o' .. name, outbox)
+      end
     end
     if outbox ~= '' then
-      local before = old and call('HGET', unpublished, id)
+      local made = ARGV[at + 6]
+      local before = old and call('HGET', entries, id)
       if before then
-        local oldest, older_ids = match(before, '^([^\n]*)\n(.*)$')
-        local made, ids = match(to_publish, '^([^\n]*)\n(.*)$')
-        if tonumber(oldest) < tonumber(made) then
+        new = before .. new
+        outbox = (call('HGET', outboxes, id) or '') .. outbox
+        local oldest = call('ZSCORE', pending, id)
+        if oldest and tonumber(oldest) < tonumber(made) then
           made = oldest
         end
-        to_publish = made .. '\n' .. older_ids .. ids
-        outbox = call('HGET', outboxes, id) .. outbox
       end
       add(new_outboxes, id, outbox)
-      add(new_unpublished, id, to_publish)
-    end
-    local timer, place = '', ''
-    if status == 'A' or status == 'F' or status == 'T' then
-      timer, place = match(record, '^%d+\t%a\t([^\t\n]*)\t([^\n]*)\n')
+      add(new_entries, id, new)
+      add(now_pending, made, id)
     end
     if timer ~= old_timer then
+      if old_timer ~= '' then
+        add(disarmed, timer_member(old_timer, id))
+      end
       if timer ~= '' then
-        add(due, match(timer, '^[^:]*'), id)
-      else
-        add(not_due, id)
+        add(armed, 0, timer_member(timer, id))
       end
     end
-    if place ~= old_place then
+    if place ~= old_place or start ~= old_start then
       if old_place ~= '' then
-        add(not_listening, old_place .. '\t' .. id)
+        add(not_here, old_place .. '\t' .. old_start .. '\t' .. id)
+        moved[old_place] = (moved[old_place] or 0) - 1
       end
-      if place ~= '' then
-        add(listening, 0, place .. '\t' .. id)
-      end
+      add(here, 0, place .. '\t' .. start .. '\t' .. id)
+      moved[place] = (moved[place] or 0) + 1
     end
-    if (status == 't' or status == 'T') and old_status ~= 't' then
-      add(ends, id)
+    if taking_part ~= old_participants or start ~= old_start then
+      move_participants(old_participants, old_start, taking_part, start, id)
+    end
+    if keys ~= old_waits then
+      move_waits(old_waits, keys, id)
+    end
+    if sub(place, -1) == 't' then
+      if sub(old_place, -1) ~= 't' then
+        add(ends, id)
+      elseif outbox ~= '' then
+        local score = call('ZSCORE', ended, id)
+        if score then
+          call('ZREM', ended, id)
+          call('ZADD', ended_busy, score, id)
+        end
+      end
     end
   end
 end
 write('HSET', threds, records)
 write('HSET', outboxes, new_outboxes)
-write('HSET', unpublished, new_unpublished)
-write('ZADD', started, starts)
-write('ZREM', timers, not_due)
-write('ZADD', timers, due)
-write('ZREM', listeners, not_listening)
-write('ZADD', listeners, listening)
+write('HSET', entries, new_entries)
+write('ZADD', pending, now_pending)
+write('ZREM', timers, disarmed)
+write('ZADD', timers, armed)
+write('ZREM', waits, not_waiting)
+write('ZADD', waits, waiting)
+write('ZREM', places, not_here)
+write('ZADD', places, here)
+write('ZREM', participants, takes_no_part)
+write('ZADD', participants, takes_part)
+add_numbers(counts, moved)
 
 -- A commit that was sent again: a WAIT covers what its own connection has written, so that there
 -- must be a write behind the first sending.
-if waits and records.length == 0 then
+if waits_for_replicas and records.length == 0 then
   call('SET', mark, 1)
 end
 
 if steps.length > 0 then
-  local excess = call('RPUSH', history, unpack(steps, 1, steps.length)) / 3 - steps_kept
-  -- A few at a time: they are freed in whole blocks.
+  write('HSET', history, steps)
+  local excess = call('RPUSH', history_order, unpack(order, 1, order.length)) - steps_kept
+  -- Some at a time: each call costs.
   if excess >= 64 then
-    call('LTRIM', history, 3 * excess, -1)
+    local gone = gather()
+    for _, name in ipairs(call('LPOP', history_order, math.min(excess, 512))) do
+      add(gone, 's' .. name, 'o' .. name)
+    end
+    write('HDEL', history, gone)
   end
 end
 
 if ends.length > 0 then
-  local excess = call('RPUSH', ended, unpack(ends, 1, ends.length)) - ended_kept
-  if excess > 0 then
-    -- More than came in, so that a jam of unpublished ones dissolves; but not without bound.
-    local oldest = call('LPOP', ended, math.min(excess, 2 * ends.length + 16))
-    local busy = call('HMGET', unpublished, unpack(oldest))
-    local gone, back = gather(), gather()
-    for number, id in ipairs(oldest) do
-      add(busy[number] and back or gone, id)
-    end
-    write('RPUSH', ended, back)
-    write('HDEL', threds, gone)
-    write('ZREM', started, gone)
+  local last = call('HINCRBY', numbers, 'ended', ends.length)
+  local busy = call('HMGET', entries, unpack(ends, 1, ends.length))
+  local quiet, publishing = gather(), gather()
+  for number = 1, ends.length do
+    add(busy[number] and publishing or quiet, last - ends.length + number, ends[number])
   end
+  write('ZADD', ended, quiet)
+  write('ZADD', ended_busy, publishing)
 end
 return table.concat(answers)

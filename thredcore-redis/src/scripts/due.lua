@@ -1,11 +1,5 @@
--- Timers that are due, earliest first, as id and `at:entry`; and when the next one is.
--- KEYS: timers, threds. ARGV: time, limit.
-local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
-local due = {}
-for _, id in ipairs(ids) do
-  local record = redis.call('HGET', KEYS[2], id)
-  due[#due + 1] = id
-  due[#due + 1] = record and string.match(record, '^%d+\t%a\t([^\t\n]*)\t') or ''
-end
-local next = redis.call('ZRANGE', KEYS[1], #ids, #ids, 'WITHSCORES')
-return { due, next[2] or '' }
+-- Timers that are due, in their order, and the first one that is not among them.
+-- KEYS: timers. ARGV: where to begin, where those end that are due, limit.
+local due = redis.call('ZRANGEBYLEX', KEYS[1], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3])
+local from = due[#due] and '(' .. due[#due] or ARGV[1]
+return { due, redis.call('ZRANGEBYLEX', KEYS[1], from, '+', 'LIMIT', 0, 1) }

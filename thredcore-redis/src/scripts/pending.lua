@@ -1,23 +1,10 @@
--- Outboxes with entries made before a time, oldest first, as id, ids of entries, entries. There are
--- few: those of steps under way, and what dead engines left.
--- KEYS: outboxes, unpublished. ARGV: time, limit.
-local before, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
-local all = redis.call('HGETALL', KEYS[2])
-local found = {}
-for at = 1, #all, 2 do
-  local oldest, ids = string.match(all[at + 1], '^([^\n]*)\n(.*)$')
-  oldest = tonumber(oldest)
-  if oldest < before then
-    found[#found + 1] = { oldest, all[at], ids }
-  end
-end
-table.sort(found, function(a, b)
-  return a[1] < b[1]
-end)
+-- Outboxes with entries made before a time that are not parked, oldest first, as thred, lines of entries,
+-- outbox.
+-- KEYS: outboxes, entries, pending. ARGV: time, limit.
 local pending = {}
-for at = 1, math.min(limit, #found) do
-  pending[#pending + 1] = found[at][2]
-  pending[#pending + 1] = found[at][3]
-  pending[#pending + 1] = redis.call('HGET', KEYS[1], found[at][2])
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. ARGV[1], 'LIMIT', 0, ARGV[2])) do
+  pending[#pending + 1] = id
+  pending[#pending + 1] = redis.call('HGET', KEYS[2], id) or ''
+  pending[#pending + 1] = redis.call('HGET', KEYS[1], id) or ''
 end
 return pending

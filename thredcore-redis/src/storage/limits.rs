@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use thredcore::port::{LimitStore, PortError, Reservation, Reserved};
 use thredlib::{PatternId, ThredId};
 
-use super::{RedisStorage, script};
+use super::{RedisStorage, script, threds::at_most};
 use crate::{connection::Request, error::Error, keys::Tag};
 
 script!(RESERVE, "reserve.lua");
 
-/// The set of threds that have places.
+/// The threds that have places: a sorted set without scores.
 fn taken(tag: &Tag) -> String {
     tag.key("taken")
 }
@@ -40,7 +40,7 @@ impl LimitStore for RedisStorage {
             let place = requests.iter().position(|(of, _)| *of == pattern);
             let place = place.unwrap_or_else(|| {
                 let tag = self.0.shared.places(pattern);
-                let mut command = redis::cmd("SREM");
+                let mut command = redis::cmd("ZREM");
                 command.arg(taken(&tag));
                 requests.push((pattern, Request::write(&tag, command)));
                 requests.len() - 1
@@ -51,10 +51,16 @@ impl LimitStore for RedisStorage {
         self.all::<i64>("release places", &requests).await.map(drop)
     }
 
-    async fn reserved(&self, pattern: &PatternId) -> Result<Vec<ThredId>, PortError> {
+    async fn reserved(
+        &self,
+        pattern: &PatternId,
+        after: Option<&ThredId>,
+        limit: usize,
+    ) -> Result<Vec<ThredId>, PortError> {
         let tag = self.0.shared.places(pattern);
-        let mut command = redis::cmd("SMEMBERS");
-        command.arg(taken(&tag));
+        let mut command = redis::cmd("ZRANGEBYLEX");
+        let from = after.map_or_else(|| "-".into(), |thred| format!("({thred}"));
+        command.arg(taken(&tag)).arg(from).arg("+").arg("LIMIT").arg(0).arg(at_most(limit));
         let threds: Vec<String> = self.one("list places", Request::read(&tag, command)).await?;
         Ok(threds.into_iter().map(ThredId::new).collect())
     }

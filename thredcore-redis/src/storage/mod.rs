@@ -1,7 +1,8 @@
 //! The storage: threds, records, places, leases and patterns.
 //!
 //! Everything of a partition is under one hash tag and changes in one script. A thred costs one
-//! field of a hash and one member of a sorted set; what is empty costs nothing.
+//! field of a hash, one member of the index of places, and one of the index of participants for each
+//! of them; what is empty costs nothing.
 
 use std::sync::Arc;
 
@@ -9,14 +10,19 @@ use thredcore::{port::PortError, state::partition_of};
 
 mod leases;
 mod limits;
+mod outbox;
 mod patterns;
+mod quarantine;
 mod query;
 mod record;
 mod records;
+mod settle;
+mod text;
 mod threds;
 mod writes;
 
 pub use patterns::PatternChanges;
+use record::Place;
 use writes::Part;
 
 use crate::{
@@ -37,9 +43,11 @@ struct Inner {
     partitions: Box<[PartitionKeys]>,
     /// What waits to be written, by partition.
     writes: Box<[Gathering<Part>]>,
+    settles: Box<[Gathering<settle::Part>]>,
     shared: SharedKeys,
     ended_per_partition: usize,
     steps_per_partition: usize,
+    generation: settle::Generation,
 }
 
 impl RedisStorage {
@@ -73,6 +81,8 @@ impl RedisStorage {
         Ok(Self(Arc::new(Inner {
             partitions: (0..partitions).map(|it| PartitionKeys::new(namespace, it)).collect(),
             writes: (0..partitions).map(|_| Gathering::default()).collect(),
+            settles: (0..partitions).map(|_| Gathering::default()).collect(),
+            generation: settle::Generation::default(),
             shared: SharedKeys::new(namespace),
             ended_per_partition: share(config.ended_threds),
             steps_per_partition: share(config.history_steps),
@@ -87,6 +97,20 @@ impl RedisStorage {
 
     fn partition_of(&self, key: &str) -> usize {
         usize::from(partition_of(key, self.0.partitions.len() as u16))
+    }
+
+    /// How many threds there are at each place, by partition.
+    async fn places(&self, operation: &'static str) -> Result<Vec<Vec<(Place, u64)>>, PortError> {
+        let request = |keys: &PartitionKeys| {
+            let mut command = redis::cmd("HGETALL");
+            command.arg(&keys.counts);
+            Request::read(&keys.tag, command)
+        };
+        let requests: Vec<_> = self.0.partitions.iter().map(request).collect();
+        let found: Vec<Vec<(String, u64)>> = self.all(operation, &requests).await?;
+        let place = |(text, count): (String, u64)| Some((Place::parse(&text)?, count));
+        let found = found.into_iter();
+        Ok(found.map(|counts| counts.into_iter().filter_map(place).collect()).collect())
     }
 
     /// Sends requests that succeed together or not at all for the caller.

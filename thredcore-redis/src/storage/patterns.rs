@@ -19,7 +19,6 @@ use crate::{
 
 script!(PUT, "put_pattern.lua");
 script!(PATTERNS, "patterns.lua");
-script!(LISTENING, "listening.lua");
 
 impl RedisStorage {
     /// Word of changed patterns, so that an engine need not wait for its next sweep:
@@ -70,9 +69,13 @@ impl PatternChanges {
     }
 }
 
-fn stored(id: String, revision: u64, text: &str) -> Result<StoredPattern, Error> {
-    let key = PatternKey { id: id.into(), revision };
-    Ok(StoredPattern { key, model: record::parse(text)? })
+/// A pattern; one that cannot be read is left where it is.
+fn stored(id: String, revision: u64, text: &[u8]) -> Option<StoredPattern> {
+    let warn = |error: &Error| {
+        tracing::warn!(%error, pattern = id, revision, "a pattern cannot be read, and is passed over");
+    };
+    let model = record::parse(text).inspect_err(warn).ok()?;
+    Some(StoredPattern { key: PatternKey { id: id.into(), revision }, model })
 }
 
 #[async_trait]
@@ -91,10 +94,10 @@ impl PatternStore for RedisStorage {
         let shared = &self.0.shared;
         let keys = [&*shared.pattern_texts, &shared.pattern_revisions];
         let request = Request::asking_script(&shared.patterns, &PATTERNS, &keys);
-        let found: Vec<(String, u64, String)> = self.one("read patterns", request).await?;
-        let found = found.into_iter().map(|(id, revision, text)| stored(id, revision, &text));
-        let found: Result<Vec<_>, _> = found.collect();
-        let mut patterns = found.map_err(|error| error.of("read patterns"))?;
+        let found: Vec<(String, u64, Vec<u8>)> = self.one("read patterns", request).await?;
+        let found = found.into_iter();
+        let mut patterns: Vec<_> =
+            found.filter_map(|(id, revision, text)| stored(id, revision, &text)).collect();
         patterns.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(patterns)
     }
@@ -104,26 +107,14 @@ impl PatternStore for RedisStorage {
         let mut command = redis::cmd("HGET");
         command.arg(&shared.pattern_texts).arg(format!("{}\n{}", key.revision, key.id));
         let request = Request::read(&shared.patterns, command);
-        let text: Option<String> = self.one("read a pattern", request).await?;
-        let read = |text: String| stored(key.id.to_string(), key.revision, &text);
-        text.map(read).transpose().map_err(|error| error.of("read a pattern"))
+        let text: Option<Vec<u8>> = self.one("read a pattern", request).await?;
+        Ok(text.and_then(|text| stored(key.id.to_string(), key.revision, &text)))
     }
 
     async fn listening_patterns(&self) -> Result<Vec<PatternKey>, PortError> {
-        const OPERATION: &str = "find listening patterns";
-        let requests = self
-            .0
-            .partitions
-            .iter()
-            .map(|keys| Request::asking_script(&keys.tag, &LISTENING, &[&keys.listeners]));
-        let requests: Vec<_> = requests.collect();
-        let found: Vec<Vec<String>> = self.all(OPERATION, &requests).await?;
-        let key = |text: &String| {
-            let (id, revision) = text.split_once('\t')?;
-            let id = record::unescape(id).into_owned().into();
-            Some(PatternKey { id, revision: revision.parse().ok()? })
-        };
-        let keys: BTreeSet<_> = found.iter().flatten().filter_map(key).collect();
+        let places = self.places("find listening patterns").await?.into_iter().flatten();
+        let listening = places.filter(|(place, _)| place.listening);
+        let keys: BTreeSet<_> = listening.map(|(place, _)| place.pattern).collect();
         Ok(keys.into_iter().collect())
     }
 

@@ -1,29 +1,40 @@
 //! Threds, each with its outbox and its timer.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use futures::future::join_all;
 use thredcore::{
     port::{
-        Commit, Committed, Due, Loaded, PendingOutbox, PortError, ThredPage, ThredQuery,
-        ThredStore, Timer,
+        Cleared, Commit, Committed, Due, Ended, Loaded, ParkedTopic, PendingOutbox, PortError,
+        ThredCount, ThredPage, ThredQuery, ThredStore, Timer,
     },
-    state::PatternKey,
+    state::{PatternKey, Status, WaitKey},
 };
-use thredlib::{MessageId, ThredId};
+use thredlib::{ThredId, Topic};
 
 use super::{
-    RedisStorage, query,
+    RedisStorage, outbox, query,
     record::{self, Written},
-    script,
-    writes::PER_CALL,
+    script, text,
+    writes::{Clear, PER_CALL},
 };
 use crate::{connection::Request, error::Error, keys::PartitionKeys};
 
 script!(LOAD, "load.lua");
 script!(PENDING, "pending.lua");
+script!(PARKED, "parked_outboxes.lua");
+script!(PARKED_TOPICS, "parked_topics.lua");
 script!(DUE, "due.lua");
+script!(WAITING, "waiting.lua");
+script!(SURPLUS, "surplus.lua");
+script!(FORGET, "forget.lua");
+
+/// Text as it came, which may be none.
+type Bytes = Vec<u8>;
 
 impl RedisStorage {
     /// Sorts places by partition, and gives the calls to make, each with its partition. No call is
@@ -45,6 +56,34 @@ impl RedisStorage {
         }
         calls
     }
+
+    fn keys(&self, partition: u16) -> Option<&PartitionKeys> {
+        self.0.partitions.get(usize::from(partition))
+    }
+
+    /// Reads outboxes as scripts give them. One that cannot be read is left where it is, and out of
+    /// the way of the others.
+    async fn outboxes(
+        &self,
+        keys: &PartitionKeys,
+        found: Vec<(Bytes, Bytes, Bytes)>,
+    ) -> Vec<PendingOutbox> {
+        let mut outboxes = vec![];
+        for (id, entries, lines) in found {
+            let id = ThredId::new(String::from_utf8_lossy(&id).into_owned());
+            match outbox::outbox(&entries, &lines) {
+                Ok(entries) => outboxes.push(PendingOutbox { thred_id: id, entries }),
+                Err(error) => {
+                    tracing::warn!(%error, thred = %id, "an outbox cannot be read, and is set aside");
+                    let mut command = redis::cmd("ZREM");
+                    command.arg(&keys.pending).arg(id.as_str());
+                    // If that fails it is found again.
+                    let _ = self.0.connection.send(&[Request::write(&keys.tag, command)]).await;
+                }
+            }
+        }
+        outboxes
+    }
 }
 
 #[async_trait]
@@ -53,31 +92,36 @@ impl ThredStore for RedisStorage {
         self.0.partitions.len() as u16
     }
 
+    fn max_commit_bytes(&self) -> usize {
+        self.0.connection.config().max_commit_bytes
+    }
+
     async fn load(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, PortError> {
         let calls = self.calls(ids.iter());
         let request = |(partition, places): &(usize, Vec<usize>)| {
             let keys = &self.0.partitions[*partition];
-            let names = [&*keys.threds, &keys.outboxes, &keys.unpublished];
+            let names = [&*keys.threds, &keys.outboxes, &keys.entries];
             let mut request = Request::asking_script(&keys.tag, &LOAD, &names);
             places.iter().for_each(|place| request.push(ids[*place].as_str()));
             request
         };
         let requests: Vec<_> = calls.iter().map(request).collect();
-        type Found = (Vec<Option<String>>, Vec<(usize, String, String)>);
+        type Found = (Vec<Option<Bytes>>, Vec<(usize, Bytes, Bytes)>);
         let found: Vec<Found> = self.all("load", &requests).await?;
         let mut loaded = vec![None; ids.len()];
         for ((_, places), (records, outboxes)) in calls.into_iter().zip(found) {
             for (place, record) in places.iter().zip(records) {
-                let Some(record) = record else { continue };
-                let state = record::state(ids[*place].clone(), &record);
-                let state = state.map_err(|error| error.of("load"))?;
-                loaded[*place] = Some(Loaded { state, outbox: vec![] });
+                let state = record.and_then(|record| readable(&ids[*place], &record));
+                loaded[*place] = state.map(|state| Loaded { state, outbox: vec![] });
             }
-            for (at, entry_ids, entries) in outboxes {
-                let thred = places.get(at).and_then(|place| loaded[*place].as_mut());
-                let outbox = record::outbox(&entry_ids, &entries);
-                if let Some(thred) = thred {
-                    thred.outbox = outbox.map_err(|error| error.of("load"))?;
+            for (at, entries, lines) in outboxes {
+                let Some(place) = places.get(at) else { continue };
+                let Some(thred) = loaded[*place].as_mut() else { continue };
+                match outbox::outbox(&entries, &lines) {
+                    Ok(outbox) => thred.outbox = outbox,
+                    Err(error) => {
+                        tracing::warn!(%error, thred = %ids[*place], "an outbox cannot be read");
+                    }
                 }
             }
         }
@@ -92,7 +136,7 @@ impl ThredStore for RedisStorage {
         for (partition, places) in self.calls(commits.iter().map(|commit| &commit.state.id)) {
             let (mut written, mut of) = (vec![], vec![]);
             for place in places {
-                match Written::new(&commits[place], with_step) {
+                match self.written(&commits[place], with_step) {
                     Ok(commit) => {
                         written.push(commit);
                         of.push(place);
@@ -100,33 +144,34 @@ impl ThredStore for RedisStorage {
                     Err(error) => answers[place] = Some(Err(error.of("commit"))),
                 }
             }
-            sent.push((of, self.write(partition, written, vec![])));
+            sent.push((of, self.write(partition, written)));
         }
         let (places, sent): (Vec<_>, Vec<_>) = sent.into_iter().unzip();
         for (places, done) in places.into_iter().zip(join_all(sent).await) {
-            for (number, place) in places.into_iter().enumerate() {
-                answers[place] = Some(match &done {
-                    Ok(codes) => committed(codes.get(number).copied()),
-                    Err(error) => Err(error.clone().of("commit")),
-                });
+            for (place, answer) in places.into_iter().zip(done) {
+                let answer = answer.map(|code| committed(code, &commits[place].state.id));
+                answers[place] = Some(answer.map_err(|error| error.of("commit")));
             }
         }
-        let none = || Err(Error::Malformed("a commit has no answer".into()).of("commit"));
+        let none = || Err(Error::lost().of("commit"));
         answers.into_iter().map(|answer| answer.unwrap_or_else(none)).collect()
     }
 
-    async fn clear_outbox(&self, published: &[(ThredId, Vec<MessageId>)]) -> Result<(), PortError> {
+    async fn clear_outbox(&self, cleared: &[Cleared]) -> Result<(), PortError> {
         let clear = |(partition, places): (usize, Vec<usize>)| {
             let clears = places.into_iter().map(|place| {
-                let (thred, entries) = &published[place];
-                (thred.clone(), record::published(entries))
+                let Cleared { thred, published, parked } = &cleared[place];
+                Clear {
+                    thred: thred.clone(),
+                    published: outbox::ids(published),
+                    parked: outbox::ids(parked),
+                }
             });
-            self.write(partition, vec![], clears.collect())
+            self.clear(partition, clears.collect())
         };
-        let calls = self.calls(published.iter().map(|(id, _)| id)).into_iter();
+        let calls = self.calls(cleared.iter().map(|cleared| &cleared.thred)).into_iter();
         let done = join_all(calls.map(clear)).await.into_iter();
-        let done = done.collect::<Result<Vec<_>, _>>();
-        done.map(drop).map_err(|error| error.of("clear outboxes"))
+        done.collect::<Result<(), _>>().map_err(|error| error.of("clear outboxes"))
     }
 
     async fn pending_outboxes(
@@ -135,66 +180,210 @@ impl ThredStore for RedisStorage {
         made_before: i64,
         limit: usize,
     ) -> Result<Vec<PendingOutbox>, PortError> {
-        let Some(keys) = self.0.partitions.get(usize::from(partition)) else { return Ok(vec![]) };
-        let request =
-            Request::asking_script(&keys.tag, &PENDING, &[&keys.outboxes, &keys.unpublished]);
-        let request = request.arg(made_before).arg(limit);
-        let found: Vec<(String, String, String)> = self.one("find outboxes", request).await?;
-        let pending = |(id, ids, entries): (String, String, String)| {
-            let entries =
-                record::outbox(&ids, &entries).map_err(|error| error.of("find outboxes"))?;
-            Ok(PendingOutbox { thred_id: ThredId::new(id), entries })
-        };
-        found.into_iter().map(pending).collect()
+        let Some(keys) = self.keys(partition) else { return Ok(vec![]) };
+        let names = [&*keys.outboxes, &keys.entries, &keys.pending];
+        let request = Request::asking_script(&keys.tag, &PENDING, &names);
+        let request = request.arg(made_before).arg(at_most(limit));
+        let found = self.one("find outboxes", request).await?;
+        Ok(self.outboxes(keys, found).await)
     }
 
-    async fn due(&self, partition: u16, at: i64, limit: usize) -> Result<Due, PortError> {
-        let Some(keys) = self.0.partitions.get(usize::from(partition)) else {
-            return Ok(Due::default());
+    async fn parked_topics(&self) -> Result<Vec<ParkedTopic>, PortError> {
+        let request = |keys: &PartitionKeys| {
+            let names = [&*keys.parked, &keys.parked_topics];
+            Request::asking_script(&keys.tag, &PARKED_TOPICS, &names)
         };
-        let request = Request::asking_script(&keys.tag, &DUE, &[&keys.timers, &keys.threds]);
-        let request = request.arg(at).arg(limit);
-        let (found, next): (Vec<(String, String)>, String) =
-            self.one("find timers", request).await?;
-        let timer = |(id, timer): (String, String)| {
-            let (due, entry) = timer.split_once(':')?;
-            let (due, entry) = (due.parse().ok()?, entry.parse().ok()?);
-            (due <= at).then_some(Timer { at: due, thred_id: ThredId::new(id), entry })
+        let requests: Vec<_> = self.0.partitions.iter().map(request).collect();
+        let found: Vec<Vec<(String, u64, i64)>> = self.all("find parked topics", &requests).await?;
+        let mut topics: BTreeMap<String, ParkedTopic> = BTreeMap::new();
+        for (name, messages, oldest) in found.into_iter().flatten() {
+            let topic = Topic::from(&*text::unescape(&name));
+            let entry = topics.entry(name);
+            let all = entry.or_insert(ParkedTopic { topic, messages: 0, oldest });
+            all.messages += messages;
+            all.oldest = all.oldest.min(oldest);
+        }
+        let mut topics: Vec<_> = topics.into_values().collect();
+        topics.sort_by(|a, b| a.topic.cmp(&b.topic));
+        Ok(topics)
+    }
+
+    async fn parked_outboxes(
+        &self,
+        partition: u16,
+        topic: &Topic,
+        limit: usize,
+    ) -> Result<Vec<PendingOutbox>, PortError> {
+        let Some(keys) = self.keys(partition) else { return Ok(vec![]) };
+        let names = [&*keys.outboxes, &keys.entries, &keys.parked];
+        let request = Request::asking_script(&keys.tag, &PARKED, &names);
+        let request = request.arg(&*text::escape(topic.as_str())).arg(at_most(limit));
+        let found = self.one("find parked outboxes", request).await?;
+        Ok(self.outboxes(keys, found).await)
+    }
+
+    async fn due(
+        &self,
+        partition: u16,
+        at: i64,
+        after: Option<&Timer>,
+        limit: usize,
+    ) -> Result<Due, PortError> {
+        let Some(keys) = self.keys(partition) else { return Ok(Due::default()) };
+        let from = match after {
+            Some(Timer { at, thred_id, entry }) => {
+                format!("({}\t{thred_id}\t{entry}", text::sortable(*at))
+            }
+            None => "-".into(),
         };
-        // Scores are doubles; far beyond any date they are not exact, and `as` saturates.
-        let next = next.parse::<f64>().ok().map(|next| next as i64);
-        Ok(Due { timers: found.into_iter().filter_map(timer).collect(), next })
+        let to = match at.checked_add(1) {
+            Some(behind) => format!("({}", text::sortable(behind)),
+            None => "+".into(),
+        };
+        let request = Request::asking_script(&keys.tag, &DUE, &[&keys.timers]);
+        let request = request.arg(from).arg(to).arg(at_most(limit));
+        let (due, next): (Vec<String>, Vec<String>) = self.one("find timers", request).await?;
+        let timer = |member: &String| {
+            let (at, rest) = member.split_once('\t')?;
+            let (id, entry) = rest.rsplit_once('\t')?;
+            let at = text::from_sortable(at)?;
+            Some(Timer { at, thred_id: ThredId::new(id), entry: entry.parse().ok()? })
+        };
+        let next = next.first().and_then(timer).map(|timer| timer.at);
+        Ok(Due { timers: due.iter().filter_map(timer).collect(), next })
     }
 
     async fn threds(&self, query: &ThredQuery) -> Result<ThredPage, PortError> {
         query::page(self, query).await
     }
 
-    async fn listeners(
-        &self,
-        pattern: &PatternKey,
-        reaction: &str,
-    ) -> Result<Vec<ThredId>, PortError> {
-        let place = record::place(pattern, reaction);
-        let request = |keys: &PartitionKeys| {
-            let mut command = redis::cmd("ZRANGEBYLEX");
-            // A newline is what comes behind a tab.
-            command.arg(&keys.listeners).arg(format!("[{place}\t")).arg(format!("({place}\n"));
-            Request::read(&keys.tag, command)
+    async fn counts(&self) -> Result<Vec<ThredCount>, PortError> {
+        let mut counts: BTreeMap<(PatternKey, Arc<str>, Status), u64> = BTreeMap::new();
+        for places in self.places("count threds").await? {
+            for (place, threds) in places.into_iter().filter(|(place, _)| place.status.is_live()) {
+                let kind = (place.pattern, place.reaction, place.status);
+                *counts.entry(kind).or_default() += threds;
+            }
+        }
+        let count = |((pattern, reaction, status), threds)| ThredCount {
+            pattern,
+            reaction,
+            status,
+            threds,
         };
-        let requests: Vec<_> = self.0.partitions.iter().map(request).collect();
-        let found: Vec<Vec<String>> = self.all("find listeners", &requests).await?;
-        let id = |member: String| member.get(place.len() + 1..).map(ThredId::new);
-        Ok(found.into_iter().flatten().filter_map(id).collect())
+        Ok(counts.into_iter().map(count).collect())
+    }
+
+    async fn waiting(
+        &self,
+        partition: u16,
+        keys: &[WaitKey],
+        after: Option<&ThredId>,
+        limit: usize,
+    ) -> Result<Vec<ThredId>, PortError> {
+        let Some(of) = self.keys(partition) else { return Ok(vec![]) };
+        let request = |some: &[WaitKey]| {
+            let request = Request::asking_script(&of.tag, &WAITING, &[&of.waits]);
+            let mut request = request.arg(after.map_or("", ThredId::as_str)).arg(at_most(limit));
+            some.iter().for_each(|key| request.push(text::encode(key.as_bytes())));
+            request
+        };
+        let requests: Vec<_> = keys.chunks(KEYS_PER_CALL).map(request).collect();
+        let found: Vec<Vec<String>> = self.all("find waiting threds", &requests).await?;
+        let mut ids: Vec<_> = found.into_iter().flatten().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.truncate(limit);
+        Ok(ids.into_iter().map(ThredId::new).collect())
+    }
+
+    async fn surplus(
+        &self,
+        partition: u16,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Vec<Ended>, PortError> {
+        const OPERATION: &str = "find ended threds";
+        let Some(keys) = self.keys(partition) else { return Ok(vec![]) };
+        let names = [&*keys.ended, &keys.ended_busy, &keys.threds];
+        let request = Request::asking_script(&keys.tag, &SURPLUS, &names);
+        let request = request.arg(self.0.ended_per_partition).arg(at_most(skip));
+        let request = request.arg(at_most(limit));
+        let found: Vec<(String, Bytes)> = self.one(OPERATION, request).await?;
+        let mut ended = vec![];
+        for (id, lines) in found {
+            match record::inbox(&lines) {
+                Ok(inbox) => ended.push(Ended { thred: ThredId::new(id), inbox }),
+                Err(error) => {
+                    tracing::warn!(%error, thred = id, "an ended thred cannot be read");
+                    let mut command = redis::cmd("ZREM");
+                    command.arg(&keys.ended).arg(id);
+                    self.one::<i64>(OPERATION, Request::write(&keys.tag, command)).await?;
+                }
+            }
+        }
+        Ok(ended)
+    }
+
+    async fn forget(&self, threds: &[ThredId]) -> Result<(), PortError> {
+        let request = |(partition, places): (usize, Vec<usize>)| {
+            let keys = &self.0.partitions[partition];
+            let names = [
+                &*keys.threds,
+                &keys.entries,
+                &keys.ended,
+                &keys.places,
+                &keys.counts,
+                &keys.participants,
+            ];
+            let mut request = Request::script(&keys.tag, &FORGET, &names);
+            places.iter().for_each(|place| request.push(threds[*place].as_str()));
+            request
+        };
+        let requests: Vec<_> = self.calls(threds.iter()).into_iter().map(request).collect();
+        self.all::<i64>("forget threds", &requests).await.map(drop)
     }
 }
 
-fn committed(code: Option<u8>) -> Result<Committed, PortError> {
+/// How many keys one call of a script is about.
+pub(super) const KEYS_PER_CALL: usize = 512;
+
+/// A limit as the server takes it.
+pub(super) fn at_most(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX).min(1 << 52)
+}
+
+/// A thred's state; one that cannot be read is left where it is.
+pub(super) fn readable(id: &ThredId, record: &[u8]) -> Option<Arc<thredcore::state::ThredState>> {
+    let state = record::state(id.clone(), record);
+    let warn = |error: &Error| {
+        let record = record::lossy(record);
+        tracing::warn!(%error, thred = %id, %record, "a thred cannot be read, and is passed over");
+    };
+    state.inspect_err(warn).ok()
+}
+
+fn committed(code: u8, id: &ThredId) -> Committed {
     match code {
-        Some(b'A') => Ok(Committed::Applied),
-        Some(b'D') => Ok(Committed::Duplicate),
-        Some(b'C') => Ok(Committed::Conflict),
-        _ => Err(Error::Malformed("the stored thred is not what this version writes".into())
-            .of("commit")),
+        b'A' => Committed::Applied,
+        b'D' => Committed::Duplicate,
+        b'C' => Committed::Conflict,
+        _ => {
+            tracing::warn!(thred = %id, "a thred cannot be read, and nothing is committed to it");
+            Committed::Conflict
+        }
+    }
+}
+
+impl RedisStorage {
+    /// A commit as it is sent, if it is not too large.
+    fn written(&self, commit: &Commit, with_step: bool) -> Result<Written, Error> {
+        let limit = self.max_commit_bytes();
+        let written = Written::new(commit, with_step)?;
+        // What is sent is less than the size that is promised.
+        if written.bytes() > limit && commit.size() > limit {
+            return Err(Error::TooLarge { what: "a commit", bytes: commit.size(), limit });
+        }
+        Ok(written)
     }
 }

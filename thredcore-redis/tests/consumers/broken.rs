@@ -125,7 +125,7 @@ fn broken_connections_lose_nothing() {
             _ = work => {}
         }
         // What was published twice, since an answer was lost, is all that is left.
-        while events_q.depth().await.expect("depth") > 0 {
+        while insist(|| events_q.depth()).await > 0 {
             events_q.ack(&tags(&take(&events_q, 1).await)).await.expect("ack");
         }
     });

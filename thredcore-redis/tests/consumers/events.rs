@@ -5,8 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use thredcore::port::{DeadLetterFilter, EventQ, MessageQ};
+use thredcore::port::{DeadLetterFilter, EventQ, MessageQ, Quarantine};
 use thredcore_redis::{RedisEventQ, RedisEventQConfig};
+use thredlib::Topic;
 
 use crate::{process::*, servers};
 
@@ -106,7 +107,7 @@ fn only_what_kills_its_consumers_has_many_attempts() {
     process.run(async {
         let poison = take(&queue, 1).await;
         assert_eq!((ids(&poison), attempts(&poison)), (names("erp", 0..1), vec![6]));
-        queue.dead_letter(poison[0].tag, "it kills").await.expect("dead letter");
+        queue.dead_letter(poison[0].tag, &death("it kills")).await.expect("dead letter");
         assert_eq!(attempts(&take(&queue, 1).await), [3], "the innocent");
         let letters = queue.dead_letters(&DeadLetterFilter::all()).await.expect("letters");
         assert_eq!(letters[0].attempts, 6);
@@ -125,7 +126,7 @@ fn a_paused_owner_ends_nothing_and_gets_nothing() {
         let taken = awake.run(async { take(&second, 3).await });
         assert_eq!(ids(&taken), names("erp", 0..3));
         paused.run(async {
-            first.dead_letter(held[1].tag, "stale").await.expect("no error");
+            first.dead_letter(held[1].tag, &death("stale")).await.expect("no error");
             first.nack(&tags(&held)).await.expect("no error");
             let more = tokio::time::timeout(LEASE / 2, receive(&first, 9)).await;
             assert!(more.is_err(), "a stale owner got {:?}", ids(&more.unwrap_or_default()));
@@ -217,21 +218,38 @@ fn put(process: &Process, tag: &str, payload: &str) {
 }
 
 #[test]
-fn an_unreadable_entry_is_put_away() {
+fn an_unreadable_entry_is_set_aside_until_it_is_moved_out() {
     let process = Process::new(&servers::own_namespace(servers::one()));
     let (events_q, messages_q) = (process.event_q(LONG), process.message_q());
     for partition in 0..8 {
         put(&process, &format!("e{partition}"), "{");
     }
-    put(&process, "m:a", "[]");
     process.run(async {
         events_q.publish(events("erp", 0..1)).await.expect("publish");
         assert_eq!(ids(&take(&events_q, 1).await), names("erp", 0..1));
         send(&messages_q, "a", 0..1).await;
-        assert_eq!(draw(&messages_q, "a", 1).await[0].payload, routed("a", 0));
-        assert_eq!(messages_q.depth(&"a".into()).await.expect("depth"), 1);
     });
-    assert_eq!(process.ask("m:a", "XLEN", "d", &[]), redis::Value::Int(1));
+    put(&process, "m:a", "[]");
+    // Now, in microseconds.
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let id = format!("{}-0", since.expect("a clock after 1970").as_micros());
+    process.ask("m:a", "XADD", "d", &[&id, "s", "9", "p", "nonsense", "reason", "bad"]);
+    process.run(async {
+        assert_eq!(draw(&messages_q, "a", 1).await[0].payload, routed("a", 0));
+        send(&messages_q, "a", 1..2).await;
+        assert_eq!(draw(&messages_q, "a", 1).await[0].payload, routed("a", 1));
+        let letters = messages_q.dead_letters(&DeadLetterFilter::all()).await.expect("letters");
+        assert!(letters.is_empty(), "it is passed over: {letters:?}");
+    });
+    let found = process.run(messages_q.unreadable(9)).expect("unreadable");
+    assert_eq!(found.iter().map(|it| &*it.content).collect::<Vec<_>>(), ["[]", "nonsense"]);
+    assert!(found.iter().all(|it| it.kind == "message" && it.key.contains('a')), "{found:?}");
+    assert_eq!(process.run(messages_q.move_out(9)).expect("moved"), found);
+    assert_eq!(process.run(messages_q.unreadable(9)).expect("unreadable"), []);
+    let found = process.run(events_q.unreadable(9)).expect("unreadable");
+    assert!(!found.is_empty() && found.iter().all(|it| it.content == "{"), "{found:?}");
+    assert_eq!(process.run(events_q.move_out(1)).expect("moved"), found[..1]);
+    assert_eq!(process.run(events_q.unreadable(9)).expect("unreadable"), found[1..]);
 }
 
 #[test]
@@ -290,5 +308,41 @@ fn any_number_of_events_may_be_asked_for() {
         assert_eq!(attempts(&again), vec![2; COUNT]);
         queue.ack(&tags(&again)).await.expect("ack");
         assert_eq!(queue.depth().await.expect("depth"), 0);
+    });
+}
+
+#[test]
+fn idle_consumers_ask_for_little() {
+    // The server's own, so that nobody else's commands are counted.
+    let server = servers::Server::start(&[]);
+    let process = Process::new(&server.config());
+    let limits = RedisEventQConfig::default();
+    let queue = process.run(RedisEventQ::open(process.connection.clone(), limits));
+    let (events_q, messages_q) = (queue.expect("an event queue"), process.default_message_q());
+    let topics = [Topic::from("a"), Topic::from("b")];
+    let counted = || -> u64 {
+        let info = server.cli(&["INFO", "stats"]);
+        let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+        line.and_then(|count| count.trim().parse().ok()).expect("a count")
+    };
+    process.run(async {
+        let idle = async {
+            let events = receive(&events_q, 1);
+            let messages = messages_q.receive(&topics, 1);
+            let _ = futures::future::join(events, messages).await;
+        };
+        let measure = async {
+            until(|| events_q.owned().len() == 16).await;
+            // What waking up takes.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let before = counted();
+            tokio::time::sleep(Duration::from_secs(8)).await;
+            counted() - before
+        };
+        tokio::select! {
+            () = idle => panic!("there is nothing"),
+            // Those within scripts included.
+            count = measure => assert!(count < 80, "{count} commands in 8 s"),
+        }
     });
 }

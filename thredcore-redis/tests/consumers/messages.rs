@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use thredcore::port::{DeadLetterFilter, MessageQ};
+use thredcore::port::{DeadLetterFilter, MessageQ, Returned};
 
 use crate::{process::*, servers};
 
@@ -19,7 +19,7 @@ fn what_a_dead_consumer_of_a_topic_had_goes_to_the_others() {
             send(&first, "a", 0..4).await;
             let batch = draw(&first, "a", 3).await;
             first.ack(&tags(&batch[..1])).await.expect("ack");
-            first.nack(batch[1].tag, 3_600_000).await.expect("nack");
+            first.nack(batch[1].tag, 50_000, Returned::Failed).await.expect("nack");
         });
         drop((first, dying));
         let since = Instant::now();
@@ -63,7 +63,7 @@ fn a_paused_consumer_of_a_topic_ends_nothing() {
     let taken = awake.run(draw(&second, "a", 1));
     paused.run(async {
         first.dead_letter(held[0].tag, "stale").await.expect("no error");
-        first.nack(held[0].tag, 0).await.expect("no error");
+        first.nack(held[0].tag, 0, Returned::Failed).await.expect("no error");
         let more = tokio::time::timeout(LEASE / 2, draw(&first, "a", 1)).await;
         assert!(more.is_err(), "a stale consumer got a message");
     });
@@ -127,11 +127,41 @@ fn any_number_of_messages_may_be_asked_for() {
         send(&queue, "a", 0..COUNT).await;
         let batch = draw(&queue, "a", COUNT).await;
         for delivery in &batch {
-            queue.nack(delivery.tag, 0).await.expect("nack");
+            queue.nack(delivery.tag, 0, Returned::Failed).await.expect("nack");
         }
         let again = draw(&queue, "a", COUNT).await;
         assert_eq!((batch.len(), attempts(&again)), (COUNT, vec![2; COUNT]));
         queue.ack(&tags(&again)).await.expect("ack");
         assert_eq!(queue.depth(&"a".into()).await.expect("depth"), 0);
+    });
+}
+
+#[test]
+fn a_long_delay_outlives_its_consumer_and_keeps_its_count() {
+    each_kind_of_server(|config| {
+        let (dying, heir) = (Process::new(&config), Process::new(&config));
+        let (first, second) = (dying.message_q(), heir.message_q());
+        dying.run(async {
+            send(&first, "a", 0..2).await;
+            let batch = draw(&first, "a", 2).await;
+            first.nack(batch[0].tag, 61_000, Returned::Failed).await.expect("nack");
+            first.ack(&tags(&batch[1..])).await.expect("ack");
+        });
+        drop((first, dying));
+        heir.run(async {
+            let more = tokio::time::timeout(LEASE * 3, draw(&second, "a", 1)).await;
+            assert!(more.is_err(), "it is early");
+            assert_eq!(second.depth(&"a".into()).await.expect("depth"), 1);
+        });
+        // A minute goes by.
+        let waiting = heir.ask("m:a", "ZRANGE", "z", &["0", "-1"]);
+        let ids: Vec<String> = redis::from_redis_value(waiting).expect("ids");
+        heir.ask("m:a", "ZADD", "z", &["1", &ids[0]]);
+        heir.run(async {
+            send(&second, "a", 2..3).await;
+            let batch = draw(&second, "a", 2).await;
+            let again = batch.iter().find(|it| it.payload == routed("a", 0)).expect("it comes");
+            assert_eq!((again.attempt, again.failures, again.deaths()), (2, 1, 0));
+        });
     });
 }

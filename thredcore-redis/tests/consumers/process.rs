@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::select_all;
-use thredcore::port::{Delivery, DeliveryTag, EventQ, Inbound, MessageQ, Routed};
+use thredcore::port::{Accepted, Death, Delivery, DeliveryTag, EventQ, Inbound, MessageQ, Routed};
 use thredcore_redis::{
     Connection, RedisConfig, RedisEventQ, RedisEventQConfig, RedisMessageQ, RedisMessageQConfig,
     Request, Tag,
@@ -39,13 +39,17 @@ impl Process {
     }
 
     pub(crate) fn event_q(&self, lease: Duration) -> RedisEventQ {
-        let config = RedisEventQConfig::default().partitions(8).lease(lease);
+        let config = RedisEventQConfig::default().partitions(8).lease(lease).sweep(lease);
         self.run(RedisEventQ::open(self.connection.clone(), config)).expect("an event queue")
     }
 
     pub(crate) fn message_q(&self) -> RedisMessageQ {
-        let config = RedisMessageQConfig::default().visibility(LEASE);
+        let config = RedisMessageQConfig::default().visibility(LEASE).sweep(LEASE);
         RedisMessageQ::new(self.connection.clone(), config)
+    }
+
+    pub(crate) fn default_message_q(&self) -> RedisMessageQ {
+        RedisMessageQ::new(self.connection.clone(), RedisMessageQConfig::default())
     }
 
     /// A command on a key of the namespace.
@@ -60,7 +64,12 @@ impl Process {
 
 pub(crate) fn event(key: &str, number: usize) -> Inbound {
     let id = format!("{key}/{number}");
-    Inbound::Event(Arc::new(Event::builder("a", key).id(id).build()))
+    Inbound::Event(Accepted::new(Event::builder("a", key).id(id).build(), 0))
+}
+
+/// A first death.
+pub(crate) fn death(reason: &str) -> Death {
+    Death { reason: reason.to_owned(), times: 1, moved: vec![] }
 }
 
 pub(crate) fn events(key: &str, numbers: std::ops::Range<usize>) -> Vec<Inbound> {

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::queue::DEAD_LETTERS_TIME;
+
 /// Limits of a [`RedisEventQ`](super::RedisEventQ).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -13,12 +15,20 @@ pub struct RedisEventQConfig {
     /// since then: 50 ms. The capacity may be exceeded by what all the others publish in that
     /// time.
     pub room_refresh: Duration,
-    /// How long a partition stays its owner's when nothing is heard of the owner any more: 5 s.
-    /// It is renewed three times in that time.
+    /// How long partitions stay their owner's when nothing is heard of the owner any more: 5 s.
+    /// An owner is heard three times in that time, with one request for all of its partitions.
     pub lease: Duration,
-    /// How many dead letters are kept for each partition: 10,000. With more the oldest is dropped,
-    /// with a warning.
-    pub dead_letters: usize,
+    /// How often partitions are looked at for items of which there was no word: 30 s. A word may be
+    /// lost between the nodes of a cluster.
+    pub sweep: Duration,
+    /// How large an item may be as JSON: 64 MiB.
+    pub max_item_bytes: usize,
+    /// How long dead letters are kept: 30 days.
+    pub dead_letters_time: Duration,
+    /// How many bytes of dead letters are kept, of all partitions together: 256 MiB. With more the
+    /// oldest is dropped, within a second; so is one whose time is over. Each is counted
+    /// ([`dropped_dead_letters`](super::RedisEventQ::dropped_dead_letters)), with a warning.
+    pub dead_letters_bytes: u64,
 }
 
 impl Default for RedisEventQConfig {
@@ -28,7 +38,10 @@ impl Default for RedisEventQConfig {
             capacity: 65_536,
             room_refresh: Duration::from_millis(50),
             lease: Duration::from_secs(5),
-            dead_letters: 10_000,
+            sweep: Duration::from_secs(30),
+            max_item_bytes: 64 << 20,
+            dead_letters_time: DEAD_LETTERS_TIME,
+            dead_letters_bytes: 256 << 20,
         }
     }
 }
@@ -62,10 +75,31 @@ impl RedisEventQConfig {
         self
     }
 
-    /// Sets how many dead letters are kept for each partition.
+    /// Sets how often partitions are looked at without word of something; at least 100 ms.
     #[must_use]
-    pub fn dead_letters(mut self, letters: usize) -> Self {
-        self.dead_letters = letters;
+    pub fn sweep(mut self, sweep: Duration) -> Self {
+        self.sweep = sweep.max(Duration::from_millis(100));
+        self
+    }
+
+    /// Sets how large an item may be; at most 256 MiB.
+    #[must_use]
+    pub fn max_item_bytes(mut self, bytes: usize) -> Self {
+        self.max_item_bytes = bytes.min(256 << 20);
+        self
+    }
+
+    /// Sets how long dead letters are kept.
+    #[must_use]
+    pub fn dead_letters_time(mut self, time: Duration) -> Self {
+        self.dead_letters_time = time;
+        self
+    }
+
+    /// Sets how many bytes of dead letters are kept.
+    #[must_use]
+    pub fn dead_letters_bytes(mut self, bytes: u64) -> Self {
+        self.dead_letters_bytes = bytes;
         self
     }
 }

@@ -6,6 +6,7 @@ mod partition;
 mod room;
 
 use std::{
+    collections::HashSet,
     pin::pin,
     sync::{
         Arc, Mutex,
@@ -18,8 +19,8 @@ use futures::future::join_all;
 use redis::Value;
 use thredcore::{
     port::{
-        DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, EventQ, Inbound, PortError,
-        PortErrorKind,
+        Backlog, DeadLetter, DeadLetterFilter, Death, Delivery, DeliveryTag, EventQ, Inbound,
+        PortError, PortErrorKind, Quarantine, Redriven, Unreadable,
     },
     state::partition_of,
 };
@@ -28,9 +29,9 @@ use tokio::sync::Notify;
 pub use self::config::RedisEventQConfig;
 use self::{partition::Partition, room::Room};
 use super::{
-    agree_on, by_lane, ending,
+    NowAndThen, agree_on, by_lane, ending, items,
     lane::Lane,
-    letters::{self, Letters},
+    letters::{self, LetterLimits, Letters, all_unreadable},
     lock,
     publish::portion,
 };
@@ -42,9 +43,9 @@ use crate::{
 /// An [`EventQ`] on Redis; each partition is under a hash tag of its own.
 ///
 /// A process becomes a consumer with its first [`receive`](EventQ::receive); until then it only
-/// publishes. The consumers share the partitions out evenly. A partition is its owner's by a lease,
-/// and comes to another consumer when the owner gives it up ([`close`](Self::close)), or has not
-/// renewed it in time. The new owner first gets what the former one had at hand, in the old order
+/// publishes. The consumers share the partitions out evenly. A partition comes to another consumer when
+/// its owner gives it up ([`close`](Self::close)), or was not heard of for a
+/// [`lease`](RedisEventQConfig::lease). The new owner first gets what the former one had at hand, in the old order
 /// and with its attempts counted, then what is new.
 ///
 /// An owner that was paused for longer than its lease still works on what it had at hand, while the
@@ -53,6 +54,9 @@ use crate::{
 ///
 /// Dropping the queue without [`close`](Self::close) is like the end of the process: its partitions
 /// are free after a lease. Needs a user who may publish to channels that begin with the namespace.
+///
+/// An idle consumer sends, with the defaults, 0.6 requests a second, whatever the number of partitions;
+/// and one for each of its partitions every 30 s.
 #[derive(Debug)]
 pub struct RedisEventQ {
     shared: Arc<Shared>,
@@ -75,6 +79,10 @@ struct Shared {
     tenures: AtomicU64,
     /// Told when partitions are to be looked after.
     look: Notify,
+    /// Whether something may not have been heard.
+    unheard: AtomicBool,
+    dropped_letters: AtomicU64,
+    trimmed: NowAndThen,
     room: Room,
     closed: AtomicBool,
 }
@@ -89,9 +97,11 @@ impl RedisEventQ {
         let tag = Tag::new(&namespace, "events");
         agree_on(&connection, &tag, "partitions", config.partitions).await?;
         let name = super::unique_name();
+        let limits =
+            LetterLimits { bytes: config.dead_letters_bytes, time: config.dead_letters_time };
         let shared = Shared {
             partitions: (0..config.partitions)
-                .map(|number| Partition::new(&namespace, number, config.dead_letters))
+                .map(|number| Partition::new(&namespace, number, limits))
                 .collect(),
             consumers: tag.key("consumers"),
             channel: format!("{namespace}:events"),
@@ -99,6 +109,9 @@ impl RedisEventQ {
             room: Room::new(&config),
             tenures: AtomicU64::new(0),
             look: Notify::new(),
+            unheard: AtomicBool::new(false),
+            dropped_letters: AtomicU64::new(0),
+            trimmed: NowAndThen::default(),
             closed: AtomicBool::new(false),
             connection,
             config,
@@ -138,6 +151,11 @@ impl RedisEventQ {
         owned.map(|partition| partition.number).collect()
     }
 
+    /// How many dead letters this queue has dropped for their age or number.
+    pub fn dropped_dead_letters(&self) -> u64 {
+        self.shared.dropped_letters.load(Ordering::Relaxed)
+    }
+
     /// Becomes a consumer, if it is none.
     fn consume(&self) {
         let mut consuming = lock(&self.consuming);
@@ -155,10 +173,20 @@ impl RedisEventQ {
 }
 
 impl Shared {
-    fn hear(&self, heard: &Heard<'_>) {
+    fn hear(self: &Arc<Self>, heard: &Heard<'_>) {
         match heard {
-            Heard::Connected => self.look.notify_one(),
-            Heard::Message { channel, .. } if *channel == self.channel => self.look.notify_one(),
+            Heard::Connected => {
+                self.unheard.store(true, Ordering::Release);
+                self.look.notify_one();
+            }
+            Heard::Message { channel, text } if *channel == self.channel => {
+                if let Some(text) = str::from_utf8(text).ok().filter(|text| text.contains(' ')) {
+                    let (shared, text) = (self.clone(), text.to_owned());
+                    tokio::spawn(async move { shared.reminded(&text).await });
+                } else {
+                    self.look.notify_one();
+                }
+            }
             Heard::Message { text, .. } => {
                 let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
                 if let Some(partition) = number.and_then(|it: usize| self.partitions.get(it)) {
@@ -174,6 +202,15 @@ impl Shared {
 
     fn tenures(&self) -> u64 {
         self.tenures.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn text(&self, item: &Inbound) -> Result<Vec<u8>, Error> {
+        let text = serde_json::to_vec(item).map_err(|error| Error::Malformed(error.to_string()))?;
+        let (bytes, limit) = (text.len(), self.config.max_item_bytes);
+        match bytes > limit {
+            true => Err(Error::TooLarge { what: "an item", bytes, limit }),
+            false => Ok(text),
+        }
     }
 
     async fn publish_to(&self, partition: &Partition, texts: Vec<Vec<u8>>) -> Result<(), Error> {
@@ -209,17 +246,71 @@ impl Shared {
         self.partitions.iter().map(|partition| partition.items.letters()).collect()
     }
 
-    async fn remove(&self, filter: &DeadLetterFilter, redrive: bool) -> Result<usize, Error> {
-        let letters = self.letters();
-        let found = letters::list::<Inbound>(&self.connection, &letters, filter).await?;
-        letters::remove(&self.connection, &letters, &found, redrive).await
+    /// Drops dead letters that are too old or too many.
+    async fn trim(&self) -> Result<(), Error> {
+        self.count_dropped(letters::trim(&self.connection, &self.letters()).await?);
+        Ok(())
     }
+
+    /// The same, but not time and again.
+    async fn trim_now_and_then(&self) {
+        if self.trimmed.is_due()
+            && let Err(error) = self.trim().await
+        {
+            tracing::debug!(%error, "cannot look at the dead letters of events");
+        }
+    }
+
+    fn count_dropped(&self, letters: u64) {
+        self.dropped_letters.fetch_add(letters, Ordering::Relaxed);
+    }
+
+    async fn backlog(&self) -> Result<Vec<Backlog>, Error> {
+        let mut members = redis::cmd("ZRANGE");
+        members.arg(&self.consumers).arg(0).arg(-1);
+        let members: HashSet<String> =
+            self.connection.ask(Request::read(&self.tag, members)).await?;
+        let mut requests = vec![];
+        for Partition { items, owner, .. } in &self.partitions {
+            // Who is alive stands elsewhere.
+            requests.push(items.backlog(&items.tag.key("c"), self.config.lease));
+            let mut command = redis::cmd("GET");
+            command.arg(owner);
+            requests.push(Request::read(&items.tag, command));
+        }
+        let answers = self.connection.send(&requests).await;
+        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let backlog = |pair: &[Value]| {
+            let owner = match &pair[1] {
+                Value::BulkString(owner) => str::from_utf8(owner).unwrap_or_default(),
+                _ => "",
+            };
+            let name = owner.rsplit_once(':').map_or("", |(name, _)| name);
+            let consumers = Some(u32::from(members.contains(name)));
+            Ok(Backlog { consumers, dead_letters: 0, ..items::backlog(pair[0].clone())? })
+        };
+        answers.chunks_exact(2).map(backlog).collect()
+    }
+}
+
+/// An event as it leaves the dead letters.
+fn revived(letter: &DeadLetter<Inbound>) -> Result<Vec<u8>, Error> {
+    let mut item = letter.payload.clone();
+    if let Inbound::Event(accepted) = &mut item {
+        let redriven = Redriven { times: letter.times, moved: letter.moved.clone() };
+        accepted.redriven = Some(Arc::new(redriven));
+    }
+    serde_json::to_vec(&item).map_err(|error| Error::Malformed(error.to_string()))
 }
 
 #[async_trait]
 impl EventQ for RedisEventQ {
     fn partitions(&self) -> u16 {
         self.shared.config.partitions
+    }
+
+    fn max_item_bytes(&self) -> usize {
+        self.shared.config.max_item_bytes
     }
 
     async fn room(&self) -> Result<(), PortError> {
@@ -238,9 +329,8 @@ impl EventQ for RedisEventQ {
         let home = |item: &Inbound| partition_of(item.partition_key(), shared.config.partitions);
         let mut parts = vec![];
         for (number, items) in by_lane(items, |item| usize::from(home(item))) {
-            let texts = items.iter().map(serde_json::to_vec).collect::<Result<_, _>>();
-            let texts =
-                texts.map_err(|error| PortError::new(OPERATION, PortErrorKind::Rejected, error))?;
+            let texts = items.iter().map(|item| shared.text(item)).collect::<Result<_, _>>();
+            let texts = texts.map_err(|error| error.of(OPERATION))?;
             parts.push(shared.publish_to(&shared.partitions[number], texts));
         }
         shared.room.published(count);
@@ -295,28 +385,29 @@ impl EventQ for RedisEventQ {
         for (number, tags) in by_lane(tags.iter().copied(), Lane::<Inbound>::of) {
             let Some(partition) = self.shared.partitions.get(number) else { continue };
             let mut state = lock(&partition.state);
-            tags.iter().for_each(|tag| state.lane.put_back(tag, None));
+            tags.iter().for_each(|tag| state.lane.put_back(tag, None, None));
             drop(state);
             partition.rouse();
         }
         Ok(())
     }
 
-    async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
+    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError> {
         let Some(partition) = self.shared.partitions.get(Lane::<Inbound>::of(&tag)) else {
             return Ok(());
         };
         let (token, id, attempts) = {
             let state = lock(&partition.state);
             match (&state.tenure, state.lane.get(&tag)) {
-                (Some(tenure), Some((id, item))) => (tenure.token.clone(), id, item.attempts),
+                (Some(tenure), Some((id, item))) => (tenure.token.clone(), id, item.count.attempts),
                 _ => return Ok(()),
             }
         };
         let (connection, holder) = (&self.shared.connection, partition.holder(&token));
-        let buried = partition.items.bury(connection, holder, id, reason, attempts).await;
-        buried.map_err(|error| error.of("dead-letter an event"))?;
+        let buried = partition.items.bury(connection, holder, id, attempts, death).await;
+        self.shared.count_dropped(buried.map_err(|error| error.of("dead-letter an event"))?);
         lock(&partition.state).lane.end(&tag);
+        self.shared.trim_now_and_then().await;
         Ok(())
     }
 
@@ -324,21 +415,49 @@ impl EventQ for RedisEventQ {
         &self,
         filter: &DeadLetterFilter,
     ) -> Result<Vec<DeadLetter<Inbound>>, PortError> {
-        let letters = self.shared.letters();
-        let found = letters::list(&self.shared.connection, &letters, filter).await;
-        let found = found.map_err(|error| error.of("list dead letters of events"))?;
+        const OPERATION: &str = "list dead letters of events";
+        let shared = &self.shared;
+        shared.trim().await.map_err(|error| error.of(OPERATION))?;
+        let found = letters::list(&shared.connection, &shared.letters(), filter).await;
+        let found = found.map_err(|error| error.of(OPERATION))?;
         Ok(found.into_iter().map(|found| found.letter).collect())
     }
 
     async fn redrive(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
-        self.shared.remove(filter, true).await.map_err(|error| error.of("redrive events"))
+        const OPERATION: &str = "redrive events";
+        let shared = &self.shared;
+        shared.trim().await.map_err(|error| error.of(OPERATION))?;
+        let letters = shared.letters();
+        let done = letters::remove(&shared.connection, &letters, filter, Some(revived)).await;
+        done.map_err(|error| error.of(OPERATION))
     }
 
     async fn discard(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
-        self.shared.remove(filter, false).await.map_err(|error| error.of("discard events"))
+        let (connection, letters) = (&self.shared.connection, self.shared.letters());
+        let done = letters::remove::<Inbound>(connection, &letters, filter, None).await;
+        done.map_err(|error| error.of("discard events"))
+    }
+
+    async fn backlog(&self) -> Result<Vec<Backlog>, PortError> {
+        self.shared.backlog().await.map_err(|error| error.of("look at the backlog of events"))
     }
 
     async fn depth(&self) -> Result<usize, PortError> {
         self.shared.depth().await.map_err(|error| error.of("count events"))
+    }
+}
+
+#[async_trait]
+impl Quarantine for RedisEventQ {
+    async fn unreadable(&self, limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        let (connection, letters) = (&self.shared.connection, self.shared.letters());
+        let found = all_unreadable::<Inbound>(connection, &letters, "event", limit, false).await;
+        found.map_err(|error| error.of("look for unreadable events"))
+    }
+
+    async fn move_out(&self, limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        let (connection, letters) = (&self.shared.connection, self.shared.letters());
+        let found = all_unreadable::<Inbound>(connection, &letters, "event", limit, true).await;
+        found.map_err(|error| error.of("move unreadable events out"))
     }
 }

@@ -13,8 +13,9 @@ use crate::{
     Error, Tag,
     queue::{
         IDS,
-        items::{Drawn, Holder, ItemId, Items, Run},
-        lane::{Item, Lane},
+        items::{Drawn, Holder, ItemId, Items, Run, Waiting},
+        lane::{Count, Item, Lane},
+        letters::LetterLimits,
         lock,
         scripts::OWNER,
     },
@@ -28,7 +29,8 @@ const HOLDER: &str = "owner";
 pub(super) struct Partition {
     pub(super) number: u16,
     pub(super) items: Arc<Items>,
-    pub(super) lease: String,
+    /// Whose it is.
+    pub(super) owner: String,
     pub(super) state: Mutex<State>,
     /// Told when `receive` may have something to do or to give.
     pub(super) changed: Notify,
@@ -61,7 +63,7 @@ impl State {
 pub(super) struct Tenure {
     /// Differs from that of any other tenure, an earlier one of this process included.
     pub(super) token: String,
-    /// When it ends, unless it is renewed.
+    /// When it may end: others may take this process for gone then.
     pub(super) until: Instant,
     /// Whether items may have been handed out that are not in the lane: a former owner's, or those
     /// of an answer that was lost.
@@ -73,7 +75,7 @@ enum Step {
     /// Read what was handed out before.
     Held,
     /// Write down what is handed out again.
-    Again(Vec<(ItemId, u32)>),
+    Again(Vec<(ItemId, Count)>),
     /// Take what is new, and tell which runs have ended.
     Draw(Vec<ItemId>),
 }
@@ -82,18 +84,18 @@ enum Step {
 enum Found {
     NotOwner,
     Held(Vec<Run>, Vec<(ItemId, Item<Inbound>)>),
-    Again(Vec<(ItemId, u32)>),
-    New(Vec<Run>, Vec<(ItemId, Inbound)>),
+    Again(Vec<(ItemId, Count)>),
+    New(Vec<Run>, Vec<(ItemId, Inbound)>, Vec<(ItemId, Item<Inbound>)>),
     Nothing { unacknowledged: usize },
 }
 
 impl Partition {
-    pub(super) fn new(namespace: &str, number: u16, dead_letters: usize) -> Self {
+    pub(super) fn new(namespace: &str, number: u16, limits: LetterLimits) -> Self {
         let tag = Tag::new(namespace, &format!("e{number}"));
         Self {
             number,
-            lease: tag.key("l"),
-            items: Arc::new(Items::new(tag, number.to_string(), dead_letters)),
+            owner: tag.key("l"),
+            items: Arc::new(Items::new(tag, number.to_string(), limits)),
             state: Mutex::new(State {
                 tenure: None,
                 lane: Lane::new(usize::from(number)),
@@ -109,7 +111,7 @@ impl Partition {
 
     /// The owner in the tenure of a token.
     pub(super) fn holder<'a>(&'a self, token: &'a str) -> Holder<'a> {
-        Holder { scripts: &OWNER, fence: &self.lease, token, name: HOLDER }
+        Holder { scripts: &OWNER, fence: &self.owner, token, name: HOLDER }
     }
 
     /// What is there for a consumer; with nothing there, says whether it has to be fetched.
@@ -189,8 +191,9 @@ impl Shared {
                     lane.add_runs(runs);
                 }
                 Ok(Found::Again(counts)) => lane.written(&counts),
-                Ok(Found::New(runs, items)) => {
+                Ok(Found::New(runs, items, again)) => {
                     lane.add(items);
+                    lane.add_again(again);
                     lane.add_runs(runs);
                 }
                 // More than is known here: it was handed out late, to a call that was given up.
@@ -231,11 +234,12 @@ impl Shared {
                 false => Found::NotOwner,
             },
             Step::Draw(ended) => {
-                let drawn = items.draw(&self.connection, holder, max, &self.bell, &ended);
+                let drawn =
+                    items.draw(&self.connection, holder, max, &self.bell, Waiting::Ready, &ended);
                 match drawn.await? {
                     Drawn::Refused => Found::NotOwner,
-                    Drawn::Nothing { unacknowledged } => Found::Nothing { unacknowledged },
-                    Drawn::Some(runs, items) => Found::New(runs, items),
+                    Drawn::Nothing { unacknowledged, .. } => Found::Nothing { unacknowledged },
+                    Drawn::Some(runs, items, again) => Found::New(runs, items, again),
                 }
             }
         })

@@ -1,9 +1,9 @@
--- Takes a partition's lease, if it is free.
--- KEYS: lease. ARGV: token, length (ms).
--- Answers -1, or for how long (ms) another has the lease.
+-- Takes a partition, if it is free or held by one that is known to be gone.
+-- KEYS: owner. ARGV: token, the token of the one that is gone, or an empty text.
+-- Answers the token of whoever has it now.
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then
-    return math.max(0, redis.call('PTTL', KEYS[1]))
+if holder and holder ~= ARGV[1] and holder ~= ARGV[2] then
+    return holder
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return -1
+redis.call('SET', KEYS[1], ARGV[1])
+return ARGV[1]

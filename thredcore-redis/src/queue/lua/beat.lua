@@ -4,10 +4,14 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
+local holders = redis.call('HKEYS', KEYS[3])
+if #holders == 0 then
+    return 0
+end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. string.format('%.0f', now - ARGV[2]))
 local mine, count = left_of(KEYS[2], KEYS[3], ARGV[1])
 local most = tonumber(ARGV[3])
-for _, holder in ipairs(redis.call('HKEYS', KEYS[3])) do
+for _, holder in ipairs(holders) do
     if most > 0 and holder ~= ARGV[1] and not redis.call('ZSCORE', KEYS[1], holder) then
         local runs, left = left_of(KEYS[2], KEYS[3], holder)
         for _, run in ipairs(runs) do

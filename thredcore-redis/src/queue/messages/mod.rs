@@ -5,29 +5,33 @@ mod publish;
 mod topic;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use futures::future::{join_all, select_all};
+use redis::Value;
 use thredcore::port::{
-    DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, Routed,
+    DeadLetter, DeadLetterFilter, Death, Delivery, DeliveryTag, MessageQ, PortError, PortErrorKind,
+    Quarantine, Returned, Routed, TopicBacklog, Unreadable,
 };
 use thredlib::Topic;
 
 pub use self::config::RedisMessageQConfig;
 use self::topic::TopicLane;
 use super::{
-    by_lane, ending,
+    NowAndThen, by_lane, ending,
+    items::{self, Items, millis},
     lane::Lane,
-    letters::{self, Letters},
+    letters::{self, LetterLimits, Letters, all_unreadable},
     lock,
+    scripts::{DELETE, EXPIRE, PURGE},
 };
 use crate::{
     Connection, Error, Request, Tag,
@@ -39,7 +43,12 @@ use crate::{
 /// A process is a consumer of a topic while it asks for its messages. What a consumer had at hand
 /// that died, or was not heard of for some time
 /// ([`visibility`](RedisMessageQConfig::visibility)), goes to the others, with its attempts counted;
-/// so do messages that it has put off with [`nack`](MessageQ::nack): their delays end with it.
+/// so do messages that it has put off with [`nack`](MessageQ::nack) for at most a minute: their delays
+/// end with it. What is put off for longer waits on the server.
+///
+/// An idle consumer sends, with the defaults, 0.3 requests a second for each of its topics, and one more
+/// every 30 s. Only [expiry](RedisMessageQConfig::message_ttl) asks for all topics, four times in its
+/// time, at most once a minute for long ones.
 ///
 /// Dropping the queue without [`close`](Self::close) is like the end of the process. Needs a user
 /// who may publish to channels that begin with the namespace.
@@ -47,6 +56,8 @@ use crate::{
 pub struct RedisMessageQ {
     shared: Arc<Shared>,
     consuming: Mutex<Option<Listening>>,
+    /// Looks for what has expired, if anything can.
+    tending: Mutex<Option<AbortOnDropHandle>>,
 }
 
 #[derive(Debug)]
@@ -56,8 +67,8 @@ struct Shared {
     tag: Tag,
     /// Set: the names of all topics there are.
     names: String,
-    /// Topics that are known to be in it.
-    listed: Mutex<HashSet<Topic>>,
+    /// Topics that are known to be in it, and since when.
+    listed: Mutex<HashMap<Topic, Instant>>,
     topics: Mutex<Topics>,
     /// Where consumers tell each other that they have left messages.
     channel: String,
@@ -68,6 +79,8 @@ struct Shared {
     /// Which topic goes first; another each time.
     turn: AtomicUsize,
     closed: AtomicBool,
+    dropped_letters: AtomicU64,
+    trimmed: NowAndThen,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +90,9 @@ struct Topics {
 }
 
 impl RedisMessageQ {
+    /// The reason of a message that nobody has taken in its time.
+    pub const EXPIRED: &'static str = "EXPIRED";
+
     /// Opens the queue.
     pub fn new(connection: Connection, config: RedisMessageQConfig) -> Self {
         let namespace = connection.config().namespace.clone();
@@ -95,8 +111,10 @@ impl RedisMessageQ {
             tokens: AtomicU64::new(0),
             turn: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
+            dropped_letters: AtomicU64::new(0),
+            trimmed: NowAndThen::default(),
         };
-        Self { shared: Arc::new(shared), consuming: Mutex::new(None) }
+        Self { shared: Arc::new(shared), consuming: Mutex::new(None), tending: Mutex::new(None) }
     }
 
     /// Stops consuming; what is at hand comes again elsewhere, at once.
@@ -115,6 +133,33 @@ impl RedisMessageQ {
         join_all(leaving).await;
     }
 
+    /// How many dead letters this queue has dropped for their age or number.
+    pub fn dropped_dead_letters(&self) -> u64 {
+        self.shared.dropped_letters.load(Ordering::Relaxed)
+    }
+
+    /// Looks for what has expired, from the first call on, if anything can expire.
+    fn tend(&self) {
+        let config = &self.shared.config;
+        let Some(time) = config.message_ttl.into_iter().chain(config.idle_expiry).min() else {
+            return;
+        };
+        let mut tending = lock(&self.tending);
+        if tending.is_some() || self.shared.is_closed() {
+            return;
+        }
+        let shared = self.shared.clone();
+        let pause = (time / 4).clamp(SHORTEST_TENDING, LONGEST_TENDING);
+        *tending = Some(AbortOnDropHandle(tokio::spawn(async move {
+            while !shared.is_closed() {
+                tokio::time::sleep(pause).await;
+                if let Err(error) = shared.expire().await {
+                    tracing::debug!(%error, "cannot look for expired messages and topics");
+                }
+            }
+        })));
+    }
+
     /// Listens and says that it is alive, from the first call on.
     fn consume(&self) {
         let mut consuming = lock(&self.consuming);
@@ -129,13 +174,36 @@ impl RedisMessageQ {
         });
         let beating = shared.clone();
         let beat = async move {
+            let mut swept = Instant::now();
             loop {
                 tokio::time::sleep(beating.config.visibility / 3).await;
                 let lanes = beating.lanes();
                 join_all(lanes.iter().map(|topic| beating.look_after(topic))).await;
+                if swept.elapsed() >= beating.config.sweep {
+                    // Whoever rang may not have been heard.
+                    lanes.iter().for_each(|topic| topic.rouse());
+                    swept = Instant::now();
+                }
             }
         };
         *consuming = Some(Listening::new(listener, beat));
+    }
+}
+
+/// What is delayed for longer (ms) waits on the server.
+const LONGEST_HERE: u64 = 60_000;
+
+/// How often it is looked for what has expired.
+const SHORTEST_TENDING: Duration = Duration::from_millis(50);
+const LONGEST_TENDING: Duration = Duration::from_secs(60);
+
+/// A task that ends when this is dropped.
+#[derive(Debug)]
+struct AbortOnDropHandle(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDropHandle {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -165,7 +233,7 @@ impl Shared {
         }
         let number = topics.lanes.len();
         let namespace = &self.connection.config().namespace;
-        let lane = Arc::new(TopicLane::new(namespace, number, name, self.config.dead_letters));
+        let lane = Arc::new(TopicLane::new(namespace, number, name, self.letter_limits()));
         topics.numbers.insert(name.clone(), number);
         topics.lanes.push(lane.clone());
         lane
@@ -207,17 +275,116 @@ impl Shared {
         let mut names: Vec<String> = self.connection.ask(Request::read(&self.tag, command)).await?;
         names.sort();
         let namespace = &self.connection.config().namespace;
-        let dead_letters = self.config.dead_letters;
-        let lane =
-            |name: String| TopicLane::new(namespace, 0, &Topic::from(name.as_str()), dead_letters);
+        let limits = self.letter_limits();
+        let lane = |name: String| TopicLane::new(namespace, 0, &Topic::from(&*name), limits);
         Ok(names.into_iter().map(lane).collect())
+    }
+
+    fn letter_limits(&self) -> LetterLimits {
+        let (bytes, time) = (self.config.dead_letters_bytes, self.config.dead_letters_time);
+        LetterLimits { bytes, time }
+    }
+
+    fn count_dropped(&self, letters: u64) {
+        self.dropped_letters.fetch_add(letters, Ordering::Relaxed);
+    }
+
+    /// Drops dead letters that are too old or too many.
+    async fn trim(&self, topics: &[TopicLane]) -> Result<(), Error> {
+        let letters: Vec<Letters<'_>> = topics.iter().map(|topic| topic.items.letters()).collect();
+        self.count_dropped(letters::trim(&self.connection, &letters).await?);
+        Ok(())
+    }
+
+    /// The same, but not time and again.
+    async fn trim_now_and_then(&self) {
+        if !self.trimmed.is_due() {
+            return;
+        }
+        let trimmed = async { self.trim(&self.all_topics().await?).await };
+        if let Err(error) = trimmed.await {
+            tracing::debug!(%error, "cannot look at the dead letters of messages");
+        }
     }
 
     async fn remove(&self, filter: &DeadLetterFilter, redrive: bool) -> Result<usize, Error> {
         let topics = self.all_topics().await?;
+        self.trim(&topics).await?;
         let letters: Vec<Letters<'_>> = topics.iter().map(|topic| topic.items.letters()).collect();
-        let found = letters::list::<Routed>(&self.connection, &letters, filter).await?;
-        letters::remove(&self.connection, &letters, &found, redrive).await
+        let revive: letters::Revive<Routed> = |letter| {
+            serde_json::to_vec(&letter.payload).map_err(|error| Error::Malformed(error.to_string()))
+        };
+        letters::remove(&self.connection, &letters, filter, redrive.then_some(revive)).await
+    }
+
+    async fn unreadable(&self, limit: usize, take: bool) -> Result<Vec<Unreadable>, Error> {
+        let topics = self.all_topics().await?;
+        let letters: Vec<Letters<'_>> = topics.iter().map(|topic| topic.items.letters()).collect();
+        all_unreadable::<Routed>(&self.connection, &letters, "message", limit, take).await
+    }
+
+    async fn backlog(&self) -> Result<Vec<TopicBacklog>, Error> {
+        let topics = self.all_topics().await?;
+        let request = |topic: &TopicLane| topic.items.backlog(&topic.alive, self.config.visibility);
+        let requests: Vec<_> = topics.iter().map(request).collect();
+        let answers = self.connection.send(&requests).await.into_iter().zip(topics);
+        let backlog = |(answer, topic): (Result<Value, Error>, TopicLane)| {
+            Ok(TopicBacklog { topic: topic.name, backlog: items::backlog(answer?)? })
+        };
+        answers.map(backlog).collect()
+    }
+
+    async fn purge(&self, topic: &TopicLane) -> Result<u64, Error> {
+        let Items { tag, items, order, attempts, delayed, .. } = &*topic.items;
+        let mut count = 0;
+        loop {
+            let request = Request::script(tag, &PURGE, &[items, order, attempts, delayed]);
+            let (some, more): (u64, u8) = self.connection.ask(request).await?;
+            count += some;
+            if more == 0 {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Removes a topic; with a time, only if it has been idle and empty for so long. Says how many
+    /// messages it had, or, below zero, why it stays.
+    async fn delete(&self, topic: &TopicLane, idle: Option<Duration>) -> Result<i64, Error> {
+        let Items { tag, items, order, held, attempts, delayed, waiting, last, dead, .. } =
+            &*topic.items;
+        let keys = [&**items, order, held, attempts, delayed, waiting, last, &topic.alive, dead];
+        let request = Request::script(tag, &DELETE, &keys)
+            .arg(millis(self.config.visibility))
+            .arg(idle.map_or(-1, millis));
+        let (count, letters): (i64, u64) = self.connection.ask(request).await?;
+        // Whoever publishes to it again lists it again, within a minute.
+        if count >= 0 && letters == 0 {
+            let mut command = redis::cmd("SREM");
+            command.arg(&self.names).arg(topic.name.as_str());
+            self.connection.ask::<i64>(Request::write(&self.tag, command)).await?;
+            lock(&self.listed).remove(&topic.name);
+        }
+        Ok(count)
+    }
+
+    /// Moves messages to the dead letters that have waited for too long, and removes idle topics.
+    async fn expire(&self) -> Result<(), Error> {
+        for topic in self.all_topics().await? {
+            if let Some(ttl) = self.config.message_ttl {
+                let items = &topic.items;
+                let keys = [&*items.items, &items.order, &items.dead, &items.dead_bytes];
+                let request = Request::script(&items.tag, &EXPIRE, &keys)
+                    .arg(items.letter_limits.args())
+                    .arg(millis(ttl));
+                self.count_dropped(items.dropped(self.connection.ask(request).await?));
+            }
+            if let Some(time) = self.config.idle_expiry
+                && self.delete(&topic, Some(time)).await? >= 0
+            {
+                tracing::debug!(topic = %topic.name, "removed an idle topic");
+            }
+        }
+        Ok(())
     }
 
     /// Hands out what is at hand of some topics, to each an equal part as far as it has so many.
@@ -252,7 +419,12 @@ impl Shared {
 
 #[async_trait]
 impl MessageQ for RedisMessageQ {
+    fn max_item_bytes(&self) -> usize {
+        self.shared.config.max_item_bytes
+    }
+
     async fn publish(&self, messages: Vec<Routed>) -> Vec<Result<(), PortError>> {
+        self.tend();
         self.shared.publish(messages).await
     }
 
@@ -265,6 +437,7 @@ impl MessageQ for RedisMessageQ {
         let shared = &self.shared;
         let max = max.max(1);
         self.consume();
+        self.tend();
         let lanes: Vec<_> = topics.iter().map(|topic| shared.lane(topic)).collect();
         let _receivers: Vec<_> = lanes.iter().map(|lane| lane.receiver()).collect();
         loop {
@@ -313,10 +486,14 @@ impl MessageQ for RedisMessageQ {
         results.collect::<Result<(), _>>().map_err(|error| error.of("acknowledge messages"))
     }
 
-    async fn nack(&self, tag: DeliveryTag, delay_ms: u64) -> Result<(), PortError> {
+    async fn nack(&self, tag: DeliveryTag, delay_ms: u64, why: Returned) -> Result<(), PortError> {
         let Some(topic) = self.shared.lane_of(&tag) else { return Ok(()) };
-        let due = Instant::now().checked_add(std::time::Duration::from_millis(delay_ms));
-        lock(&topic.state).lane.put_back(&tag, due.filter(|_| delay_ms > 0));
+        if delay_ms > LONGEST_HERE {
+            let delayed = self.shared.delay(&topic, &tag, delay_ms, why).await;
+            return delayed.map_err(|error| error.of("put a message off"));
+        }
+        let due = Instant::now().checked_add(Duration::from_millis(delay_ms));
+        lock(&topic.state).lane.put_back(&tag, due.filter(|_| delay_ms > 0), Some(why));
         // Who waits for a message sees it now, or until when to wait for it.
         topic.changed.notify_waiters();
         Ok(())
@@ -325,13 +502,20 @@ impl MessageQ for RedisMessageQ {
     async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
         let Some(topic) = self.shared.lane_of(&tag) else { return Ok(()) };
         let Some(token) = topic.token() else { return Ok(()) };
-        let found = lock(&topic.state).lane.get(&tag).map(|(id, item)| (id, item.attempts));
+        let found = lock(&topic.state).lane.get(&tag).map(|(id, item)| (id, item.count.attempts));
         let Some((id, attempts)) = found else { return Ok(()) };
         let (connection, holder) = (&self.shared.connection, topic.holder(&token));
-        let buried = topic.items.bury(connection, holder, id, reason, attempts).await;
-        buried.map_err(|error| error.of("dead-letter a message"))?;
+        let death = Death { reason: reason.to_owned(), ..Death::default() };
+        let buried = topic.items.bury(connection, holder, id, attempts, &death).await;
+        self.shared.count_dropped(buried.map_err(|error| error.of("dead-letter a message"))?);
         lock(&topic.state).lane.end(&tag);
+        self.shared.trim_now_and_then().await;
         Ok(())
+    }
+
+    async fn bury(&self, messages: Vec<(Routed, String)>) -> Result<(), PortError> {
+        let buried = self.shared.bury(messages).await;
+        buried.map_err(|error| error.of("put messages among the dead letters"))
     }
 
     async fn dead_letters(
@@ -340,6 +524,7 @@ impl MessageQ for RedisMessageQ {
     ) -> Result<Vec<DeadLetter<Routed>>, PortError> {
         let found = async {
             let topics = self.shared.all_topics().await?;
+            self.shared.trim(&topics).await?;
             let letters: Vec<Letters<'_>> =
                 topics.iter().map(|topic| topic.items.letters()).collect();
             letters::list(&self.shared.connection, &letters, filter).await
@@ -360,5 +545,36 @@ impl MessageQ for RedisMessageQ {
         let lane = self.shared.lane(topic);
         let length = self.shared.connection.ask(lane.items.depth()).await;
         length.map_err(|error| error.of("count messages"))
+    }
+
+    async fn backlog(&self) -> Result<Vec<TopicBacklog>, PortError> {
+        self.shared.backlog().await.map_err(|error| error.of("look at the backlog of messages"))
+    }
+
+    async fn purge(&self, topic: &Topic) -> Result<u64, PortError> {
+        let purged = self.shared.purge(&self.shared.lane(topic)).await;
+        purged.map_err(|error| error.of("purge a topic"))
+    }
+
+    async fn delete(&self, topic: &Topic) -> Result<u64, PortError> {
+        const OPERATION: &str = "delete a topic";
+        let deleted = self.shared.delete(&self.shared.lane(topic), None).await;
+        let deleted = deleted.map_err(|error| error.of(OPERATION))?;
+        u64::try_from(deleted).map_err(|_| {
+            PortError::new(OPERATION, PortErrorKind::Rejected, "the topic has consumers")
+        })
+    }
+}
+
+#[async_trait]
+impl Quarantine for RedisMessageQ {
+    async fn unreadable(&self, limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        let found = self.shared.unreadable(limit, false).await;
+        found.map_err(|error| error.of("look for unreadable messages"))
+    }
+
+    async fn move_out(&self, limit: usize) -> Result<Vec<Unreadable>, PortError> {
+        let found = self.shared.unreadable(limit, true).await;
+        found.map_err(|error| error.of("move unreadable messages out"))
     }
 }

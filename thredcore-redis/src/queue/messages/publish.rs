@@ -1,6 +1,9 @@
-//! Publishing: each topic by itself, in order, as far as there is room.
+//! Publishing: each topic by itself, in order, as far as there is room. Nobody waits for room.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::join_all;
 use thredcore::port::{PortError, PortErrorKind, Routed};
@@ -9,14 +12,26 @@ use thredlib::Topic;
 use super::{Shared, topic::TopicLane};
 use crate::{
     Error, Request,
-    queue::{by_lane, lock, publish::portion},
+    queue::{by_lane, lock, publish::portion, scripts::BURY_NEW},
 };
 
 const OPERATION: &str = "publish messages";
 const EARLIER: &str = "an earlier message of the topic could not be published";
+/// How many dead letters are added with one call.
+const LETTERS: usize = 64;
 
-/// A publisher's first pause before it looks for room again.
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const FULL: &str = "the topic is full";
+
+/// After how long a topic is listed again: it may have been deleted meanwhile.
+const LISTED: Duration = Duration::from_secs(60);
+
+/// Why messages of a topic were not published.
+enum Failure {
+    /// There is no room for them.
+    Full,
+    /// So many of them may have been published, and those behind them were not.
+    Error(Error, usize),
+}
 
 impl Shared {
     pub(super) async fn publish(&self, messages: Vec<Routed>) -> Vec<Result<(), PortError>> {
@@ -27,69 +42,110 @@ impl Shared {
         let publishing = parts.into_values().map(|places| {
             let topic = lanes[places[0]].clone();
             async move {
-                let texts = places.iter().map(|place| serde_json::to_vec(&messages[*place]));
-                let (done, error) = match texts.collect::<Result<Vec<_>, _>>() {
-                    Ok(texts) => self.publish_to(&topic, texts.into()).await,
-                    Err(error) => (0, Some((Error::Malformed(error.to_string()), places.len()))),
+                let (mut sent, mut texts, mut refused) = (vec![], vec![], vec![]);
+                for place in places {
+                    match self.text(&messages[place]) {
+                        Ok(text) => {
+                            sent.push(place);
+                            texts.push(text);
+                        }
+                        Err(error) => refused.push((place, error)),
+                    }
+                }
+                let (done, failure) = match texts.is_empty() {
+                    true => (0, None),
+                    false => self.publish_to(&topic, texts.into()).await,
                 };
-                (places, done, error)
+                (sent, done, failure, refused)
             }
         });
-        for (places, done, error) in join_all(publishing).await {
-            let Some(error) = error else { continue };
+        for (places, done, failure, refused) in join_all(publishing).await {
+            for (place, error) in refused {
+                answers[place] = Err(error.of(OPERATION));
+            }
+            let Some(failure) = failure else { continue };
             for (number, place) in places.into_iter().enumerate().skip(done) {
-                // What follows the portion that failed was not sent.
-                answers[place] = Err(match number < done + error.1 {
-                    true => error.0.clone().of(OPERATION),
-                    false => PortError::new(OPERATION, PortErrorKind::Unavailable, EARLIER),
+                answers[place] = Err(match &failure {
+                    Failure::Full => PortError::new(OPERATION, PortErrorKind::Full, FULL),
+                    Failure::Error(error, unsure) if number < done + unsure => {
+                        error.clone().of(OPERATION)
+                    }
+                    Failure::Error(..) => {
+                        PortError::new(OPERATION, PortErrorKind::Unavailable, EARLIER)
+                    }
                 });
             }
         }
         answers
     }
 
-    /// Says how many were published; with an error, of how many more that is not known.
+    pub(super) fn text(&self, message: &Routed) -> Result<Vec<u8>, Error> {
+        let text =
+            serde_json::to_vec(message).map_err(|error| Error::Malformed(error.to_string()))?;
+        let (bytes, limit) = (text.len(), self.config.max_item_bytes);
+        match bytes > limit {
+            true => Err(Error::TooLarge { what: "a message", bytes, limit }),
+            false => Ok(text),
+        }
+    }
+
+    /// Says how many were published, and what kept the others from that.
     async fn publish_to(
         &self,
         topic: &TopicLane,
         texts: Arc<Vec<Vec<u8>>>,
-    ) -> (usize, Option<(Error, usize)>) {
+    ) -> (usize, Option<Failure>) {
         if let Err(error) = self.list(&topic.name).await {
-            return (0, Some((error, texts.len())));
+            return (0, Some(Failure::Error(error, texts.len())));
         }
         let mut done = 0;
-        let mut pause = FIRST_PAUSE;
         while done < texts.len() {
             let some = portion(&texts, done);
             let (count, capacity) = (some.len(), Some(self.config.capacity));
             match topic.items.publish(&self.connection, capacity, &texts, some).await {
-                Ok(0) if self.is_closed() => {
-                    let error = Error::NotNow("the topic is full and the queue is closed".into());
-                    return (done, Some((error, texts.len())));
+                Ok(published) if published < count => {
+                    return (done + published, Some(Failure::Full));
                 }
-                Ok(0) => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(self.config.room_pause);
-                }
-                Ok(count) => {
-                    done += count;
-                    pause = FIRST_PAUSE;
-                }
-                Err(error) => return (done, Some((error, count))),
+                Ok(_) => done += count,
+                Err(error) => return (done, Some(Failure::Error(error, count))),
             }
         }
         (done, None)
     }
 
+    /// Puts messages among the dead letters that no topic has taken.
+    pub(super) async fn bury(&self, messages: Vec<(Routed, String)>) -> Result<(), Error> {
+        let lane = |(message, _): &(Routed, String)| self.lane(&message.topic).number;
+        for messages in by_lane(messages, lane).into_values() {
+            let topic = self.lane(&messages[0].0.topic);
+            self.list(&topic.name).await?;
+            let items = &topic.items;
+            for some in messages.chunks(LETTERS) {
+                let keys = [&*items.dead, &items.dead_bytes];
+                let mut request =
+                    Request::script(&items.tag, &BURY_NEW, &keys).arg(items.letter_limits.args());
+                for (message, reason) in some {
+                    let text = serde_json::to_vec(message);
+                    request.push(text.map_err(|error| Error::Malformed(error.to_string()))?);
+                    request.push(reason);
+                }
+                self.count_dropped(items.dropped(self.connection.ask(request).await?));
+            }
+        }
+        self.trim_now_and_then().await;
+        Ok(())
+    }
+
     /// Has a topic among those that are looked through for dead letters, before it has messages.
     async fn list(&self, topic: &Topic) -> Result<(), Error> {
-        if lock(&self.listed).contains(topic) {
+        let is_fresh = |at: &Instant| at.elapsed() < LISTED;
+        if lock(&self.listed).get(topic).is_some_and(is_fresh) {
             return Ok(());
         }
         let mut command = redis::cmd("SADD");
         command.arg(&self.names).arg(topic.as_str());
         self.connection.ask::<usize>(Request::write(&self.tag, command)).await?;
-        lock(&self.listed).insert(topic.clone());
+        lock(&self.listed).insert(topic.clone(), Instant::now());
         Ok(())
     }
 }

@@ -9,19 +9,20 @@ use std::{
 };
 
 use redis::Value;
-use thredcore::port::{Delivery, Routed};
+use thredcore::port::{Delivery, DeliveryTag, Returned, Routed};
 use thredlib::Topic;
 use tokio::sync::Notify;
 
 use super::Shared;
 use crate::{
-    Error, Tag,
+    Error, Request, Tag,
     queue::{
         IDS,
-        items::{Drawn, Holder, ItemId, Items, Run},
-        lane::{Item, Lane},
+        items::{Drawn, Holder, ItemId, Items, Run, Waiting, millis},
+        lane::{Count, Item, Lane},
+        letters::LetterLimits,
         lightly, lock,
-        scripts::{BEAT, ENTER, LEAVE, MEMBER},
+        scripts::{BEAT, DELAY, ENTER, LEAVE, MEMBER},
     },
 };
 
@@ -49,6 +50,8 @@ pub(super) struct State {
     fetching: bool,
     /// Nothing is to be had until the bell rings.
     quiet: bool,
+    /// When something is due that waits on the server.
+    due: Option<Instant>,
     /// Counts what may have brought something: the bell may be heard before the answer that there
     /// is nothing.
     rings: u64,
@@ -71,7 +74,7 @@ enum Step {
     /// Read what was handed out before.
     Held,
     /// Write down what is handed out again.
-    Again(Vec<(ItemId, u32)>),
+    Again(Vec<(ItemId, Count)>),
     /// Take what is new, and tell which runs have ended.
     Draw(Vec<ItemId>),
 }
@@ -80,24 +83,26 @@ enum Found {
     Entered(String),
     NotAlive,
     Held(Vec<Run>, Vec<(ItemId, Item<Routed>)>),
-    Again(Vec<(ItemId, u32)>),
-    New(Vec<Run>, Vec<(ItemId, Routed)>),
-    Nothing,
+    Again(Vec<(ItemId, Count)>),
+    New(Vec<Run>, Vec<(ItemId, Routed)>, Vec<(ItemId, Item<Routed>)>),
+    /// The first one that waits on the server is due then.
+    Nothing(Option<Instant>),
 }
 
 impl TopicLane {
-    pub(super) fn new(namespace: &str, number: usize, name: &Topic, dead_letters: usize) -> Self {
+    pub(super) fn new(namespace: &str, number: usize, name: &Topic, limits: LetterLimits) -> Self {
         let tag = Tag::new(namespace, &format!("m:{name}"));
         Self {
             number,
             name: name.clone(),
             alive: tag.key("c"),
-            items: Arc::new(Items::new(tag, name.to_string(), dead_letters)),
+            items: Arc::new(Items::new(tag, name.to_string(), limits)),
             state: Mutex::new(State {
                 membership: None,
                 lane: Lane::new(number),
                 fetching: false,
                 quiet: false,
+                due: None,
                 rings: 0,
                 failure: None,
                 asked: Instant::now(),
@@ -125,7 +130,15 @@ impl TopicLane {
     /// Whether messages are to be fetched now; and when a delayed one is due.
     pub(super) fn wants(&self) -> (bool, Option<Instant>) {
         let mut state = lock(&self.state);
-        let due = state.lane.wake_delayed(Instant::now());
+        let now = Instant::now();
+        let mut due = state.lane.wake_delayed(now);
+        match state.due {
+            Some(later) if later <= now => {
+                state.due = None;
+                state.quiet = false;
+            }
+            later => due = due.into_iter().chain(later).min(),
+        }
         let fetch = !state.fetching && (!state.quiet || state.lane.has_again());
         state.fetching |= fetch;
         (fetch, due)
@@ -204,7 +217,7 @@ impl Shared {
             self.step(topic, token.as_deref().unwrap_or_default(), step, max.min(IDS)).await;
         let mut state = lock(&topic.state);
         state.fetching = false;
-        let State { membership, lane, quiet, rings: now_rings, failure, .. } = &mut *state;
+        let State { membership, lane, quiet, due, rings: now_rings, failure, .. } = &mut *state;
         let current = membership.as_ref().map(|membership| membership.token.as_str());
         if current == token.as_deref() {
             match found {
@@ -223,11 +236,15 @@ impl Shared {
                     }
                 }
                 Ok(Found::Again(counts)) => lane.written(&counts),
-                Ok(Found::New(runs, messages)) => {
+                Ok(Found::New(runs, messages, again)) => {
                     lane.add(messages);
+                    lane.add_again(again);
                     lane.add_runs(runs);
                 }
-                Ok(Found::Nothing) => *quiet = rings == *now_rings,
+                Ok(Found::Nothing(next)) => {
+                    *quiet = rings == *now_rings;
+                    *due = next;
+                }
                 Err(error) => {
                     // The messages of a lost answer are this consumer's.
                     if let Some(membership) = membership {
@@ -267,11 +284,14 @@ impl Shared {
                 false => Found::NotAlive,
             },
             Step::Draw(ended) => {
-                let drawn = items.draw(&self.connection, holder, max, &self.bell, &ended);
+                let waiting = Waiting::Delayed(self.config.message_ttl);
+                let drawn = items.draw(&self.connection, holder, max, &self.bell, waiting, &ended);
                 match drawn.await? {
                     Drawn::Refused => Found::NotAlive,
-                    Drawn::Nothing { .. } => Found::Nothing,
-                    Drawn::Some(runs, messages) => Found::New(runs, messages),
+                    Drawn::Nothing { due_in, .. } => {
+                        Found::Nothing(due_in.map(|time| Instant::now() + time))
+                    }
+                    Drawn::Some(runs, messages, again) => Found::New(runs, messages, again),
                 }
             }
         })
@@ -280,9 +300,12 @@ impl Shared {
     /// Says that this consumer of a topic is alive; the answer is how many messages it has on the
     /// server, `None` when it counts as dead.
     async fn beat(&self, topic: &TopicLane, token: &str) -> Result<Option<usize>, Error> {
-        let visibility = u64::try_from(self.config.visibility.as_millis()).unwrap_or(u64::MAX);
         let keys = [&*topic.alive, &topic.items.items, &topic.items.held];
-        let request = lightly(&topic.items.tag, &BEAT, &keys).arg((token, visibility, PAGE));
+        let request = lightly(&topic.items.tag, &BEAT, &keys).arg((
+            token,
+            millis(self.config.visibility),
+            PAGE,
+        ));
         self.connection.ask(request).await
     }
 
@@ -299,11 +322,9 @@ impl Shared {
             Ok(Some(count)) => {
                 let mut state = lock(&topic.state);
                 let more = count > state.lane.len() && !state.fetching;
-                if let Some(membership) = state.membership.as_mut().filter(|_| more) {
-                    membership.unsure = true;
-                }
+                let Some(membership) = state.membership.as_mut().filter(|_| more) else { return };
+                membership.unsure = true;
                 drop(state);
-                // Whoever rang may not have been heard.
                 topic.rouse();
             }
             Err(error) => {
@@ -323,4 +344,41 @@ impl Shared {
             tracing::debug!(%error, topic = %topic.name, "will count as alive for some time");
         }
     }
+
+    /// Has a message that is given back wait on the server, for whoever asks when it is due.
+    pub(super) async fn delay(
+        &self,
+        topic: &TopicLane,
+        tag: &DeliveryTag,
+        delay_ms: u64,
+        why: Returned,
+    ) -> Result<(), Error> {
+        let Some(token) = topic.token() else { return Ok(()) };
+        let Some((id, count)) = lock(&topic.state).lane.returned(tag, why) else { return Ok(()) };
+        let items = &topic.items;
+        let keys = [
+            &*topic.alive,
+            &items.items,
+            &items.attempts,
+            &items.delayed,
+            &items.last,
+            &items.waiting,
+        ];
+        let delay = i64::try_from(delay_ms).unwrap_or(i64::MAX).min(LONGEST_DELAY);
+        let request = Request::script(&items.tag, &DELAY, &keys).arg((
+            &token,
+            id.0,
+            delay,
+            count.to_string(),
+            topic.name.as_str(),
+        ));
+        // Refused, it is another's by now.
+        self.connection.ask::<Value>(request).await?;
+        lock(&topic.state).lane.end(tag);
+        topic.rouse();
+        Ok(())
+    }
 }
+
+/// Ten years, in milliseconds.
+const LONGEST_DELAY: i64 = 10 * 365 * 24 * 3600 * 1000;

@@ -1,0 +1,2 @@
+-- KEYS: owner. ARGV: token.
+return 1
