@@ -36,7 +36,8 @@ pub(crate) struct Browsing {
     next_grant: u16,
     /// How many are left to be looked at: what is added meanwhile is not.
     left: usize,
-    seen: usize,
+    /// How many there were at first.
+    total: usize,
     removed: usize,
 }
 
@@ -107,7 +108,7 @@ impl Browsing {
             granted: 0,
             next_grant: FIRST_GRANT,
             left,
-            seen: 0,
+            total: left,
             removed: 0,
         }))
     }
@@ -129,7 +130,6 @@ impl Browsing {
         let delivery = next.ok_or_else(|| AmqpError::Gone(self.queue.to_string()))??;
         self.granted -= 1;
         self.left -= 1;
-        self.seen += 1;
         Ok(Some(delivery))
     }
 
@@ -177,7 +177,8 @@ impl Browsing {
 
     /// Gives back what was not removed, and waits until it is there again.
     pub(crate) async fn end(mut self) {
-        let stay = self.seen - self.removed;
+        // More had come here than was looked at.
+        let stay = self.total - self.removed;
         if let Some(open) = self.open.take() {
             open.end(&self.link, &self.queue, stay).await;
         }
