@@ -25,8 +25,9 @@ use crate::{
 ///
 /// Everything that is looked at is consumed, and given back by closing the channel, in its order. A
 /// consumer gets so many and no more; when it has them another one is added, for four times as many,
-/// so that no more is fetched than a few times what is looked at. A lock keeps two who look from
-/// seeing half of it each.
+/// so that no more is fetched than a few times what is looked at. None of them may be free to get what
+/// another one gives back: so who is going to remove something has one that gets all, as far as that
+/// goes. A lock keeps two who look from seeing half of it each.
 pub(crate) struct Browsing {
     link: Arc<Link>,
     queue: ShortString,
@@ -78,7 +79,21 @@ impl Drop for Browsing {
     }
 }
 
-const FIRST_GRANT: u16 = 256;
+/// What somebody looks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Reading,
+    Removing,
+}
+
+impl Purpose {
+    fn first_grant(self) -> u16 {
+        match self {
+            Self::Reading => 256,
+            Self::Removing => u16::MAX,
+        }
+    }
+}
 
 /// How long the next message may take to come.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -89,6 +104,7 @@ impl Browsing {
         link: &Arc<Link>,
         queue: &ShortString,
         lock: ShortString,
+        purpose: Purpose,
     ) -> Result<Option<Self>, AmqpError> {
         let lock = match Lock::take(link, lock, PATIENCE).await {
             Err(AmqpError::Locked(_)) => return Err(AmqpError::Busy(queue.to_string())),
@@ -106,7 +122,7 @@ impl Browsing {
             queue: queue.clone(),
             open: Some(Open { channel, consumers: Vec::new(), lock }),
             granted: 0,
-            next_grant: FIRST_GRANT,
+            next_grant: purpose.first_grant(),
             left,
             total: left,
             removed: 0,
@@ -135,7 +151,7 @@ impl Browsing {
 
     async fn add_consumer(&mut self) -> Result<(), AmqpError> {
         let Some(open) = &mut self.open else { return Ok(()) };
-        let prefetch = self.next_grant;
+        let prefetch = self.next_grant.min(u16::try_from(self.left).unwrap_or(u16::MAX));
         let qos = open.channel.basic_qos(prefetch, BasicQosOptions { global: false });
         self.link.answered(qos).await?;
         // What they hold goes back in the order of their names.
@@ -144,7 +160,7 @@ impl Browsing {
         let consuming = open.channel.basic_consume(self.queue.clone(), tag, options, arguments);
         open.consumers.push(self.link.answered(consuming).await?);
         self.granted = usize::from(prefetch);
-        self.next_grant = prefetch.saturating_mul(4);
+        self.next_grant = self.next_grant.saturating_mul(4);
         Ok(())
     }
 
