@@ -23,9 +23,10 @@ use crate::{
 
 /// Looks through a queue from its front, as far as it is asked for.
 ///
-/// Everything that is looked at is consumed, and given back by closing the channel, in its order. A
-/// consumer gets so many and no more; when it has them another one is added, for four times as many,
-/// so that no more is fetched than a few times what is looked at. None of them may be free to get what
+/// Everything is consumed, and given back by closing the channel. What comes back goes behind all that
+/// had come back before: so the rest of the queue is fetched, too, if it is not looked at, and all of it
+/// comes back in its order. A consumer gets so many and no more; when it has them another one is added,
+/// for four times as many, so that little waits in this process. None of them may be free to get what
 /// another one gives back: so who is going to remove something has one that gets all, as far as that
 /// goes. A lock keeps two who look from seeing half of it each.
 pub(crate) struct Browsing {
@@ -73,8 +74,13 @@ impl Drop for Browsing {
         if let Some(open) = self.open.take()
             && let Ok(runtime) = Handle::try_current()
         {
-            let (link, queue) = (self.link.clone(), self.queue.clone());
-            runtime.spawn(async move { open.end(&link, &queue, 0).await });
+            let rest = Self {
+                link: self.link.clone(),
+                queue: self.queue.clone(),
+                open: Some(open),
+                ..*self
+            };
+            runtime.spawn(rest.end());
         }
     }
 }
@@ -149,6 +155,11 @@ impl Browsing {
         Ok(Some(delivery))
     }
 
+    async fn fetch_the_rest(&mut self) -> Result<(), AmqpError> {
+        while self.next().await?.is_some() {}
+        Ok(())
+    }
+
     async fn add_consumer(&mut self) -> Result<(), AmqpError> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let prefetch = self.next_grant.min(u16::try_from(self.left).unwrap_or(u16::MAX));
@@ -169,10 +180,10 @@ impl Browsing {
     pub(crate) async fn remove(&mut self, mut tags: Vec<u64>) -> Result<(), AmqpError> {
         const AT_ONCE: usize = 16;
         const A_MOMENT: Duration = Duration::from_millis(20);
+        // Consumers would get more for them, and not in turn.
+        self.fetch_the_rest().await?;
         let Some(Open { channel, .. }) = &self.open else { return Ok(()) };
         tags.sort_unstable();
-        // Consumers would get more for them, and not in turn.
-        self.left = 0;
         // The first messages up to where one stays, which is nearly always all, take one.
         let first = tags.iter().zip(1..).take_while(|(tag, number)| **tag == *number).count();
         if let Some(last) = first.checked_sub(1) {
@@ -193,7 +204,9 @@ impl Browsing {
 
     /// Gives back what was not removed, and waits until it is there again.
     pub(crate) async fn end(mut self) {
-        // More had come here than was looked at.
+        if let Err(error) = self.fetch_the_rest().await {
+            tracing::debug!(%error, "a queue may have lost its order");
+        }
         let stay = self.total - self.removed;
         if let Some(open) = self.open.take() {
             open.end(&self.link, &self.queue, stay).await;

@@ -24,8 +24,8 @@ use crate::{
 
 /// The queue of dead letters of one kind.
 ///
-/// The broker drops what is too old or too much. To look through the letters is to
-/// [browse](Browsing) the queue: a page costs what is before it, too.
+/// The broker drops what is too old or too much. To look at some of the letters is to
+/// [browse](Browsing) the queue, which fetches all of them.
 pub(crate) struct DeadLetters<T> {
     pub(crate) queue: ShortString,
     config: Arc<AmqpConfig>,
