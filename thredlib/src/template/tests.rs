@@ -162,9 +162,10 @@ fn the_whole_result_is_limited() {
     let spread: Value = (0..3).map(|n| (n.to_string(), json!({ "$xpr": "$.values" }))).collect();
     goes_over(spread, json!({ "v": large }), "size");
     let nested = |levels| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+    let levels = crate::MAX_DEPTH - 1 - 60;
     let template = (0..60).fold(json!("$xpr($.values.v)"), |inner, _| json!({ "k": inner }));
-    assert!(render(template.clone(), json!({ "v": nested(60) })).is_ok());
-    goes_over(template, json!({ "v": nested(61) }), "depth");
+    assert!(render(template.clone(), json!({ "v": nested(levels) })).is_ok());
+    goes_over(template, json!({ "v": nested(levels + 1) }), "depth");
 }
 
 #[test]

@@ -409,13 +409,52 @@ fn conditions_are_bounded() {
 }
 
 #[test]
+fn what_looks_like_a_restriction_and_is_none_is_said() {
+    let with = |sources: Value, roles: Value| {
+        let mut pattern = minimal(json!({ "type": "filter", "xpr": "true" }));
+        pattern["reactions"][0]["allowedSources"] = sources;
+        pattern["reactions"][0]["permissions"] = json!({ "allowedRoles": roles });
+        pattern
+    };
+    let everyone = |at: &str| format!("warning allows-everyone $.reactions[0].{at}");
+    finds(&with(json!([]), json!(["r"])), &[&everyone("allowedSources")]);
+    finds(&with(json!(["a"]), json!([])), &[&everyone("permissions.allowedRoles")]);
+    for nothing in ["//", "/x*/", "/(a|)/", "/^/"] {
+        finds(&with(json!([nothing]), json!("r")), &[&everyone("allowedSources[0]")]);
+    }
+    for something in ["/.*/", "/^$/", "/^sensor-/", "a"] {
+        finds(&with(json!(something), json!("r")), &[]);
+    }
+}
+
+#[test]
+fn on_error_is_one_of_two_words() {
+    let mut pattern = minimal(json!({ "type": "filter", "xpr": "$error.code = 'x'" }));
+    pattern["reactions"][0]["onError"] = json!("match");
+    finds(&pattern, &[]);
+    pattern["reactions"][0]["onError"] = json!("ignore");
+    finds(&pattern, &["error unknown-value $.reactions[0].onError"]);
+}
+
+#[test]
+fn a_byte_order_mark_is_passed_over_and_half_a_surrogate_pair_is_named() {
+    let text = minimal(json!({ "type": "filter", "xpr": "true" })).to_string();
+    assert!(validate_text(&format!("\u{feff}{text}")).is_valid());
+    let report = validate_text(&text.replace("true", "'\\ud83d'"));
+    let finding = &report.findings()[0];
+    assert_eq!(finding.code, "json-syntax");
+    let expected = "at `reactions[0].condition.xpr`: `\\ud83d` is half of a surrogate pair";
+    assert!(finding.message.contains(expected), "{}", finding.message);
+}
+
+#[test]
 fn nesting_is_bounded() {
     let deep = |levels| {
         let innermost = json!({ "type": "filter", "xpr": "true" });
         (0..levels).fold(innermost, |inner, _| json!({ "type": "or", "operands": [inner] }))
     };
-    assert!(validate(&minimal(deep(61))).is_valid());
-    finds(&minimal(deep(62)), &["error nesting-too-deep $"]);
+    assert!(validate(&minimal(deep(53))).is_valid());
+    finds(&minimal(deep(54)), &["error nesting-too-deep $"]);
     let mut text = "[".repeat(100_000);
     text.push_str(&"]".repeat(100_000));
     assert_eq!(validate_text(&text).findings()[0].code, "json-syntax");

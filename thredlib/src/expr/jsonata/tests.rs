@@ -64,6 +64,44 @@ fn responses_are_known_by_the_published_id() {
 }
 
 #[test]
+fn answers_to_the_latest_64_of_a_name_are_responses() {
+    let mut scope = scope();
+    scope.remember_published("ask", &"m1".into());
+    for number in 0..63 {
+        assert_eq!(run_in(&mut scope, "$isResponseFor('ask')"), Ok(Some(json!(true))));
+        assert_eq!(run_in(&mut scope, "($f := $isResponseFor; $f('ask'))"), Ok(Some(json!(true))));
+        scope.remember_published("ask", &format!("n{number}").into());
+    }
+    assert_eq!(run_in(&mut scope, "$isResponseFor('ask')"), Ok(Some(json!(true))));
+    scope.remember_published("ask", &"n63".into());
+    assert_eq!(run_in(&mut scope, "$isResponseFor('ask')"), Ok(Some(json!(false))));
+    assert_eq!(scope.locals()["out_id_ask"], json!("n63"));
+}
+
+#[test]
+fn the_error_of_an_event_is_a_variable_and_the_function_of_that_name_stays() {
+    let with = |error: Value| {
+        let event = Event::builder("a", "b").id("e").data_field("error", error).build();
+        Scope::new(Arc::new(event), 0, 0)
+    };
+    let mut carries = with(json!({ "code": "BUSY" }));
+    for (source, expected) in [
+        ("$error.code = 'BUSY'", json!(true)),
+        ("$exists($error)", json!(true)),
+        ("$uppercase($error.code) & $string($error)", json!(r#"BUSY{"code":"BUSY"}"#)),
+        ("($error := 5; $error)", json!(5)),
+    ] {
+        assert_eq!(run_in(&mut carries, source), Ok(Some(expected)), "{source}");
+    }
+    let mut none = with(Value::Null);
+    assert_eq!(run_in(&mut none, "$exists($error)"), Ok(Some(json!(false))));
+    assert_eq!(run_in(&mut none, "$error.code = 'BUSY'"), Ok(Some(json!(false))));
+    assert_eq!(run_in(&mut none, "[$error, $uppercase('x')]"), Ok(Some(json!(["X"]))));
+    let error = run_in(&mut none, "$error('boom')").unwrap_err().to_string();
+    assert!(error.contains("boom"), "{error}");
+}
+
+#[test]
 fn clock_and_chance_are_the_scopes() {
     gives("$millis()", json!(1_700_000_000_000_i64));
     gives("$now()", json!("2023-11-14T22:13:20.000Z"));

@@ -25,6 +25,9 @@ const PER_CHARACTER: usize = 96;
 /// And matches about this much.
 const PER_MATCH: usize = 512;
 
+/// How many steps it takes to compile a regular expression, which the interpreter does each time.
+const REGEX_STEPS: usize = 20;
+
 /// How many checks cost as much as one step.
 const CHECKS_PER_STEP: usize = 10;
 
@@ -56,6 +59,7 @@ pub(in super::super) const CHECKS: &[(&str, Check)] = &[
     }),
     (name::DATE, |_, value| check_date(value)),
     (name::STEP, |budget, _| budget.spend(CHECKS_PER_STEP).map(|()| None)),
+    (name::REGEX, |budget, _| budget.spend(REGEX_STEPS * CHECKS_PER_STEP).map(|()| None)),
     (name::TRUTH, |_, value| match value {
         JValue::Number(n) if n.is_nan() => Ok(Some(JValue::Bool(false))),
         _ => Ok(None),

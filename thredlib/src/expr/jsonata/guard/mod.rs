@@ -50,6 +50,8 @@ pub(super) mod name {
     pub(super) const NUMERAL: &str = "guard numeral";
     /// As `PICTURE`; no field may be wide. For pictures of dates.
     pub(super) const DATE: &str = "guard date";
+    /// Counts what it takes to compile a regular expression.
+    pub(super) const REGEX: &str = "guard regex";
     /// Counts a step.
     pub(super) const STEP: &str = "guard step";
     /// What is no number is false.

@@ -297,7 +297,7 @@ fn guarded_steps(steps: Vec<PathStep>) -> Vec<PathStep> {
             AstNode::ParentVariable(name) if index == 0 => AstNode::ParentVariable(name),
             AstNode::Variable(_) | AstNode::ParentVariable(_) => kept(step.node),
             node @ (AstNode::Function { .. } | AstNode::Call { .. }) => plain(node),
-            node @ AstNode::Block(_) if index > 0 && loops(&node) => counted(source(node)),
+            node @ AstNode::Block(_) if index > 0 => counted(source(node)),
             AstNode::FunctionApplication(inner) if index > 0 && loops(&inner) => {
                 AstNode::FunctionApplication(Box::new(counted(source(*inner))))
             }

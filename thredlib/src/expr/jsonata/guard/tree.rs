@@ -81,8 +81,9 @@ fn filters(step: &mut PathStep, map: Map<'_>) {
     }
 }
 
-fn boxed(node: Box<AstNode>, map: Map<'_>) -> Box<AstNode> {
-    Box::new(map(*node))
+fn boxed(mut node: Box<AstNode>, map: Map<'_>) -> Box<AstNode> {
+    *node = map(std::mem::replace(&mut *node, AstNode::Null));
+    node
 }
 
 fn all(nodes: Vec<AstNode>, map: Map<'_>) -> Vec<AstNode> {

@@ -22,6 +22,8 @@ fn value() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         (-2..4_i64).prop_map(Value::from),
+        (9_007_199_254_740_991..9_007_199_254_740_995_u64).prop_map(Value::from),
+        prop_oneof![Just(json!(u64::MAX)), Just(json!(-9_007_199_254_740_993_i64))],
         prop_oneof![Just(0.5), Just(2.0), Just(-0.0), Just(1e300), Just(9.1e18)]
             .prop_map(Value::from),
         prop_oneof![Just(""), Just("a"), Just("b"), Just("2")].prop_map(Value::from),
