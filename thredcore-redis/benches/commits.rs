@@ -36,7 +36,7 @@ async fn main() {
 async fn measure(storage: &RedisStorage) {
     let before = usage(storage.connection()).await;
     let mut states: Vec<_> = (0..THREDS).map(|number| Arc::new(thred(number))).collect();
-    for (round, what) in ["start", "move", "move", "end"].into_iter().enumerate() {
+    for (round, what) in ["start", "move", "move", "end", "once"].into_iter().enumerate() {
         let start = Instant::now();
         let processor = usage(storage.connection()).await.0;
         let mut commits: Vec<_> = states.iter().map(|state| Arc::new(commit(state))).collect();
@@ -73,7 +73,13 @@ async fn measure(storage: &RedisStorage) {
             memory / THREDS as f64,
         );
         let last = round == 2;
-        states = states.iter().map(|state| Arc::new(next(state, last))).collect();
+        states = match what {
+            // Others start and end with one commit.
+            "end" => (THREDS..2 * THREDS)
+                .map(|number| Arc::new(ThredState { status: Status::Terminated, ..thred(number) }))
+                .collect(),
+            _ => states.iter().map(|state| Arc::new(next(state, last))).collect(),
+        };
     }
 }
 

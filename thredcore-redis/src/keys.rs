@@ -74,20 +74,20 @@ pub(crate) struct PartitionKeys {
     pub(crate) timers: String,
     /// Sorted set without scores: wait key and thred.
     pub(crate) waits: String,
-    /// Sorted set without scores: place, start and thred.
+    /// Sorted set without scores: place, start and thred of those that live.
     pub(crate) places: String,
-    /// Hash: place → how many threds are there.
+    /// Hash: place → how many live threds are there.
     pub(crate) counts: String,
-    /// Sorted set without scores: participant, start and thred.
+    /// Sorted set without scores: participant, start and thred of those that live.
     pub(crate) participants: String,
-    /// Sorted set: ended threds in the order of their ends, those with nothing left to publish.
+    /// Sorted set: ended threds in the order of their ends.
     pub(crate) ended: String,
-    /// The same of those that have something left to publish.
-    pub(crate) ended_busy: String,
-    /// Hash: version and thred → step, and what was put out with it.
+    /// Sorted set without scores: start and thred of those.
+    pub(crate) ended_starts: String,
+    /// List, in the order of the commits: version and thred, step, and what was put out with it.
     pub(crate) history: String,
-    /// List: versions and threds, in the order of the commits.
-    pub(crate) history_order: String,
+    /// Hash: version and thred → number of the step.
+    pub(crate) history_index: String,
     /// Hash: number → record about an event that changed nothing, and `n`.
     pub(crate) unmoved: String,
     /// Hash: event → types of its records.
@@ -100,7 +100,8 @@ pub(crate) struct PartitionKeys {
     pub(crate) dead: String,
     /// Sorted set: those keys by when that was.
     pub(crate) dead_times: String,
-    /// Hash of numbers: `ended`, how many threds have ended; `generation`, that of the receipts.
+    /// Hash of numbers: `ended`, how many threds have ended; `steps`, how many there were;
+    /// `generation`, that of the receipts.
     pub(crate) numbers: String,
     /// Written where nothing else is, so that there is something to wait for.
     pub(crate) mark: String,
@@ -123,9 +124,9 @@ impl PartitionKeys {
             counts: key("n"),
             participants: key("a"),
             ended: key("e"),
-            ended_busy: key("f"),
+            ended_starts: key("f"),
             history: key("h"),
-            history_order: key("j"),
+            history_index: key("j"),
             unmoved: key("u"),
             unmoved_known: key("k"),
             receipts: key("r"),

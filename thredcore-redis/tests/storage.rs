@@ -191,7 +191,9 @@ async fn what_cannot_be_read_stops_nothing_and_is_moved_out() {
     let mut command = redis::cmd("HSET");
     command.arg(tag.key("t")).arg("bad text").arg(&b"\xff\xfe"[..]);
     connection.ask::<i64>(Request::write(&tag, command)).await.expect("set");
-    ask(&storage, 0, "h", &["HSET", "s1\tgood", "{"]).await;
+    let place = ask(&storage, 0, "h", &["LPOS", "1\tgood"]).await;
+    let place: i64 = redis::from_redis_value(place).expect("a place");
+    ask(&storage, 0, "h", &["LSET", &(place + 1).to_string(), "{"]).await;
     ask(&storage, 0, "u", &["HSET", "n", "1", "1", "0123456789abcdefNO_MATCH\n{"]).await;
     ask(&storage, 0, "o", &["HSET", "good", "Mx\t{\n"]).await;
 
@@ -337,9 +339,27 @@ async fn a_query_looks_at_what_its_index_names() {
         pattern: Arc::new(samples::pattern("rare")),
         ..samples::thred("rare")
     };
-    samples::store(&storage, [rare]).await;
+    let ended = (0..OTHERS).map(|number| {
+        let mut state = state(&format!("ended {number}"), 1, Status::Terminated);
+        state.locals = Arc::new(json!({ "x": "y".repeat(500) }).as_object().cloned().expect("one"));
+        state
+    });
+    samples::store(&storage, ended).await;
+    let past = ThredState {
+        pattern: Arc::new(samples::pattern("past")),
+        ..state("past", 1, Status::Terminated)
+    };
+    samples::store(&storage, [rare, past]).await;
     let all = ThredQuery::default();
     for (name, query) in [
+        (
+            "an ended one's pattern",
+            ThredQuery {
+                pattern: Some("past".into()),
+                status: vec![Status::Terminated],
+                ..all.clone()
+            },
+        ),
         ("key", ThredQuery { key: Some(samples::wait_key("k")), ..all.clone() }),
         ("participant", ThredQuery { participant: Some("ann".into()), ..all.clone() }),
         ("pattern", ThredQuery { pattern: Some("rare".into()), ..all.clone() }),

@@ -1,7 +1,7 @@
 -- Clears outboxes of one partition, then commits, each by itself. No thred is committed twice.
 --
 -- KEYS: threds, outboxes, entries, pending, parked, parked topics, timers, waits, places, counts,
--- participants, ended, ended with an outbox, history, its order, numbers, mark.
+-- participants, ended, their starts, history, its index, numbers, mark.
 -- ARGV: steps kept, whether replicas are waited for, how many outboxes are cleared; the threds of
 -- those; the published entries' ids of each, each id ended by a newline; the ids of each that are to be
 -- parked; the threds that are committed; then for each commit: expected version, the beginning of the
@@ -24,7 +24,7 @@ local GLOBAL = 3
 local AT_ONCE = 2000
 local WAIT_KEY = 22
 local threds, outboxes, entries, pending, parked, parked_topics, timers, waits, places, counts,
-  participants, ended, ended_busy, history, history_order, numbers, mark = unpack(KEYS)
+  participants, ended, ended_starts, history, history_index, numbers, mark = unpack(KEYS)
 local steps_kept, waits_for_replicas, cleared = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3])
 local first = GLOBAL + 3 * (cleared or 0)
 local count = (#ARGV - first) / PER_COMMIT
@@ -73,7 +73,7 @@ local function park(topic, made, id, entry, change)
   parked_changes[topic] = (parked_changes[topic] or 0) + change
 end
 
-local function names(list)
+local function set_of(list)
   local found = {}
   for name in gmatch(list, '([^\n]*)\n') do
     found[name] = true
@@ -107,7 +107,7 @@ local function keep(outbox, kept)
 end
 
 local function clear(id, old, published, to_park)
-  published, to_park = names(published), names(to_park)
+  published, to_park = set_of(published), set_of(to_park)
   local lines, kept, number, gone, changed, oldest = {}, {}, 0, 0, false, nil
   for flag, entry, made, topic in gmatch(old, '([-+])([^\t]*)\t([^\t]*)\t([^\n]*)\n') do
     number = number + 1
@@ -162,18 +162,6 @@ if cleared > 0 then
   write('ZREM', parked, not_parked)
   write('ZADD', parked, now_parked)
   add_numbers(parked_topics, parked_changes)
-  if emptied.length > 0 and call('EXISTS', ended_busy) == 1 then
-    local ends, done = gather(), gather()
-    for number = 1, emptied.length do
-      local score = call('ZSCORE', ended_busy, emptied[number])
-      if score then
-        add(ends, score, emptied[number])
-        add(done, emptied[number])
-      end
-    end
-    write('ZREM', ended_busy, done)
-    write('ZADD', ended, ends)
-  end
   new_outboxes, new_entries, now_pending = gather(), gather(), gather()
 end
 if count == 0 then
@@ -181,7 +169,7 @@ if count == 0 then
 end
 
 local HEAD = '^(%d+)\t([^\t\n]*)\t(%x+)\t([^\n]*)\na([^\n]*)\nw([^\n]*)\n'
-local records, steps, order, ends = gather(), gather(), gather(), gather()
+local records, steps, names, ends, ended_here = gather(), gather(), {}, gather(), gather()
 local armed, disarmed, waiting, not_waiting = gather(), gather(), gather(), gather()
 local here, not_here, takes_part, takes_no_part, moved = gather(), gather(), gather(), gather(), {}
 
@@ -260,11 +248,9 @@ for number = 1, count do
     add(records, id, record)
     if steps_kept > 0 then
       local name = version .. '\t' .. id
-      add(order, name)
-      add(steps, 's' .. name, ARGV[at + 7])
-      if outbox ~= '' then
-        add(steps, 'o' .. name, outbox)
-      end
+      names[#names + 1] = name
+      add(steps, name, ARGV[at + 7])
+      add(steps, outbox)
     end
     if outbox ~= '' then
       local made = ARGV[at + 6]
@@ -289,13 +275,23 @@ for number = 1, count do
         add(armed, 0, timer_member(timer, id))
       end
     end
+    -- Ended threds are in none of these indexes.
+    local has_ended, had_ended = sub(place, -1) == 't', sub(old_place, -1) == 't'
     if place ~= old_place or start ~= old_start then
-      if old_place ~= '' then
+      if old_place ~= '' and not had_ended then
         add(not_here, old_place .. '\t' .. old_start .. '\t' .. id)
         moved[old_place] = (moved[old_place] or 0) - 1
       end
-      add(here, 0, place .. '\t' .. start .. '\t' .. id)
-      moved[place] = (moved[place] or 0) + 1
+      if not has_ended then
+        add(here, 0, place .. '\t' .. start .. '\t' .. id)
+        moved[place] = (moved[place] or 0) + 1
+      end
+    end
+    if had_ended then
+      old_participants = ''
+    end
+    if has_ended then
+      taking_part = ''
     end
     if taking_part ~= old_participants or start ~= old_start then
       move_participants(old_participants, old_start, taking_part, start, id)
@@ -303,16 +299,9 @@ for number = 1, count do
     if keys ~= old_waits then
       move_waits(old_waits, keys, id)
     end
-    if sub(place, -1) == 't' then
-      if sub(old_place, -1) ~= 't' then
-        add(ends, id)
-      elseif outbox ~= '' then
-        local score = call('ZSCORE', ended, id)
-        if score then
-          call('ZREM', ended, id)
-          call('ZADD', ended_busy, score, id)
-        end
-      end
+    if has_ended and not had_ended then
+      add(ends, id)
+      add(ended_here, 0, start .. '\t' .. id)
     end
   end
 end
@@ -337,26 +326,37 @@ if waits_for_replicas and records.length == 0 then
 end
 
 if steps.length > 0 then
-  write('HSET', history, steps)
-  local excess = call('RPUSH', history_order, unpack(order, 1, order.length)) - steps_kept
-  -- Some at a time: each call costs.
+  -- Three elements for each step, whose number says where that is: as many as there were before.
+  local last = call('HINCRBY', numbers, 'steps', #names)
+  local places_of = gather()
+  for number, name in ipairs(names) do
+    add(places_of, name, last - #names + number)
+  end
+  write('HSET', history_index, places_of)
+  local length = 0
+  for from = 1, steps.length, AT_ONCE - AT_ONCE % 3 do
+    length = call('RPUSH', history, unpack(steps, from, math.min(steps.length, from + AT_ONCE - AT_ONCE % 3 - 1)))
+  end
+  local excess = length / 3 - steps_kept
+  -- Some at a time: they are freed in whole blocks.
   if excess >= 64 then
-    local gone = gather()
-    for _, name in ipairs(call('LPOP', history_order, math.min(excess, 512))) do
-      add(gone, 's' .. name, 'o' .. name)
+    excess = math.min(excess, 512)
+    local old = gather()
+    for at = 0, excess - 1 do
+      add(old, call('LINDEX', history, 3 * at))
     end
-    write('HDEL', history, gone)
+    call('LTRIM', history, 3 * excess, -1)
+    write('HDEL', history_index, old)
   end
 end
 
 if ends.length > 0 then
   local last = call('HINCRBY', numbers, 'ended', ends.length)
-  local busy = call('HMGET', entries, unpack(ends, 1, ends.length))
-  local quiet, publishing = gather(), gather()
+  local order = gather()
   for number = 1, ends.length do
-    add(busy[number] and publishing or quiet, last - ends.length + number, ends[number])
+    add(order, last - ends.length + number, ends[number])
   end
-  write('ZADD', ended, quiet)
-  write('ZADD', ended_busy, publishing)
+  write('ZADD', ended, order)
+  write('ZADD', ended_starts, ended_here)
 end
 return table.concat(answers)

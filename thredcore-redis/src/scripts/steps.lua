@@ -1,15 +1,12 @@
 -- The steps of all threds from a place in the order of commits back, latest first, as version TAB thred,
--- step, outbox.
--- KEYS: history, its order. ARGV: how many to leave out, limit.
+-- step, outbox; before them, how many there were.
+-- KEYS: history. ARGV: how many to leave out, limit.
 local leave, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
+local all = redis.call('LRANGE', KEYS[1], -3 * (leave + limit), -3 * leave - 1)
 local found = {}
-local names = redis.call('LRANGE', KEYS[2], -leave - limit, -leave - 1)
-for at = #names, 1, -1 do
-  local step = redis.call('HGET', KEYS[1], 's' .. names[at])
-  if step then
-    found[#found + 1] = names[at]
-    found[#found + 1] = step
-    found[#found + 1] = redis.call('HGET', KEYS[1], 'o' .. names[at]) or ''
-  end
+for at = #all - 2, 1, -3 do
+  found[#found + 1] = all[at]
+  found[#found + 1] = all[at + 1]
+  found[#found + 1] = all[at + 2]
 end
-return { #names, found }
+return { #all / 3, found }

@@ -1,22 +1,30 @@
 -- Ended threds beyond those that are kept, oldest end first, without those that have something left to
 -- publish, as thred and record without its state.
--- KEYS: ended, ended with an outbox, threds. ARGV: how many are kept, how many to leave out, limit.
-local ended, busy = KEYS[1], KEYS[2]
-local keep, skip, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local publishing = redis.call('ZCARD', busy)
-local excess = redis.call('ZCARD', ended) + publishing - keep
-local found = {}
-if excess <= skip or limit <= 0 then
-  return found
-end
-local ids = redis.call('ZRANGE', ended, skip, math.min(skip + limit, excess) - 1, 'WITHSCORES')
-for at = 1, #ids, 2 do
-  local older = publishing > 0 and redis.call('ZCOUNT', busy, '-inf', ids[at + 1]) or 0
-  if skip + (at - 1) / 2 + older >= excess then
+-- KEYS: ended, entries, threds. ARGV: how many are kept, how many to leave out, limit.
+local ended, entries = KEYS[1], KEYS[2]
+local skip, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
+-- Those with something to publish are looked at and passed over; not for ever.
+local PAGE, PAGES = 256, 64
+local excess = redis.call('ZCARD', ended) - tonumber(ARGV[1])
+local found, from = {}, 0
+for _ = 1, PAGES do
+  if from >= excess or #found >= 2 * limit then
     break
   end
-  local record = redis.call('HGET', KEYS[3], ids[at])
-  found[#found + 1] = ids[at]
-  found[#found + 1] = record and string.match(record, '^(.*\n)[^\n]*$') or ''
+  local ids = redis.call('ZRANGE', ended, from, math.min(from + PAGE, excess) - 1)
+  if #ids == 0 then
+    break
+  end
+  local busy = redis.call('HMGET', entries, unpack(ids))
+  for at, id in ipairs(ids) do
+    if not busy[at] and skip > 0 then
+      skip = skip - 1
+    elseif not busy[at] and #found < 2 * limit then
+      local record = redis.call('HGET', KEYS[3], id)
+      found[#found + 1] = id
+      found[#found + 1] = record and string.match(record, '^(.*\n)[^\n]*$') or ''
+    end
+  end
+  from = from + PAGE
 end
 return found

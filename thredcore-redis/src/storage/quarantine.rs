@@ -14,6 +14,7 @@ use crate::{
 };
 
 script!(MOVE_OUT, "move_out.lua");
+script!(MOVE_OUT_STEP, "move_out_step.lua");
 
 /// How many fields are looked at with one call.
 const AT_ONCE: usize = 256;
@@ -21,12 +22,13 @@ const AT_ONCE: usize = 256;
 /// How much of a thing is shown.
 const SHOWN: usize = 64 << 10;
 
-/// A field of a hash that cannot be read.
+/// Something that cannot be read.
 struct Found<'s> {
     tag: &'s Tag,
-    hash: &'s str,
+    /// Its field, if it is one of a hash.
     field: Vec<u8>,
-    value: Vec<u8>,
+    /// Takes it out, as long as it is the same.
+    removal: Request,
     what: Unreadable,
 }
 
@@ -46,13 +48,6 @@ type Check = fn(field: &[u8], value: &[u8]) -> Result<(), Error>;
 
 fn thred(_: &[u8], record: &[u8]) -> Result<(), Error> {
     record::state(ThredId::new("any"), record).map(drop)
-}
-
-fn step(field: &[u8], value: &[u8]) -> Result<(), Error> {
-    match field.first() {
-        Some(b'o') => outbox::messages(value).map(drop),
-        _ => record::history(value, b"").map(drop),
-    }
 }
 
 fn unmoved(field: &[u8], value: &[u8]) -> Result<(), Error> {
@@ -76,7 +71,6 @@ impl RedisStorage {
                 kinds.push(Kind { kind, tag: &keys.tag, hash, check });
             };
             add("thred", &keys.threds, thred);
-            add("step", &keys.history, step);
             add("record", &keys.unmoved, unmoved);
         }
         kinds
@@ -103,6 +97,7 @@ impl RedisStorage {
         }
         for keys in &self.0.partitions {
             self.find_outboxes(operation, keys, limit, &mut all).await?;
+            self.find_steps(operation, keys, limit, &mut all).await?;
         }
         all.truncate(limit);
         Ok(all)
@@ -136,6 +131,36 @@ impl RedisStorage {
         Ok(())
     }
 
+    /// Looks for steps that cannot be read.
+    async fn find_steps<'s>(
+        &'s self,
+        operation: &'static str,
+        keys: &'s PartitionKeys,
+        limit: usize,
+        all: &mut Vec<Found<'s>>,
+    ) -> Result<(), PortError> {
+        let mut from = 0;
+        while all.len() < limit {
+            let mut command = redis::cmd("LRANGE");
+            command.arg(&keys.history).arg(from).arg(from + 3 * AT_ONCE - 1);
+            let request = Request::read(&keys.tag, command);
+            let elements: Vec<Vec<u8>> = self.one(operation, request).await?;
+            if elements.is_empty() {
+                break;
+            }
+            from += elements.len();
+            for step in elements.chunks_exact(3).filter(|step| !step[1].is_empty()) {
+                let Err(error) = record::history(&step[1], &step[2]) else { continue };
+                let names = [&*keys.history, &keys.history_index, &keys.numbers];
+                let removal = Request::script(&keys.tag, &MOVE_OUT_STEP, &names).arg(step);
+                let content = [&step[1][..], b"\n", &step[2]].concat();
+                let what = unreadable("step", &step[0], &keys.history, &content, &error);
+                all.push(Found { tag: &keys.tag, field: vec![], removal, what });
+            }
+        }
+        Ok(())
+    }
+
     /// Some fields of a hash, and where to go on.
     async fn scan(
         &self,
@@ -159,7 +184,9 @@ impl RedisStorage {
         keys: &PartitionKeys,
         threds: &HashSet<Vec<u8>>,
     ) -> Result<(), PortError> {
-        for index in [&keys.timers, &keys.waits, &keys.places, &keys.participants] {
+        let indexes =
+            [&keys.timers, &keys.waits, &keys.places, &keys.participants, &keys.ended_starts];
+        for index in indexes {
             let mut cursor: u64 = 0;
             loop {
                 let mut command = redis::cmd("ZSCAN");
@@ -220,13 +247,18 @@ fn timer_of(member: &[u8], threds: &HashSet<Vec<u8>>) -> bool {
 }
 
 fn found<'s>(kind: &Kind<'s>, field: Vec<u8>, value: Vec<u8>, error: &Error) -> Found<'s> {
-    let what = Unreadable {
-        kind: kind.kind.into(),
-        key: format!("{} in {}", String::from_utf8_lossy(&field).trim_end(), kind.hash),
+    let what = unreadable(kind.kind, &field, kind.hash, &value, error);
+    let removal = Request::script(kind.tag, &MOVE_OUT, &[kind.hash]).arg(&field).arg(&value);
+    Found { tag: kind.tag, field, removal, what }
+}
+
+fn unreadable(kind: &str, name: &[u8], key: &str, content: &[u8], error: &Error) -> Unreadable {
+    Unreadable {
+        kind: kind.into(),
+        key: format!("{} in {key}", String::from_utf8_lossy(name).trim_end()),
         reason: error.to_string(),
-        content: String::from_utf8_lossy(&value[..value.len().min(SHOWN)]).into_owned(),
-    };
-    Found { tag: kind.tag, hash: kind.hash, field, value, what }
+        content: String::from_utf8_lossy(&content[..content.len().min(SHOWN)]).into_owned(),
+    }
 }
 
 #[async_trait]
@@ -240,17 +272,16 @@ impl Quarantine for RedisStorage {
         const OPERATION: &str = "move out what cannot be read";
         let mut moved = vec![];
         let mut threds: Vec<HashSet<Vec<u8>>> = vec![HashSet::new(); self.0.partitions.len()];
-        for Found { tag, hash, field, value, what } in self.find(OPERATION, limit).await? {
-            let request = Request::script(tag, &MOVE_OUT, &[hash]);
+        for Found { tag, field, removal, what } in self.find(OPERATION, limit).await? {
             // What has changed meanwhile is another's.
-            if self.one::<i64>(OPERATION, request.arg(&field).arg(&value)).await? == 0 {
+            if self.one::<i64>(OPERATION, removal).await? == 0 {
                 continue;
             }
             let partition = self.0.partitions.iter().position(|keys| keys.tag == *tag);
             if let Some(number) = partition {
                 let keys = &self.0.partitions[number];
                 let lists: &[&String] = match &*what.kind {
-                    "thred" => &[&keys.ended, &keys.ended_busy],
+                    "thred" => &[&keys.ended],
                     "outbox" => &[&keys.pending],
                     _ => &[],
                 };

@@ -6,15 +6,17 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, collections::VecDeque, sync::Arc};
 
-use redis::Cmd;
+use redis::{FromRedisValue, Value};
 use thredcore::{
     port::{PortError, ThredPage, ThredQuery},
     state::{Status, ThredState, WaitKey},
 };
 use thredlib::{ParticipantId, ThredId};
 
-use super::{RedisStorage, record::Place, text, threds::readable};
-use crate::{connection::Request, keys::PartitionKeys};
+use super::{RedisStorage, record::Place, script, text, threds::readable};
+use crate::{connection::Request, error::Error, keys::PartitionKeys};
+
+script!(ENDED, "ended.lua");
 
 const OPERATION: &str = "query threds";
 
@@ -29,6 +31,8 @@ struct Lane<'s> {
     keys: &'s PartitionKeys,
     index: &'s str,
     prefix: String,
+    /// Of ended threds, which have no index by values: what their heads must say.
+    heads: Option<Heads>,
     read: VecDeque<Position>,
     /// Where to read on.
     from: String,
@@ -36,16 +40,65 @@ struct Lane<'s> {
     more: bool,
 }
 
+/// Pattern, reaction and participant, with a tab before each, or empty.
+#[derive(Clone)]
+struct Heads([String; 3]);
+
+impl Heads {
+    fn of(query: &ThredQuery) -> Self {
+        let text = |text: Option<&str>| {
+            text.map(|text| format!("\t{}", text::escape(text))).unwrap_or_default()
+        };
+        Self([
+            text(query.pattern.as_ref().map(|id| id.as_str())),
+            text(query.reaction.as_deref()),
+            text(query.participant.as_ref().map(|id| id.as_str())),
+        ])
+    }
+}
+
+/// How many ended threds are looked at together: more than are read, for most are not meant.
+const LOOKED_AT: usize = 512;
+
+/// What a lane has answered: members of its index, and how to go on.
+struct More {
+    members: Vec<String>,
+    last: Option<String>,
+}
+
 impl Lane<'_> {
-    fn command(&self, count: usize) -> Cmd {
-        let mut command = redis::cmd("ZRANGEBYLEX");
-        command.arg(self.index).arg(&self.from).arg(&self.to).arg("LIMIT").arg(0).arg(count);
-        command
+    fn request(&self, count: usize) -> Request {
+        let tag = &self.keys.tag;
+        match &self.heads {
+            None => {
+                let mut command = redis::cmd("ZRANGEBYLEX");
+                command.arg(self.index).arg(&self.from).arg(&self.to);
+                Request::read(tag, command.arg("LIMIT").arg(0).arg(count).to_owned())
+            }
+            Some(Heads(texts)) => {
+                let names = [self.index, &self.keys.threds];
+                let request = Request::asking_script(tag, &ENDED, &names);
+                request.arg(&self.from).arg(&self.to).arg(LOOKED_AT).arg(&texts[..])
+            }
+        }
     }
 
-    fn take_up(&mut self, members: Vec<String>, count: usize) {
-        self.more = members.len() >= count;
-        if let Some(last) = members.last() {
+    fn answer(&self, value: Value, count: usize) -> Result<More, Error> {
+        fn read<T: FromRedisValue>(value: Value) -> Result<T, Error> {
+            T::from_redis_value(value).map_err(|error| Error::Malformed(error.to_string()))
+        }
+        if self.heads.is_some() {
+            let (last, members): (String, Vec<String>) = read(value)?;
+            return Ok(More { members, last: Some(last).filter(|last| !last.is_empty()) });
+        }
+        let members: Vec<String> = read(value)?;
+        let last = members.last().filter(|_| members.len() >= count).cloned();
+        Ok(More { members, last })
+    }
+
+    fn take_up(&mut self, More { members, last }: More) {
+        self.more = last.is_some();
+        if let Some(last) = last {
             self.from = format!("({last}");
         }
         let position = |member: &String| {
@@ -85,30 +138,40 @@ async fn lanes<'s>(
     query: &ThredQuery,
     after: Option<Position>,
 ) -> Result<Vec<Lane<'s>>, PortError> {
+    let is_asked = |status: Status| match &*query.status {
+        [] => status.is_live(),
+        any => any.contains(&status),
+    };
     let is_meant = |place: &Place| {
-        let status = match &*query.status {
-            [] => place.status.is_live(),
-            any => any.contains(&place.status),
-        };
-        status
+        is_asked(place.status)
             && query.pattern.as_ref().is_none_or(|id| *id == place.pattern.id)
             && query.reaction.as_ref().is_none_or(|name| *name == place.reaction)
     };
+    let mut ended = vec![];
+    if is_asked(Status::Terminated) {
+        let heads = Heads::of(query);
+        let partitions = storage.0.partitions.iter();
+        ended.extend(partitions.map(|keys| Lane {
+            heads: Some(heads.clone()),
+            ..lane(keys, &keys.ended_starts, None, query, &after)
+        }));
+    }
     let mut places = storage.places(OPERATION).await?;
     places.iter_mut().for_each(|places| places.retain(|(place, _)| is_meant(place)));
     if let Some(participant) = &query.participant {
         let there: u64 = places.iter().flatten().map(|(_, threds)| threds).sum();
         let lanes = participant_lanes(storage, query, participant, &after);
         if members(storage, &lanes).await? <= there {
-            return Ok(lanes);
+            return Ok(lanes.into_iter().chain(ended).collect());
         }
     }
     let lanes = storage.0.partitions.iter().zip(places).flat_map(|(keys, places)| {
-        let lane =
-            |(place, _): (Place, u64)| lane(keys, &keys.places, &place.to_string(), query, &after);
+        let lane = |(place, _): (Place, u64)| {
+            lane(keys, &keys.places, Some(&place.to_string()), query, &after)
+        };
         places.into_iter().map(lane).collect::<Vec<_>>()
     });
-    Ok(lanes.collect())
+    Ok(lanes.chain(ended).collect())
 }
 
 fn participant_lanes<'s>(
@@ -119,30 +182,32 @@ fn participant_lanes<'s>(
 ) -> Vec<Lane<'s>> {
     let name = text::escape(participant.as_str());
     let partitions = storage.0.partitions.iter();
-    partitions.map(|keys| lane(keys, &keys.participants, &name, query, after)).collect()
+    partitions.map(|keys| lane(keys, &keys.participants, Some(&name), query, after)).collect()
 }
 
 fn lane<'s>(
     keys: &'s PartitionKeys,
     index: &'s str,
-    value: &str,
+    value: Option<&str>,
     query: &ThredQuery,
     after: &Option<Position>,
 ) -> Lane<'s> {
-    let prefix = format!("{value}\t");
+    let prefix = value.map(|value| format!("{value}\t")).unwrap_or_default();
     let first = query.started_from.map(|start| (start, None));
     let after = after.as_ref().map(|(start, id)| (*start, Some(id)));
     let from = match first.max(after) {
         Some((start, None)) => format!("[{prefix}{}", text::sortable(start)),
         Some((start, Some(id))) => format!("({prefix}{}\t{id}", text::sortable(start)),
+        None if prefix.is_empty() => "-".into(),
         None => format!("[{prefix}"),
     };
-    let to = match query.started_before {
-        Some(start) => format!("({prefix}{}", text::sortable(start)),
+    let to = match (query.started_before, value) {
+        (Some(start), _) => format!("({prefix}{}", text::sortable(start)),
         // A newline is what comes behind a tab.
-        None => format!("({value}\n"),
+        (None, Some(value)) => format!("({value}\n"),
+        (None, None) => "+".into(),
     };
-    Lane { keys, index, prefix, read: VecDeque::new(), from, to, more: true }
+    Lane { keys, index, prefix, heads: None, read: VecDeque::new(), from, to, more: true }
 }
 
 /// How many threds there are in lanes.
@@ -192,14 +257,15 @@ async fn read_on(
     let dry = |lane: &Lane<'_>| lane.more && lane.read.is_empty();
     // Of many lanes each has few of those that are wanted.
     let count = (2 * wanted / lanes.len().max(1)).clamp(4, AT_ONCE);
-    let requests: Vec<_> = lanes
-        .iter()
-        .filter(|lane| dry(lane))
-        .map(|lane| Request::read(&lane.keys.tag, lane.command(count)))
-        .collect();
-    let found: Vec<Vec<String>> = storage.all(OPERATION, &requests).await?;
-    for (lane, members) in lanes.iter_mut().filter(|lane| dry(lane)).zip(found) {
-        lane.take_up(members, count);
+    // Of ended threds some pages may have none that is meant.
+    while lanes.iter().any(dry) {
+        let requests: Vec<_> =
+            lanes.iter().filter(|lane| dry(lane)).map(|lane| lane.request(count)).collect();
+        let found: Vec<Value> = storage.all(OPERATION, &requests).await?;
+        for (lane, value) in lanes.iter_mut().filter(|lane| dry(lane)).zip(found) {
+            let more = lane.answer(value, count).map_err(|error| error.of(OPERATION))?;
+            lane.take_up(more);
+        }
     }
     Ok(())
 }

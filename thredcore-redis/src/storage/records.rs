@@ -95,8 +95,8 @@ impl RedisStorage {
         let dry = |lane: &Lane<'_, History>| lane.more && lane.read.is_empty();
         while lanes.iter().any(dry) {
             let request = |lane: &Lane<'_, History>| {
-                let names = [&*lane.keys.history, &lane.keys.history_order];
-                Request::asking_script(&lane.keys.tag, &STEPS, &names).arg(lane.at).arg(count)
+                let request = Request::asking_script(&lane.keys.tag, &STEPS, &[&lane.keys.history]);
+                request.arg(lane.at).arg(count)
             };
             let requests: Vec<_> = lanes.iter().filter(|lane| dry(lane)).map(request).collect();
             type Found = (usize, Vec<(String, Vec<u8>, Vec<u8>)>);
@@ -122,6 +122,10 @@ pub(super) fn unmoved(text: &[u8]) -> Result<Unmoved, Error> {
 }
 
 fn step_of(name: &str, step: &[u8], outbox: &[u8]) -> Option<History> {
+    if step.is_empty() {
+        // It was moved out.
+        return None;
+    }
     let warn = |error: &Error| tracing::warn!(%error, step = name, "a step cannot be read");
     record::history(step, outbox).inspect_err(warn).ok()
 }
@@ -190,7 +194,7 @@ impl RecordStore for RedisStorage {
         limit: usize,
     ) -> Result<Vec<History>, PortError> {
         let keys = &self.0.partitions[self.partition_of(thred.as_str())];
-        let names = [&*keys.threds, &keys.history];
+        let names = [&*keys.threds, &keys.history, &keys.history_index, &keys.numbers];
         let mut steps: Vec<History> = vec![];
         // Lua's numbers are exact up to there.
         let mut below = before.unwrap_or(u64::MAX).min(1 << 53);

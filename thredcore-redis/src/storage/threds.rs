@@ -305,7 +305,7 @@ impl ThredStore for RedisStorage {
     ) -> Result<Vec<Ended>, PortError> {
         const OPERATION: &str = "find ended threds";
         let Some(keys) = self.keys(partition) else { return Ok(vec![]) };
-        let names = [&*keys.ended, &keys.ended_busy, &keys.threds];
+        let names = [&*keys.ended, &keys.entries, &keys.threds];
         let request = Request::asking_script(&keys.tag, &SURPLUS, &names);
         let request = request.arg(self.0.ended_per_partition).arg(at_most(skip));
         let request = request.arg(at_most(limit));
@@ -328,14 +328,7 @@ impl ThredStore for RedisStorage {
     async fn forget(&self, threds: &[ThredId]) -> Result<(), PortError> {
         let request = |(partition, places): (usize, Vec<usize>)| {
             let keys = &self.0.partitions[partition];
-            let names = [
-                &*keys.threds,
-                &keys.entries,
-                &keys.ended,
-                &keys.places,
-                &keys.counts,
-                &keys.participants,
-            ];
+            let names = [&*keys.threds, &keys.entries, &keys.ended, &keys.ended_starts];
             let mut request = Request::script(&keys.tag, &FORGET, &names);
             places.iter().for_each(|place| request.push(threds[*place].as_str()));
             request

@@ -208,9 +208,9 @@ impl RedisStorage {
             &keys.counts,
             &keys.participants,
             &keys.ended,
-            &keys.ended_busy,
+            &keys.ended_starts,
             &keys.history,
-            &keys.history_order,
+            &keys.history_index,
             &keys.numbers,
             &keys.mark,
         ];
