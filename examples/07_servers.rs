@@ -31,7 +31,7 @@ use thredcore::{
 use thredcore_amqp::{AmqpConfig, AmqpQueues};
 use thredcore_mongo::{Archived, Mongo, MongoArchive, MongoConfig, MongoPersistence};
 use thredcore_redis::{Connection, RedisConfig, RedisStorage};
-use thredlib::{Event, PatternId, task::TaskList};
+use thredlib::{Event, EventKey, PatternId, task::TaskList};
 
 use phones::Phones;
 
@@ -102,7 +102,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let running = nodes.each_ref().map(|node| node.engine.start());
 
     // The second engine's door is as good as the first one's.
-    let thred = started_id(&detection.id, &PatternId::from("uav_detection"));
+    let key = EventKey::of(detection.source.id.as_str(), detection.id.as_str());
+    let thred = started_id(&key, &PatternId::from("uav_detection"));
     nodes[1].engine.accept(vec![detection]).await?;
     phones.closed().await;
 

@@ -140,6 +140,7 @@ impl Evidence {
             library: &self.library,
             limits: &self.config.react_limits,
             watchers: &[],
+            settled: &[],
         }
     }
 

@@ -6,10 +6,10 @@
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Map, Value, json};
-use thredcore::port::Directory;
+use thredcore::{port::Directory, state::Consumed};
 use thredlib::{
-    ConditionModel, ConditionType, Event, OneOrMany, PatternModel, ReactionModel, TransitionModel,
-    XprModel,
+    ConditionModel, ConditionType, Event, EventKey, OneOrMany, PatternModel, ReactionModel,
+    TransitionModel, XprModel,
 };
 
 use crate::arbitrary::{KINDS, SOURCES};
@@ -36,6 +36,11 @@ const ALLOWED: [&[&str]; 8] = [
     &["cat", "@ops"],
     &[""],
 ];
+
+/// What a thred's inbox keeps of an event.
+pub fn consumed(event: &Event) -> Consumed {
+    Consumed::new(EventKey::of(event.source.id.as_str(), event.id.as_str()), 0, 0)
+}
 
 /// Who there is: `@ops` and `$ops` are groups or roles.
 pub fn directory() -> Directory {

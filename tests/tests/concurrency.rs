@@ -18,7 +18,7 @@ use thredcore::{
     thred::started_id,
 };
 use thredlib::{
-    ConditionBuilder, Event, EventId, PatternBuilder, PatternModel, ReactionBuilder, ThredId,
+    ConditionBuilder, Event, PatternBuilder, PatternModel, ReactionBuilder, ThredId,
 };
 
 struct Backends {
@@ -92,7 +92,7 @@ fn start(id: impl ToString) -> Event {
 }
 
 fn thred(id: impl ToString) -> ThredId {
-    started_id(&EventId::from(format!("start{}", id.to_string())), &"counter".into())
+    started_id(&thred_tests::filters::consumed(&start(id)).key, &"counter".into())
 }
 
 fn step(kind: &str, id: impl ToString, thred: ThredId, source: &str) -> Event {

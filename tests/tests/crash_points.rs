@@ -110,13 +110,14 @@ fn control(id: &str, values: Value) -> Event {
     builder.thred(ThredId::from("SYSTEM")).values(values).build()
 }
 
-fn order_id(event: &str) -> ThredId {
-    thredcore::thred::started_id(&event.into(), &"order".into())
+fn order_id(event: &str, source: &str) -> ThredId {
+    let key = thredlib::EventKey::of(source, event);
+    thredcore::thred::started_id(&key, &"order".into())
 }
 
 /// Tells the story of three orders.
 async fn tell_orders(rig: &mut Rig, together: bool) {
-    let (one, two, three) = (order_id("o1"), order_id("o2"), order_id("o3"));
+    let (one, two, three) = (order_id("o1", "bob"), order_id("o2", "cat"), order_id("o3", "dan"));
     let acts = vec![
         vec![event("o1", "order", "bob", None)],
         vec![event("o2", "order", "cat", None), event("o3", "order", "dan", None)],

@@ -30,23 +30,39 @@ impl Trial {
 
     fn world(&self) -> World<'_> {
         let (directory, library, limits) = (&self.directory, &self.library, &self.limits);
-        World { now: 0, seed: 0, directory, library, limits, watchers: &[] }
+        World { now: 0, seed: 0, directory, library, limits, watchers: &[], settled: &[] }
     }
 
     /// A thred that waits in a reaction.
     fn thred(&self, pattern: &Pattern, reaction: usize) -> ThredState {
+        let cause = Arc::new(Event::builder("spawn", "ann").id("cause").build());
         let start = Start {
             thred_id: "t".into(),
             pattern_id: pattern.key.id.clone(),
             parent: None,
-            cause: Arc::new(Event::builder("spawn", "ann").id("cause").build()),
+            consumed: filters::consumed(&cause),
+            cause,
             input: None,
             locals: Arc::default(),
             participants: vec![],
         };
-        let commit = thred::spawn(pattern, &start, &self.world()).unwrap();
+        let commit = thred::spawn(pattern, &start, start.consumed, &self.world()).unwrap();
+        let waits = match pattern.reactions[reaction].allow_unbound {
+            true => pattern.wait_keys(reaction, &commit.state.locals).into_iter().collect(),
+            false => Default::default(),
+        };
         let reaction = pattern.reactions[reaction].name.clone();
-        ThredState { reaction, ..(*commit.state).clone() }
+        ThredState { reaction, waits, ..(*commit.state).clone() }
+    }
+
+    fn react(
+        &self,
+        pattern: &Pattern,
+        state: &ThredState,
+        event: &Arc<Event>,
+    ) -> Result<Outcome, thred::StepError> {
+        let (input, consumed) = (Input::Offered(event), filters::consumed(event));
+        thred::react(pattern, state, input, consumed, &self.world())
     }
 
     /// Tries every pattern on an event; those that start a thred or fail must be candidates.
@@ -58,7 +74,8 @@ impl Trial {
         let mut met = 0;
         for pattern in self.library.entries() {
             let mut scope = Scope::new(event.clone(), 0, 0);
-            let started = thred::start(pattern, &mut scope, &self.world());
+            let started =
+                thred::start(pattern, &mut scope, filters::consumed(event), &self.world());
             if matches!(started, Ok(None)) {
                 continue;
             }
@@ -77,7 +94,7 @@ impl Trial {
         let mut met = 0;
         for (pattern, reaction) in self.library.all_listening() {
             let fresh = self.thred(pattern, *reaction);
-            let after = thred::react(pattern, &fresh, Input::Offered(earlier), &self.world());
+            let after = self.react(pattern, &fresh, earlier);
             let after = match after {
                 Ok(Outcome::Commit(commit)) => Some((*commit.state).clone()),
                 _ => None,
@@ -86,7 +103,7 @@ impl Trial {
                 state.status == Status::Active && state.reaction == fresh.reaction
             };
             for state in [Some(fresh.clone()), after.filter(stays)].into_iter().flatten() {
-                let outcome = thred::react(pattern, &state, Input::Offered(event), &self.world());
+                let outcome = self.react(pattern, &state, event);
                 if matches!(outcome, Ok(Outcome::Nothing)) {
                     continue;
                 }
@@ -409,10 +426,9 @@ fn an_offer_comes_too_late_for_a_thred_that_no_longer_listens() {
     let trial = Trial::new(vec![serde_json::from_value(model).unwrap()]);
     let pattern = &trial.library.entries()[0];
     let event = event("a", "s", json!({}));
-    let offer =
-        |state: &ThredState| thred::react(pattern, state, Input::Offered(&event), &trial.world());
+    let offer = |state: &ThredState| trial.react(pattern, state, &event);
     let waits = trial.thred(pattern, 0);
     assert!(matches!(offer(&waits), Ok(Outcome::Commit(_))));
-    let works = ThredState { listening: false, ..trial.thred(pattern, 1) };
+    let works = trial.thred(pattern, 1);
     assert_eq!(offer(&works), Ok(Outcome::Nothing));
 }

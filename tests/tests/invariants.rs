@@ -71,8 +71,9 @@ proptest! {
             let pattern = evidence.pattern(&past.state).unwrap();
             let event = Arc::new(what.event("next", Some(past.state.id.clone())));
             for input in [Input::Bound(&event), Input::Offered(&event)] {
-                let first = react(pattern, &past.state, input, &world);
-                prop_assert_eq!(first, react(pattern, &past.state, input, &world));
+                let consumed = thred_tests::filters::consumed(&event);
+                let first = react(pattern, &past.state, input, consumed, &world);
+                prop_assert_eq!(first, react(pattern, &past.state, input, consumed, &world));
             }
         }
     }

@@ -119,7 +119,10 @@ async fn an_engine_learns_of_old_revisions_that_listen_elsewhere() {
     let first = Engine::builder().pattern(listening("old")).build().await.unwrap();
     let running = first.start();
     let start = Event::builder("start", "ann").build();
-    let thred = thredcore::thred::started_id(&start.id, &"listening".into());
+    let thred = thredcore::thred::started_id(
+        &thred_tests::filters::consumed(&start).key,
+        &"listening".into(),
+    );
     let bound = Event::builder("bound", "ann").thred(thred.clone()).build();
     first.accept(vec![start]).await.unwrap();
     running.idle().await;

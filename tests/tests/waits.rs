@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use thred_tests::filters;
 use thredcore::{
-    pattern::{Library, Pattern, WaitKey},
+    pattern::{Library, Pattern},
     port::{Directory, Start, StoredPattern},
-    state::ThredState,
+    state::{ThredState, WaitKey},
     thred::{self, Input, Outcome, ReactLimits, World},
 };
 use thredlib::{Event, ExprLimits, PatternModel, expr::Locals};
@@ -41,23 +41,39 @@ impl Trial {
 
     fn world(&self) -> World<'_> {
         let (directory, library, limits) = (&self.directory, &self.library, &self.limits);
-        World { now: 0, seed: 0, directory, library, limits, watchers: &[] }
+        World { now: 0, seed: 0, directory, library, limits, watchers: &[], settled: &[] }
     }
 
     /// A thred that waits in a reaction, with these locals.
     fn thred(&self, pattern: &Pattern, reaction: usize, locals: &Locals) -> ThredState {
+        let cause = Arc::new(Event::builder("spawn", "ann").id("cause").build());
         let start = Start {
             thred_id: "t".into(),
             pattern_id: pattern.key.id.clone(),
             parent: None,
-            cause: Arc::new(Event::builder("spawn", "ann").id("cause").build()),
+            consumed: filters::consumed(&cause),
+            cause,
             input: None,
             locals: locals.clone(),
             participants: vec![],
         };
-        let commit = thred::spawn(pattern, &start, &self.world()).unwrap();
+        let commit = thred::spawn(pattern, &start, start.consumed, &self.world()).unwrap();
+        let waits = match pattern.reactions[reaction].allow_unbound {
+            true => pattern.wait_keys(reaction, &commit.state.locals).into_iter().collect(),
+            false => Default::default(),
+        };
         let reaction = pattern.reactions[reaction].name.clone();
-        ThredState { reaction, ..(*commit.state).clone() }
+        ThredState { reaction, waits, ..(*commit.state).clone() }
+    }
+
+    fn react(
+        &self,
+        pattern: &Pattern,
+        state: &ThredState,
+        event: &Arc<Event>,
+    ) -> Result<Outcome, thred::StepError> {
+        let (input, consumed) = (Input::Offered(event), filters::consumed(event));
+        thred::react(pattern, state, input, consumed, &self.world())
     }
 
     /// Offers an event to a thred with these locals in each reaction; those that it moves must be
@@ -78,7 +94,7 @@ impl Trial {
             }
             let found = here.is_some_and(|here| here.keys.iter().any(|key| filed.contains(key)));
             let state = self.thred(pattern, *reaction, locals);
-            let outcome = thred::react(pattern, &state, Input::Offered(event), &self.world());
+            let outcome = self.react(pattern, &state, event);
             match outcome {
                 Ok(Outcome::Commit(_)) if found => {
                     tally.moved += 1;

@@ -23,10 +23,12 @@ use crate::{
 
 /// Looks through a queue from its front, as far as it is asked for.
 ///
-/// Everything that is looked at is consumed, and given back by closing the channel, in its order. A
-/// consumer gets so many and no more; when it has them another one is added, for four times as many,
-/// so that no more is fetched than a few times what is looked at. A lock keeps two who look from
-/// seeing half of it each.
+/// Everything is consumed, and given back by closing the channel. What comes back goes behind all that
+/// had come back before: so the rest of the queue is fetched, too, if it is not looked at, and all of it
+/// comes back in its order. A consumer gets so many and no more; when it has them another one is added,
+/// for four times as many, so that little waits in this process. None of them may be free to get what
+/// another one gives back: so who is going to remove something has one that gets all, as far as that
+/// goes. A lock keeps two who look from seeing half of it each.
 pub(crate) struct Browsing {
     link: Arc<Link>,
     queue: ShortString,
@@ -36,7 +38,8 @@ pub(crate) struct Browsing {
     next_grant: u16,
     /// How many are left to be looked at: what is added meanwhile is not.
     left: usize,
-    seen: usize,
+    /// How many there were at first.
+    total: usize,
     removed: usize,
 }
 
@@ -71,13 +74,32 @@ impl Drop for Browsing {
         if let Some(open) = self.open.take()
             && let Ok(runtime) = Handle::try_current()
         {
-            let (link, queue) = (self.link.clone(), self.queue.clone());
-            runtime.spawn(async move { open.end(&link, &queue, 0).await });
+            let rest = Self {
+                link: self.link.clone(),
+                queue: self.queue.clone(),
+                open: Some(open),
+                ..*self
+            };
+            runtime.spawn(rest.end());
         }
     }
 }
 
-const FIRST_GRANT: u16 = 256;
+/// What somebody looks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Reading,
+    Removing,
+}
+
+impl Purpose {
+    fn first_grant(self) -> u16 {
+        match self {
+            Self::Reading => 256,
+            Self::Removing => u16::MAX,
+        }
+    }
+}
 
 /// How long the next message may take to come.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -88,6 +110,7 @@ impl Browsing {
         link: &Arc<Link>,
         queue: &ShortString,
         lock: ShortString,
+        purpose: Purpose,
     ) -> Result<Option<Self>, AmqpError> {
         let lock = match Lock::take(link, lock, PATIENCE).await {
             Err(AmqpError::Locked(_)) => return Err(AmqpError::Busy(queue.to_string())),
@@ -105,9 +128,9 @@ impl Browsing {
             queue: queue.clone(),
             open: Some(Open { channel, consumers: Vec::new(), lock }),
             granted: 0,
-            next_grant: FIRST_GRANT,
+            next_grant: purpose.first_grant(),
             left,
-            seen: 0,
+            total: left,
             removed: 0,
         }))
     }
@@ -129,13 +152,17 @@ impl Browsing {
         let delivery = next.ok_or_else(|| AmqpError::Gone(self.queue.to_string()))??;
         self.granted -= 1;
         self.left -= 1;
-        self.seen += 1;
         Ok(Some(delivery))
+    }
+
+    async fn fetch_the_rest(&mut self) -> Result<(), AmqpError> {
+        while self.next().await?.is_some() {}
+        Ok(())
     }
 
     async fn add_consumer(&mut self) -> Result<(), AmqpError> {
         let Some(open) = &mut self.open else { return Ok(()) };
-        let prefetch = self.next_grant;
+        let prefetch = self.next_grant.min(u16::try_from(self.left).unwrap_or(u16::MAX));
         let qos = open.channel.basic_qos(prefetch, BasicQosOptions { global: false });
         self.link.answered(qos).await?;
         // What they hold goes back in the order of their names.
@@ -144,7 +171,7 @@ impl Browsing {
         let consuming = open.channel.basic_consume(self.queue.clone(), tag, options, arguments);
         open.consumers.push(self.link.answered(consuming).await?);
         self.granted = usize::from(prefetch);
-        self.next_grant = prefetch.saturating_mul(4);
+        self.next_grant = self.next_grant.saturating_mul(4);
         Ok(())
     }
 
@@ -153,10 +180,10 @@ impl Browsing {
     pub(crate) async fn remove(&mut self, mut tags: Vec<u64>) -> Result<(), AmqpError> {
         const AT_ONCE: usize = 16;
         const A_MOMENT: Duration = Duration::from_millis(20);
+        // Consumers would get more for them, and not in turn.
+        self.fetch_the_rest().await?;
         let Some(Open { channel, .. }) = &self.open else { return Ok(()) };
         tags.sort_unstable();
-        // Consumers would get more for them, and not in turn.
-        self.left = 0;
         // The first messages up to where one stays, which is nearly always all, take one.
         let first = tags.iter().zip(1..).take_while(|(tag, number)| **tag == *number).count();
         if let Some(last) = first.checked_sub(1) {
@@ -177,7 +204,10 @@ impl Browsing {
 
     /// Gives back what was not removed, and waits until it is there again.
     pub(crate) async fn end(mut self) {
-        let stay = self.seen - self.removed;
+        if let Err(error) = self.fetch_the_rest().await {
+            tracing::debug!(%error, "a queue may have lost its order");
+        }
+        let stay = self.total - self.removed;
         if let Some(open) = self.open.take() {
             open.end(&self.link, &self.queue, stay).await;
         }

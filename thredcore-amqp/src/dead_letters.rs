@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     AmqpConfig, AmqpError,
-    browse::Browsing,
+    browse::{Browsing, Purpose},
     cargo::Cargo,
     delays::Delays,
     inflow::Inflow,
@@ -24,8 +24,8 @@ use crate::{
 
 /// The queue of dead letters of one kind.
 ///
-/// The broker drops what is too old or too much. To look through the letters is to
-/// [browse](Browsing) the queue: a page costs what is before it, too.
+/// The broker drops what is too old or too much. To look at some of the letters is to
+/// [browse](Browsing) the queue, which fetches all of them.
 pub(crate) struct DeadLetters<T> {
     pub(crate) queue: ShortString,
     config: Arc<AmqpConfig>,
@@ -181,7 +181,8 @@ impl<T: Cargo> DeadLetters<T> {
         let _alone = self.looking.lock().await;
         let mut found = Vec::new();
         let mut tags = Vec::new();
-        let Some(mut browsing) = self.browse().await? else { return Ok(found) };
+        let purpose = if take_out { Purpose::Removing } else { Purpose::Reading };
+        let Some(mut browsing) = self.browse(purpose).await? else { return Ok(found) };
         let looked = async {
             while found.len() < limit
                 && let Some(delivery) = browsing.next().await?
@@ -198,9 +199,9 @@ impl<T: Cargo> DeadLetters<T> {
         looked.map(|()| found)
     }
 
-    async fn browse(&self) -> Result<Option<Browsing>, AmqpError> {
+    async fn browse(&self, purpose: Purpose) -> Result<Option<Browsing>, AmqpError> {
         let lock = self.topology.names().lock(&format!("look.{}", self.queue))?;
-        Browsing::start(&self.link, &self.queue, lock).await
+        Browsing::start(&self.link, &self.queue, lock, purpose).await
     }
 
     fn read(&self, delivery: &Delivery) -> Result<DeadLetter<T>, String> {
@@ -213,7 +214,7 @@ impl<T: Cargo> DeadLetters<T> {
         mut visit: impl FnMut(Result<DeadLetter<T>, String>, u64) -> bool,
     ) -> Result<(), AmqpError> {
         let _alone = self.looking.lock().await;
-        let Some(mut browsing) = self.browse().await? else { return Ok(()) };
+        let Some(mut browsing) = self.browse(Purpose::Reading).await? else { return Ok(()) };
         let looked = async {
             while let Some(delivery) = browsing.next().await? {
                 if !visit(self.read(&delivery), delivery.delivery_tag) {
@@ -235,7 +236,8 @@ impl<T: Cargo> DeadLetters<T> {
         fate: Fate,
     ) -> Result<(Vec<DeadLetter<T>>, usize), AmqpError> {
         let _alone = self.looking.lock().await;
-        let Some(mut browsing) = self.browse().await? else { return Ok((vec![], 0)) };
+        let purpose = if fate == Fate::Kept { Purpose::Reading } else { Purpose::Removing };
+        let Some(mut browsing) = self.browse(purpose).await? else { return Ok((vec![], 0)) };
         let done = self.look_through(&mut browsing, filter, fate).await;
         browsing.end().await;
         done

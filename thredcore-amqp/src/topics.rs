@@ -12,7 +12,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     AmqpError,
-    browse::Browsing,
+    browse::{Browsing, Purpose},
     cargo::json,
     declare::Declaring,
     publisher::{Parcel, Publisher},
@@ -148,7 +148,9 @@ impl TopicList {
             return Ok(Listed::new());
         }
         let lock = self.topology.names().lock("look.topics")?;
-        let Some(mut browsing) = Browsing::start(&self.topology.link, &queue, lock).await? else {
+        let Some(mut browsing) =
+            Browsing::start(&self.topology.link, &queue, lock, Purpose::Removing).await?
+        else {
             return Ok(Listed::new());
         };
         let (mut entries, mut surplus) = (BTreeSet::new(), Vec::new());

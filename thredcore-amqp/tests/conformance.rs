@@ -14,7 +14,8 @@ use thredcore::{
 };
 use thredcore_amqp::AmqpQueues;
 
-const CAPACITY: usize = 64;
+// No check but that of a full topic publishes more before it receives.
+const CAPACITY: u16 = 1_024;
 const DEAD_LETTER_BYTES: u32 = 100_000;
 const EXPIRY: Duration = Duration::from_secs(1);
 
@@ -56,8 +57,10 @@ impl Bed {
     async fn connect(&self) -> AmqpQueues {
         let config = self.namespace.config();
         let config = config
-            .event_capacity(CAPACITY)
-            .message_capacity(CAPACITY)
+            .event_capacity(CAPACITY.into())
+            .message_capacity(CAPACITY.into())
+            .event_prefetch(CAPACITY)
+            .message_prefetch(CAPACITY)
             .max_item_bytes(2 << 20)
             .dead_letters_bytes(DEAD_LETTER_BYTES.into())
             .message_ttl(self.limits.message_ttl)
@@ -90,7 +93,7 @@ impl Bed {
             async move { part(bed.reopen().await) }
         };
         let mut fixture = Fixture::new(port)
-            .with_capacity(CAPACITY)
+            .with_capacity(CAPACITY.into())
             .with_dead_letter_bytes(DEAD_LETTER_BYTES as usize)
             .reopening(reopen)
             .losing_consumers(lose)

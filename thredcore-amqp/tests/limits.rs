@@ -253,10 +253,7 @@ async fn what_is_too_large_is_rejected_alone() {
     let broker = Broker::start();
     let namespace = Namespace::at(broker.url());
     broker.configure(&["max_message_size = 50000".to_owned()]);
-    let connect = async || match AmqpQueues::connect(namespace.config()).await {
-        Ok(queues) => Some(queues),
-        Err(_) => None,
-    };
+    let connect = async || AmqpQueues::connect(namespace.config()).await.ok();
     let mut queues = None;
     eventually("the broker is back", async || {
         queues = connect().await;

@@ -50,7 +50,7 @@ pub struct MongoConfig {
     /// [`receipts_time`](Self::receipts_time): 20 million, some 2 GB.
     pub receipts_capacity: u64,
     /// How long it is known that an event is among the dead letters; at least as long as the queue
-    /// keeps those: 31 days. It is set when the storage is first opened.
+    /// keeps those: 31 days.
     pub dead_letters_time: Duration,
     /// The largest step that is archived whole, in bytes; of a larger one what was decided is kept,
     /// with a note of its size: 14 MiB. At most [`MAX_DOCUMENT_BYTES`](Self::MAX_DOCUMENT_BYTES).

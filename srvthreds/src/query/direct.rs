@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use thredcore::port::{
-    DeadLetterFilter, EventQ, MessageQ, PortError, Quarantine, Storage, Unreadable,
-};
+use thredcore::port::{DeadLetterFilter, EventQ, MessageQ, PortError, Storage};
 
 use super::{Answer, Backlogs, Found, Letter, Queries, Question, Queue, Unanswered};
 
@@ -39,51 +37,34 @@ impl Direct {
     }
 
     /// Asks the storage and the queues in turn, until the limit is reached.
-    async fn every_part(
-        &self,
-        limit: usize,
-        ask: impl AsyncFn(Part<'_>, usize) -> Result<Vec<Unreadable>, PortError>,
-    ) -> Result<Vec<Found>, PortError> {
-        let parts = [
-            ("storage", Part::Storage(&*self.storage)),
-            ("events", Part::Events(&*self.event_q)),
-            ("messages", Part::Messages(&*self.message_q)),
-        ];
+    async fn every_part(&self, limit: usize, hunt: Hunt) -> Result<Vec<Found>, PortError> {
+        let Self { storage, event_q, message_q } = self;
         let mut found = Vec::new();
-        for (name, part) in parts {
+        for part in ["storage", "events", "messages"] {
             let rest = limit.saturating_sub(found.len());
-            if rest > 0 {
-                let more = ask(part, rest).await?.into_iter();
-                found.extend(more.map(|unreadable| Found { part: name.to_owned(), unreadable }));
+            if rest == 0 {
+                break;
             }
+            let more = match (part, hunt) {
+                ("storage", Hunt::Look) => storage.unreadable(rest).await?,
+                ("storage", Hunt::MoveOut) => storage.move_out(rest).await?,
+                ("events", Hunt::Look) => event_q.unreadable(rest).await?,
+                ("events", Hunt::MoveOut) => event_q.move_out(rest).await?,
+                (_, Hunt::Look) => message_q.unreadable(rest).await?,
+                (_, Hunt::MoveOut) => message_q.move_out(rest).await?,
+            };
+            let more = more.into_iter();
+            found.extend(more.map(|unreadable| Found { part: part.to_owned(), unreadable }));
         }
         Ok(found)
     }
 }
 
-/// A part of a store.
-enum Part<'a> {
-    Storage(&'a dyn Storage),
-    Events(&'a dyn EventQ),
-    Messages(&'a dyn MessageQ),
-}
-
-impl Part<'_> {
-    async fn unreadable(self, limit: usize) -> Result<Vec<Unreadable>, PortError> {
-        match self {
-            Self::Storage(part) => part.unreadable(limit).await,
-            Self::Events(part) => part.unreadable(limit).await,
-            Self::Messages(part) => part.unreadable(limit).await,
-        }
-    }
-
-    async fn move_out(self, limit: usize) -> Result<Vec<Unreadable>, PortError> {
-        match self {
-            Self::Storage(part) => part.move_out(limit).await,
-            Self::Events(part) => part.move_out(limit).await,
-            Self::Messages(part) => part.move_out(limit).await,
-        }
-    }
+/// What is done with what cannot be read.
+#[derive(Clone, Copy)]
+enum Hunt {
+    Look,
+    MoveOut,
 }
 
 #[async_trait]
@@ -118,10 +99,10 @@ impl Queries for Direct {
             Question::Delete(topic) => Answer::Removed(message_q.delete(&topic).await?),
             Question::Counts => Answer::Counts(storage.counts().await?),
             Question::Unreadable { limit } => {
-                Answer::Unreadable(self.every_part(limit, Part::unreadable).await?)
+                Answer::Unreadable(self.every_part(limit, Hunt::Look).await?)
             }
             Question::MoveOut { limit } => {
-                Answer::Unreadable(self.every_part(limit, Part::move_out).await?)
+                Answer::Unreadable(self.every_part(limit, Hunt::MoveOut).await?)
             }
             Question::Discard { queue, filter } => Answer::Count(match queue {
                 Queue::Events => event_q.discard(&filter).await?,

@@ -118,7 +118,15 @@ mod tests {
     fn step(version: u64) -> History {
         let event = Event::builder("chaos.step", "a").id(format!("event {version}"));
         let event = Some(Arc::new(event.build()));
-        History { version, event, command: None, log: vec![], messages: vec![], facts: None }
+        History {
+            version,
+            consumed: None,
+            event,
+            command: None,
+            log: vec![],
+            messages: vec![],
+            facts: None,
+        }
     }
 
     /// A thred of three steps, an event that moved none, and a dead one.

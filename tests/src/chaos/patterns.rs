@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use thredcore::{port::Directory, thred::started_id};
-use thredlib::{Event, EventId, PatternModel, ThredId};
+use thredlib::{Event, EventId, EventKey, PatternModel, ThredId};
 
 use super::oracle::Mark;
 
@@ -155,7 +155,7 @@ pub fn byway_events(name: &str) -> Vec<Event> {
 pub fn event(mark: Mark, starts: bool) -> Event {
     let kind = if starts { "chaos.start" } else { "chaos.step" };
     let values = json!({ "mark": mark.to_string() });
-    let builder = Event::builder(kind, format!("source{}", mark.source));
+    let builder = Event::builder(kind, source_name(mark.source));
     let builder = builder.id(event_id(mark).to_string()).values(values);
     match starts {
         true => builder.build(),
@@ -167,7 +167,7 @@ pub fn event(mark: Mark, starts: bool) -> Event {
 pub fn timer_event(number: u32, interval: u64) -> Event {
     let id = format!("timer {number}");
     let values = json!({ "timer": id, "interval": interval });
-    let source = format!("source{}", number % PAIRS);
+    let source = source_name(number % PAIRS);
     Event::builder("chaos.timer", source).id(id).values(values).build()
 }
 
@@ -182,7 +182,12 @@ pub const PAIRS: u32 = 4;
 /// The thred of a number.
 pub fn thred_id(thred: u32) -> ThredId {
     let start = Mark { source: home(thred), thred, number: 0 };
-    started_id(&event_id(start), &RECORDER.into())
+    let source = source_name(start.source);
+    started_id(&EventKey::of(&source, event_id(start).as_str()), &RECORDER.into())
+}
+
+fn source_name(number: u32) -> String {
+    format!("source{number}")
 }
 
 fn event_id(mark: Mark) -> EventId {

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use thredcore::{
     pattern::Target,
-    port::{History, LogRecord, LogType, Timer},
+    port::{Command, History, LogRecord, LogType, Timer, Unmoved},
     state::{Status, ThredState},
     thred::{replay, started_id},
 };
-use thredlib::{Event, EventId, MessageId, SYSTEM, ThredId, Topic, derive_id};
+use thredlib::{Event, EventId, EventKey, MessageId, SYSTEM, ThredId, Topic, derive_id};
 
 use super::{Evidence, Past};
 
@@ -24,7 +24,7 @@ pub fn check_invariants(evidence: &Evidence) -> Result<(), String> {
     let accepted = Accepted::of(evidence);
     for past in &evidence.threds {
         check_versions(past, &mut breaches);
-        check_one_effect(evidence, past, &mut breaches);
+        check_one_effect(past, &mut breaches);
         check_order(evidence, &accepted, past, &mut breaches);
         check_replay(evidence, past, &mut breaches);
     }
@@ -65,11 +65,19 @@ fn check_versions(past: &Past, breaches: &mut Vec<String>) {
     }
 }
 
-/// 2: one effect for an event, over the whole run.
-fn check_one_effect(evidence: &Evidence, past: &Past, breaches: &mut Vec<String>) {
-    let mut seen: HashMap<&EventId, u64> = HashMap::new();
+/// 2: one effect for an event, over the whole run, however it came.
+fn check_one_effect(past: &Past, breaches: &mut Vec<String>) {
+    let mut seen: HashMap<EventKey, u64> = HashMap::new();
     for step in &past.history {
-        let Some(event) = consumed(step) else { continue };
+        let key = match (&step.command, &step.event) {
+            (None, Some(event)) => Some(key_of(event)),
+            (Some(command), _) => match &**command {
+                Command::Offer { accepted, .. } => Some(key_of(&accepted.event)),
+                _ => step.consumed.map(|consumed| consumed.key),
+            },
+            (None, None) => None,
+        };
+        let Some(event) = key else { continue };
         if let Some(before) = seen.insert(event, step.version) {
             let (id, version) = (&past.state.id, step.version);
             breaches.push(format!(
@@ -77,6 +85,10 @@ fn check_one_effect(evidence: &Evidence, past: &Past, breaches: &mut Vec<String>
             ));
         }
     }
+}
+
+fn key_of(event: &Event) -> EventKey {
+    EventKey::of(event.source.id.as_str(), event.id.as_str())
 }
 
 /// 4: a published message was made by a commit, or derives from an event as a notice: an error for
@@ -90,7 +102,8 @@ fn check_published(evidence: &Evidence, breaches: &mut Vec<String>) {
             }
         }
     }
-    let accepted: HashSet<&EventId> = evidence.accepted.iter().map(|event| &event.id).collect();
+    let accepted: HashMap<&EventId, &Event> =
+        evidence.accepted.iter().map(|event| (&event.id, &**event)).collect();
     let mut published: HashSet<&MessageId> = HashSet::new();
     for routed in &evidence.published {
         let message = &routed.message;
@@ -109,12 +122,14 @@ fn check_published(evidence: &Evidence, breaches: &mut Vec<String>) {
 
 /// Whether the engine may have made an event without a thred: its id is derived from the event
 /// that it answers.
-fn is_notice(event: &Event, accepted: &HashSet<&EventId>) -> bool {
-    let Some(re) = event.re.as_ref().filter(|re| accepted.contains(re)) else { return false };
+fn is_notice(event: &Event, accepted: &HashMap<&EventId, &Event>) -> bool {
+    let Some(re) = event.re.as_ref().and_then(|re| accepted.get(re)) else { return false };
+    let key = key_of(re).to_string();
     let code = event.error().and_then(|error| error.get("code")?.as_str());
-    [Some("answer"), Some(code.unwrap_or_default())].into_iter().flatten().any(|part| {
-        *event.id.as_str() == *derive_id("notice", &[re.as_str(), &event.event_type, part])
-    })
+    [Some("answer"), Some(code.unwrap_or_default())]
+        .into_iter()
+        .flatten()
+        .any(|part| *event.id.as_str() == *derive_id("notice", &[&key, &event.event_type, part]))
 }
 
 /// 5: an accepted event is in some thred's log, on record as having moved none, or dead; on record
@@ -148,9 +163,9 @@ fn check_fates(evidence: &Evidence, breaches: &mut Vec<String>) {
         }
     }
     let threds = evidence.states();
-    for record in evidence.unmoved.iter().flat_map(|step| &step.log) {
+    for Unmoved { key, record, .. } in &evidence.unmoved {
         let Some(pattern) = record.pattern_id.as_ref() else { continue };
-        let started = threds.get(&started_id(&record.event, pattern));
+        let started = threds.get(&started_id(key, pattern));
         if record.log_type == LogType::Constrained
             && started.is_some_and(|thred| thred.started_at < record.timestamp)
         {

@@ -1,6 +1,8 @@
 //! Faults for real. Short by default; `THRED_CHAOS=long` asks for the long versions, and
 //! `THRED_SEED` for another run than that of seed 1.
 
+#![recursion_limit = "256"]
+
 mod agents;
 mod brokers;
 mod clusters;

@@ -87,8 +87,8 @@ impl MongoStorage {
     }
 }
 
-/// An index costs each write of a document that is in it, so all but one hold only those documents
-/// that have the field.
+/// An index costs each write of a document that is in it, so those of what only some threds have hold
+/// only the documents that have the field.
 async fn prepare(mongo: &Mongo) -> Result<(), PortError> {
     let all = IndexOptions::default;
     let having = |field: &str| {
@@ -134,20 +134,34 @@ impl Threds {
         let age = i64::try_from(mongo.config.left_behind.as_millis()).unwrap_or(i64::MAX);
         let before = wall_clock().saturating_sub(age);
         let threds = mongo.collection::<RawDocumentBuf>(THREDS);
-        // Those that cannot be read stay, and must not hide the others: a cursor goes on behind them.
-        let find = threds.find(doc! { "unfiled": { "$lte": before } });
-        let find = find.sort(doc! { "unfiled": 1 }).limit(AT_ONCE).batch_size(64);
-        let forgotten = waiting(mongo, "look for forgotten steps", find).await?;
-        for steps in forgotten.concat().chunks(256) {
-            self.0.file(steps).await?;
-            self.forget(steps).await?;
+        // One look does not go on for ever.
+        for _ in 0..LOOKS {
+            let mut fields = StateDocument::fields();
+            fields.extend(doc! { "past": 1, "events": 1 });
+            let find = threds.find(doc! { "unfiled": { "$lte": before } }).projection(fields);
+            let find = find.sort(doc! { "unfiled": 1 }).batch_size(AT_ONCE as u32);
+            // Those that cannot be read stay; the cursor goes on behind them.
+            let read = |thred: StateDocument| Step::waiting(&thred);
+            let found =
+                mongo.first_readable("look for forgotten steps", THREDS, find, AT_ONCE, read);
+            let forgotten = found.await?;
+            let steps = forgotten.concat();
+            for steps in steps.chunks(256) {
+                self.0.file(steps).await?;
+                self.forget(steps).await?;
+            }
+            if forgotten.len() < AT_ONCE {
+                break;
+            }
         }
         Ok(())
     }
 }
 
-/// How many threds' forgotten steps are archived at one look.
-const AT_ONCE: i64 = 4_096;
+/// How many threds' forgotten steps are in memory at a time: each may have 16 MiB of them.
+const AT_ONCE: usize = 64;
+/// How many times as many are archived before the next pause.
+const LOOKS: usize = 256;
 
 #[async_trait]
 impl Origin for Threds {

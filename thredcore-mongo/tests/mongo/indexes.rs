@@ -4,7 +4,7 @@ use mongodb::bson::{Bson, Document, doc};
 use thredcore::{
     conformance::{
         run,
-        samples::{commit, key, wait_key},
+        samples::{applied, commit, key, wait_key},
     },
     port::{RecordStore, ThredQuery, ThredStore, Timer},
     state::ThredState,
@@ -53,7 +53,7 @@ fn look_ups_read_what_they_find() {
         });
         let states: Vec<_> = states.map(|state| std::sync::Arc::new(commit(state))).collect();
         for batch in states.chunks(500) {
-            storage.commit(batch).await.into_iter().for_each(|answer| drop(answer.unwrap()));
+            applied(storage.commit(batch).await);
         }
         storage.flush().await;
         let database = client(&config).await;

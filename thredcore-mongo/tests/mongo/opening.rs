@@ -100,15 +100,15 @@ fn the_options_of_an_index_may_change() {
         }
         // Those that cannot be changed are made again.
         let threds = database.collection::<Document>("threds");
-        let plain = mongodb::IndexModel::builder().keys(doc! { "closed": 1 }).build();
+        let plain = mongodb::IndexModel::builder().keys(doc! { "listens": 1 }).build();
         threds.create_index(plain).await.expect("an index");
         MongoStorage::open(&connect(&config).await).await.expect("a storage");
         let indexes = threds.list_indexes().await.expect("indexes");
         let indexes: Vec<mongodb::IndexModel> =
             futures::TryStreamExt::try_collect(indexes).await.expect("indexes");
-        let closed: Vec<_> = indexes.iter().filter(|it| it.keys == doc! { "closed": 1 }).collect();
-        assert_eq!(closed.len(), 1);
-        let options = closed[0].options.as_ref().expect("options");
+        let made: Vec<_> = indexes.iter().filter(|it| it.keys == doc! { "listens": 1 }).collect();
+        assert_eq!(made.len(), 1);
+        let options = made[0].options.as_ref().expect("options");
         assert!(options.partial_filter_expression.is_some(), "{options:?}");
     });
 }

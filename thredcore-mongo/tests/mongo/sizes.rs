@@ -56,7 +56,10 @@ fn a_large_message_to_many_nodes_is_stored_once() {
         let storage = MongoStorage::open(&connect(&config).await).await.expect("a storage");
         let first = fan(thred("a"), &told(200_000), 100);
         assert!(first.size() < storage.max_commit_bytes());
-        assert_eq!(storage.commit(&[first.clone()]).await.remove(0).unwrap(), Committed::Applied);
+        assert_eq!(
+            storage.commit(std::slice::from_ref(&first)).await.remove(0).unwrap(),
+            Committed::Applied
+        );
         let stored = bytes(&config, "a").await;
         assert!(stored < 300_000, "200 kB are stored as {stored} bytes");
         let loaded = storage.load(&["a".into()]).await.unwrap().remove(0).expect("a thred");
@@ -112,7 +115,7 @@ fn a_thred_with_much_under_way_waits() {
         let refused = loop {
             // Each fits by itself, and they are published and archived before the last one.
             let step = fan(state.clone(), &told(5 << 20), 1);
-            match storage.commit(&[step.clone()]).await.remove(0) {
+            match storage.commit(std::slice::from_ref(&step)).await.remove(0) {
                 Ok(answer) => assert_eq!(answer, Committed::Applied),
                 Err(error) => {
                     assert_eq!(error.kind(), PortErrorKind::Unavailable, "{error:?}");

@@ -65,6 +65,9 @@ pub(super) fn command(command: &Command) -> String {
             None => format!("started by a thred that reacted to {}", start.cause.id),
         },
         Command::Expire { .. } => "the time is up".to_owned(),
+        Command::Offer { accepted, .. } => {
+            format!("offered, since there was no place: {}", event(&accepted.event))
+        }
         Command::Transition { to, cause, .. } => format!("told to go to {to}, event {cause}"),
         Command::Terminate { cause, .. } => format!("told to end, because of {cause}"),
         Command::Disown { child, .. } => format!("the child {child} has ended"),

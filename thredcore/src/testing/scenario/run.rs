@@ -145,7 +145,7 @@ impl Run {
                 let letters = self.bed.dead_letters().await?;
                 let letters = letters.iter().map(|letter| {
                     let what = match &letter.payload {
-                        Inbound::Event(event) => ("event", json!(event)),
+                        Inbound::Event(accepted) => ("event", json!(accepted.event)),
                         Inbound::Command(command) => ("command", json!(command)),
                     };
                     json!({ what.0: what.1, "reason": letter.reason, "at": letter.at,
