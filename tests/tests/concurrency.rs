@@ -17,9 +17,7 @@ use thredcore::{
     port::{EventQ, FixedDirectory, LimitStore, LogType, RecordStore, SystemClock, ThredStore},
     thred::started_id,
 };
-use thredlib::{
-    ConditionBuilder, Event, PatternBuilder, PatternModel, ReactionBuilder, ThredId,
-};
+use thredlib::{ConditionBuilder, Event, PatternBuilder, PatternModel, ReactionBuilder, ThredId};
 
 struct Backends {
     event_q: Arc<MemoryEventQ>,
