@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use thredlib::{EventKey, ThredId};
+use thredlib::{EventKey, PatternId, ThredId};
 
 use super::{Engine, Held, Stopped, outgoing::Publishing};
 use crate::{
@@ -69,6 +69,8 @@ pub(super) struct Case {
     pub(super) is_recorded: bool,
     /// The threds that it has been offered to.
     pub(super) offered: Vec<ThredId>,
+    /// The patterns that had no place for it, and why; on record if nobody takes it.
+    pub(super) no_place: Vec<(PatternId, &'static str)>,
     /// Whether it must wait for something else, and is tried again later.
     pub(super) deferred: bool,
     /// The threds that it has moved.
@@ -148,6 +150,7 @@ impl Case {
             settled: false,
             is_recorded: false,
             offered: Vec::new(),
+            no_place: Vec::new(),
             deferred: false,
             moved,
             failures: Vec::new(),

@@ -92,18 +92,20 @@ impl Engine {
 
     /// There is no place for a new thred: the event goes to those that wait or hold a place; when
     /// there are none, that is on record.
-    async fn constrain(&self, batch: &mut Batch, it: &Reacted, why: &str) -> Result<(), Stopped> {
+    async fn constrain(
+        &self,
+        batch: &mut Batch,
+        it: &Reacted,
+        why: &'static str,
+    ) -> Result<(), Stopped> {
         let case = it.task.case;
         batch.cases[case].taken = true;
         if let What::Spawn(start) = &it.task.what {
             let id = &it.pattern.key.id;
             batch.note(case, LogType::Constrained, &start.cause, Some(id), Some(why));
             self.disown(batch, start);
-        } else if !self.offer_to_holders(batch, case, &it.pattern).await?
-            && let Some(event) = batch.accepted(case).map(|accepted| accepted.event.clone())
-        {
-            let id = &it.pattern.key.id;
-            batch.note(case, LogType::Constrained, &event, Some(id), Some(why));
+        } else if !self.offer_to_holders(batch, case, &it.pattern).await? {
+            batch.cases[case].no_place.push((it.pattern.key.id.clone(), why));
         }
         Ok(())
     }

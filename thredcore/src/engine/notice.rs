@@ -54,6 +54,11 @@ impl Batch {
         self.records.push((partition, Unmoved { key, record, event }));
     }
 
+    /// Whether threds of a pattern may wait for unbound events.
+    fn listens(&self, pattern: &PatternId) -> bool {
+        self.library.current(pattern).is_some_and(|pattern| pattern.listens())
+    }
+
     /// Reports an error to the source of an event, unless that is a service or the engine.
     pub(super) fn tell_source(&mut self, event: &Event, error: &EventError) {
         let source = event.source.id.clone();
@@ -111,7 +116,16 @@ impl Batch {
             if case.settled || case.deferred {
                 continue;
             }
+            let no_place = std::mem::take(&mut case.no_place);
+            let is_taken = case.moved.iter().any(|thred| case.offered.contains(thred));
             let Some(event) = cause_of(&case.inbound).cloned() else { continue };
+            for (pattern, why) in no_place {
+                // Taken by a thred that it was offered to in place of a new one, it is not refused.
+                if !is_taken || !self.listens(&pattern) {
+                    self.note(index, LogType::Constrained, &event, Some(&pattern), Some(why));
+                }
+            }
+            let case = &mut self.cases[index];
             if let Some(error) = case.error.take() {
                 self.tell_source(&event, &error);
             } else if !case.taken

@@ -22,7 +22,8 @@ pub(super) const MAX_DEFERRED: usize = 1_024;
 
 impl Engine {
     /// Offers an event that has found no place to the pattern's threds that wait by now, and to those
-    /// that hold a place and are about to start; says whether there are any of these.
+    /// that hold a place and are about to start; says whether there are any of the latter: then it is
+    /// the offer's end that is on record.
     ///
     /// An event may have been refused by a thred whose start is just under way. The offer to that one
     /// is a command: durable, and tried until the thred is there, or its place is free.
@@ -32,8 +33,7 @@ impl Engine {
         case: usize,
         pattern: &Arc<Pattern>,
     ) -> Result<bool, Stopped> {
-        let listens = |pattern: &Pattern| pattern.reactions.iter().any(|it| it.allow_unbound);
-        let Some(accepted) = batch.accepted(case).cloned().filter(|_| listens(pattern)) else {
+        let Some(accepted) = batch.accepted(case).cloned().filter(|_| pattern.listens()) else {
             return Ok(false);
         };
         let event = &accepted.event;
@@ -41,9 +41,8 @@ impl Engine {
         let awaited = library.awaited(event).into_iter();
         let awaited = awaited.filter(|awaited| awaited.pattern.key.id == pattern.key.id);
         let keys: Vec<_> = awaited.flat_map(|awaited| awaited.keys).collect();
-        let mut offered = false;
+        let mut is_open = false;
         for thred in self.waiting(&keys).await? {
-            offered = true;
             batch.offer(case, thred);
         }
         let id = &pattern.key.id;
@@ -52,7 +51,7 @@ impl Engine {
         let consumed = batch.consumed_event(case);
         for (holder, loaded) in holders.into_iter().zip(loaded) {
             if loaded.is_none() && !batch.cases[case].moved.contains(&holder) {
-                offered = true;
+                is_open = true;
                 batch.commands.push(Command::Offer {
                     thred_id: holder,
                     pattern_id: id.clone(),
@@ -61,7 +60,7 @@ impl Engine {
                 });
             }
         }
-        Ok(offered)
+        Ok(is_open)
     }
 
     /// What is to be done about an offer: give it to the holder of the place; or, when the place is

@@ -13,7 +13,8 @@ use super::{
     topics::{TOPIC_FULL, TopicState},
 };
 use crate::port::{
-    Cleared, Inbound, Outgoing, PendingOutbox, PortError, PortErrorKind, Routed, describe,
+    Cleared, Inbound, OutboxEntry, Outgoing, PendingOutbox, PortError, PortErrorKind, Routed,
+    describe,
 };
 
 /// How a message fared.
@@ -39,15 +40,23 @@ impl Engine {
         }
         published.retain(|it| it.entries().next().is_some());
         if !published.is_empty() {
-            self.publish_outboxes(published).await?;
+            for (thred, parked) in self.publish_outboxes(published).await? {
+                // What the thred sends next goes behind these.
+                if let Some(loaded) = batch.held.get_mut(&thred) {
+                    loaded.outbox = parked;
+                }
+            }
         }
         batch.outgoing = None;
         Ok(())
     }
 
     /// Publishes outboxes and clears them; insists until all of it is confirmed, or parked because its
-    /// topic is full.
-    pub(super) async fn publish_outboxes(&self, outboxes: Vec<Published>) -> Result<(), Stopped> {
+    /// topic is full. Gives what is parked, by thred.
+    pub(super) async fn publish_outboxes(
+        &self,
+        outboxes: Vec<Published>,
+    ) -> Result<Vec<(ThredId, Vec<OutboxEntry>)>, Stopped> {
         let mut messages = Vec::with_capacity(outboxes.len());
         let mut owners = Vec::with_capacity(outboxes.len());
         let mut commands: Vec<Inbound> = Vec::new();
@@ -59,7 +68,7 @@ impl Engine {
                 match &entry.outgoing {
                     Outgoing::Message { topic, message } => {
                         messages.push(Routed { topic: topic.clone(), message: message.clone() });
-                        owners.push((number, entry.id.clone()));
+                        owners.push((number, entry.clone()));
                         continue;
                     }
                     Outgoing::Command(command) => commands.push(Inbound::Command(command.clone())),
@@ -74,17 +83,26 @@ impl Engine {
         let threds: Vec<ThredId> = cleared.iter().map(|it| it.thred.clone()).collect();
         let mut publishing = pin!(async {
             let ends = self.publish_messages(messages).await?;
-            for ((number, id), end) in owners.into_iter().zip(ends) {
+            let mut parked: Vec<(ThredId, Vec<OutboxEntry>)> = Vec::new();
+            for ((number, entry), end) in owners.into_iter().zip(ends) {
+                let cleared = &mut cleared[number];
                 match end {
-                    Sent::Done => cleared[number].published.push(id),
-                    Sent::Parked => cleared[number].parked.push(id),
+                    Sent::Done => cleared.published.push(entry.id),
+                    Sent::Parked => {
+                        cleared.parked.push(entry.id.clone());
+                        match parked.last_mut().filter(|(thred, _)| *thred == cleared.thred) {
+                            Some((_, entries)) => entries.push(entry),
+                            None => parked.push((cleared.thred.clone(), vec![entry])),
+                        }
+                    }
                 }
             }
             self.publish_commands(commands).await?;
             if !places.is_empty() {
                 self.insist(|| self.storage().release(&places)).await?;
             }
-            self.insist(|| self.storage().clear_outbox(&cleared)).await
+            self.insist(|| self.storage().clear_outbox(&cleared)).await?;
+            Ok(parked)
         });
         // A queue that fails may hold this up for long, and the relay must not take it for
         // forgotten.

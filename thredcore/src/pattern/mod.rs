@@ -119,6 +119,11 @@ impl Pattern {
         self.reactions.iter().position(|reaction| *reaction.name == *name)
     }
 
+    /// Whether threds may wait for unbound events in one of its reactions.
+    pub fn listens(&self) -> bool {
+        self.reactions.iter().any(|reaction| reaction.allow_unbound)
+    }
+
     /// Whether a start needs a place among the pattern's instances.
     pub fn is_limited(&self) -> bool {
         self.max_instances > 0 || self.instance_interval > 0
