@@ -8,7 +8,9 @@ use crate::{Connection, Error, Request, Tag};
 /// The versions that are read. A version is raised with every change of what is stored that an older
 /// program does not read as it is meant; the one before is still read, and a namespace that has it
 /// keeps it.
-pub(crate) const FORMATS: Formats = Formats::new(1, 1);
+///
+/// The first version was never released, and is not read.
+pub(crate) const FORMATS: Formats = Formats::new(2, 2);
 
 /// The version of namespaces that were made before there was a number.
 const FIRST: u32 = 1;
