@@ -1,15 +1,13 @@
 //! Events that end the process which works on them.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use thredcore::port::{
-    Backlog, DeadLetter, DeadLetterFilter, Death, Delivery, DeliveryTag, EventQ, Inbound, PortError,
+    History, LogRecord, PortError, Receipt, ReceiptRetention, RecordStore, Settlement, Storage,
+    UnmovedPage,
 };
-use thredlib::Event;
+use thredlib::{Event, EventKey, ThredId};
 
 /// The type of the events that are deadly.
 const DEADLY: &str = "chaos.deadly";
@@ -19,93 +17,62 @@ pub fn deadly_event(number: usize) -> Event {
     Event::builder(DEADLY, "bob").id(format!("deadly {number}")).build()
 }
 
-/// A queue whose deadly events end the process when it is done with them, before it can say so: as
-/// if it had died over them.
+/// A storage that ends the process when a deadly event is to go on record, before it has written
+/// anything of it: as if the process had died over the event.
 pub struct Deadly {
-    queue: Arc<dyn EventQ>,
-    out: Mutex<HashSet<DeliveryTag>>,
+    storage: Arc<dyn Storage>,
 }
 
 impl Deadly {
-    /// Makes the events of a queue deadly that are to be.
-    pub fn new(queue: Arc<dyn EventQ>) -> Self {
-        Self { queue, out: Mutex::default() }
+    /// Makes the events deadly that are to be.
+    pub fn new(storage: Arc<dyn Storage>) -> Self {
+        Self { storage }
     }
 }
 
-thredcore::forward_store!(Quarantine for Deadly => queue);
+thredcore::forward_store!(
+    ThredStore, LimitStore, LeaseStore, PatternStore, Quarantine for Deadly => storage
+);
 
 #[async_trait]
-impl EventQ for Deadly {
-    fn max_item_bytes(&self) -> usize {
-        self.queue.max_item_bytes()
+impl RecordStore for Deadly {
+    async fn settle(&self, partition: u16, settlement: &Settlement) -> Result<(), PortError> {
+        if settlement.unmoved.iter().any(|unmoved| &*unmoved.event.event_type == DEADLY) {
+            std::process::abort();
+        }
+        self.storage.settle(partition, settlement).await
     }
 
-    fn partitions(&self) -> u16 {
-        self.queue.partitions()
-    }
-
-    async fn room(&self) -> Result<(), PortError> {
-        self.queue.room().await
-    }
-
-    async fn publish(&self, items: Vec<Inbound>) -> Result<(), PortError> {
-        self.queue.publish(items).await
-    }
-
-    async fn receive(
+    async fn receipts(
         &self,
         partition: u16,
-        max: usize,
-    ) -> Result<Vec<Delivery<Inbound>>, PortError> {
-        let batch = self.queue.receive(partition, max).await?;
-        let is_deadly = |delivery: &&Delivery<Inbound>| match &delivery.payload {
-            Inbound::Event(accepted) => &*accepted.event.event_type == DEADLY,
-            Inbound::Command(_) => false,
-        };
-        let tags = batch.iter().filter(is_deadly).map(|delivery| delivery.tag);
-        self.out.lock().unwrap_or_else(PoisonError::into_inner).extend(tags);
-        Ok(batch)
+        keys: &[EventKey],
+    ) -> Result<Vec<Option<Receipt>>, PortError> {
+        self.storage.receipts(partition, keys).await
     }
 
-    async fn ack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
-        {
-            let out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-            if tags.iter().any(|tag| out.contains(tag)) {
-                std::process::abort();
-            }
-        }
-        self.queue.ack(tags).await
+    async fn recorded(&self, keys: &[EventKey]) -> Result<Vec<bool>, PortError> {
+        self.storage.recorded(keys).await
     }
 
-    async fn nack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
-        self.queue.nack(tags).await
+    fn retention(&self) -> ReceiptRetention {
+        self.storage.retention()
     }
 
-    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError> {
-        self.queue.dead_letter(tag, death).await
-    }
-
-    async fn dead_letters(
+    async fn history(
         &self,
-        filter: &DeadLetterFilter,
-    ) -> Result<Vec<DeadLetter<Inbound>>, PortError> {
-        self.queue.dead_letters(filter).await
+        thred: &ThredId,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<History>, PortError> {
+        self.storage.history(thred, before, limit).await
     }
 
-    async fn redrive(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
-        self.queue.redrive(filter).await
+    async fn unmoved(&self, before: Option<&str>, limit: usize) -> Result<UnmovedPage, PortError> {
+        self.storage.unmoved(before, limit).await
     }
 
-    async fn discard(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
-        self.queue.discard(filter).await
-    }
-
-    async fn depth(&self) -> Result<usize, PortError> {
-        self.queue.depth().await
-    }
-
-    async fn backlog(&self) -> Result<Vec<Backlog>, PortError> {
-        self.queue.backlog().await
+    async fn log(&self, limit: usize) -> Result<Vec<LogRecord>, PortError> {
+        self.storage.log(limit).await
     }
 }

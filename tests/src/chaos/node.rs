@@ -33,7 +33,7 @@ pub async fn run() -> Result<(), Failure> {
     let spec: NodeSpec = serde_json::from_str(&spec)?;
     let sound = patiently(|| spec.backend.open()).await?;
     let mut ports = with_fail_point(sound, spec.fail.as_ref());
-    ports.event_q = Arc::new(Deadly::new(ports.event_q));
+    ports.storage = Arc::new(Deadly::new(ports.storage));
     let engine = patiently(|| async {
         let builder = Engine::builder().ports(ports.clone()).config(config());
         let engine = builder.build().await?;

@@ -15,7 +15,6 @@ const GROWTH: u64 = 64 * 1024 * 1024;
 async fn an_agent_is_dead(backend: BackendSpec, server_memory: impl AsyncFn() -> u64) {
     let backend = BackendSpec { events: 300, messages: 300, ..backend };
     let private = backend.is_private();
-    let room = backend.events + backend.messages;
     let mut dice = dice("agent");
     let fleet = Arc::new(Fleet::start(spec(backend, vec![recorder()])).await);
     let outage = scale(Duration::from_secs(5), Duration::from_secs(60));
@@ -41,10 +40,8 @@ async fn an_agent_is_dead(backend: BackendSpec, server_memory: impl AsyncFn() ->
         let open = fleet.ledger.open();
         let growth = (most - before.0, server_memory().await.saturating_sub(before.1));
         println!("{open} events open, memory grew by {growth:?}");
-        assert!(slow, "producers are not slowed: {open} events are open");
-        // Each source may go over the bound by the events that it has accepted together, and an
-        // engine has a batch of each partition in hand.
-        assert!(open <= room + 8 * load.together + 1_024, "{open} events open, room is {room}");
+        // What nobody takes waits in the outboxes: nobody else waits for it.
+        assert!(!slow, "producers are held up: {open} events are open");
         assert!(growth.0 < GROWTH && growth.1 < GROWTH, "memory grew by {growth:?}");
         fleet.set_agent(true).await;
     };

@@ -27,7 +27,7 @@ const CALLS: &[(FailPort, &[&str])] = &[
             "clear_outbox",
             "pending_outboxes",
             "due",
-            "listeners",
+            "waiting",
             "settle",
             "receipts",
             "reserve",

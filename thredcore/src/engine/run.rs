@@ -69,13 +69,15 @@ impl Engine {
         let mut pause = self.config().sweep_interval;
         loop {
             let mut found = self.0.committed.swap(false, Ordering::Relaxed);
+            let mut parked = 0;
             if self.0.sweeping.load(Ordering::Relaxed) {
                 let relayed = async {
                     let parked = self.relay_parked().await?;
                     let forgotten = self.relay(self.now().saturating_sub(age)).await?;
                     Ok::<_, Stopped>((parked, forgotten))
                 };
-                let Ok((parked, forgotten)) = relayed.await else { return };
+                let Ok((published, forgotten)) = relayed.await else { return };
+                parked = published;
                 if parked > 0 {
                     tracing::info!(parked, "published what waited for full topics");
                 }
@@ -85,6 +87,8 @@ impl Engine {
                 found |= parked + forgotten > 0 || self.0.full.is_any();
             }
             pause = match found {
+                // A topic that is read again is filled again soon.
+                true if parked > 0 => self.config().sweep_interval / 10,
                 true => self.config().sweep_interval,
                 false => (pause * 2).min(self.config().sweep_interval * IDLE),
             };
