@@ -127,7 +127,7 @@ impl Engine {
         let limit = self.storage().max_commit_bytes();
         let messages = self.message_q().max_item_bytes();
         let commands = self.event_q().max_item_bytes();
-        if limit == usize::MAX && messages == usize::MAX && commands == usize::MAX {
+        if commit.is_surely_within(limit.min(messages).min(commands)) {
             return None;
         }
         let size = commit.size();

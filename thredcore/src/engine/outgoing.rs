@@ -1,7 +1,7 @@
 //! Threds whose outboxes this engine is just publishing.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Mutex, PoisonError},
 };
 
@@ -43,7 +43,8 @@ impl Drop for Publishing {
 
 #[derive(Debug, Default)]
 struct State {
-    busy: HashSet<ThredId, FastHash>,
+    /// How many workers are at it, by thred.
+    busy: HashMap<ThredId, u32, FastHash>,
     /// How often something has been published to its end.
     ended: u64,
 }
@@ -51,7 +52,10 @@ struct State {
 impl Outgoing {
     fn begin(&self, threds: &[ThredId]) {
         if !threds.is_empty() {
-            self.lock().busy.extend(threds.iter().cloned());
+            let mut state = self.lock();
+            for thred in threds {
+                *state.busy.entry(thred.clone()).or_default() += 1;
+            }
         }
     }
 
@@ -60,9 +64,14 @@ impl Outgoing {
             return;
         }
         let mut state = self.lock();
-        threds.iter().for_each(|thred| {
-            state.busy.remove(thred);
-        });
+        for thred in threds {
+            if let Some(count) = state.busy.get_mut(thred) {
+                *count -= 1;
+                if *count == 0 {
+                    state.busy.remove(thred);
+                }
+            }
+        }
         state.ended += 1;
         drop(state);
         self.done.notify_waiters();
@@ -85,7 +94,7 @@ impl Outgoing {
             done.as_mut().enable();
             {
                 let state = self.lock();
-                if !threds.iter().any(|thred| state.busy.contains(thred)) {
+                if !threds.iter().any(|thred| state.busy.contains_key(thred)) {
                     return state.ended != since;
                 }
             }
@@ -99,7 +108,7 @@ impl Outgoing {
         threds: impl Iterator<Item = &'a ThredId>,
     ) -> HashSet<ThredId, FastHash> {
         let state = self.lock();
-        threds.filter(|thred| !state.busy.contains(*thred)).cloned().collect()
+        threds.filter(|thred| !state.busy.contains_key(*thred)).cloned().collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

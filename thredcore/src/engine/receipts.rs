@@ -1,6 +1,6 @@
 //! Receipts: what has been settled has no second effect.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures::future::try_join_all;
 use thredlib::{EventKey, ThredId};
@@ -10,6 +10,7 @@ use super::{
     batch::{Batch, Case},
 };
 use crate::{
+    hash::FastHash,
     port::{Death, Inbound, Loaded, PortError, PortErrorKind, Receipt, Settlement, Unmoved},
     state::Consumed,
 };
@@ -22,7 +23,8 @@ impl Engine {
     /// batch itself.
     pub(super) async fn look_up_receipts(&self, batch: &mut Batch) -> Result<(), Stopped> {
         let mut asked: HashMap<u16, Vec<usize>> = HashMap::new();
-        let mut seen = std::collections::HashSet::with_capacity(batch.cases.len());
+        let mut seen: HashSet<EventKey, FastHash> =
+            HashSet::with_capacity_and_hasher(batch.cases.len(), FastHash::new());
         for (index, case) in batch.cases.iter_mut().enumerate() {
             if !case.consumed.needs_receipt() {
                 continue;

@@ -52,6 +52,14 @@ impl EventData {
         }
     }
 
+    /// More bytes than it can take as JSON, where that is known without writing it.
+    pub fn max_json_bytes(&self) -> Option<usize> {
+        match &self.0 {
+            Kept::Map(_) => None,
+            Kept::Compact(compact, _) => Some(compact.max_json_bytes()),
+        }
+    }
+
     /// A field of the payload.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.as_map().get(key)

@@ -45,6 +45,12 @@ impl Compact {
         self.view(0)
     }
 
+    /// More bytes than it can take as JSON: each byte of a text six, each part a number's.
+    pub(crate) fn max_json_bytes(&self) -> usize {
+        const PART: usize = 32;
+        6 * self.text.len() + PART * self.nodes.len()
+    }
+
     pub(super) fn view(&self, at: usize) -> View<'_> {
         match self.nodes[at] {
             Node::Null => View::Null,

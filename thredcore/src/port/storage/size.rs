@@ -3,8 +3,10 @@
 use std::{collections::HashSet, io};
 
 use serde::Serialize;
+use thredlib::Event;
 
 use super::{Commit, Outgoing};
+use crate::port::Command;
 
 /// The bytes that a value takes as JSON.
 pub(crate) fn json_size(value: &impl Serialize) -> usize {
@@ -32,6 +34,49 @@ pub(crate) fn json_size(value: &impl Serialize) -> usize {
 /// What the parts of an entry, a record and the frame take beyond their own JSON, at most.
 const FRAME: usize = 256;
 
+/// More bytes than a commit can take, where that is known without writing it: most steps are small by
+/// far, and need not be measured.
+pub(super) fn bound_of_commit(commit: &Commit) -> Option<usize> {
+    let state = &*commit.state;
+    let plain = commit.facts.is_none() && state.locals.is_empty();
+    let plain = plain && !matches!(commit.command.as_deref(), Some(Command::Start(_)));
+    if !plain || commit.outbox.len() > FEW || state.participants.len() > FEW {
+        return None;
+    }
+    let texts = [&state.label, &state.description, &state.display];
+    let texts = texts.into_iter().flatten().map(|text| text.len());
+    let mut size = PLAIN + 6 * texts.sum::<usize>();
+    size += PLAIN * (state.participants.len() + state.children.len() + commit.log.len());
+    size += 64 * (state.inbox.len() + state.waits.len());
+    let details = commit.log.iter().filter_map(|record| record.detail.as_ref());
+    size += 6 * details.map(|detail| detail.len()).sum::<usize>();
+    size += commit.event.as_ref().map_or(Some(0), |event| bound_of_event(event))?;
+    for entry in &commit.outbox {
+        size += PLAIN;
+        match &entry.outgoing {
+            Outgoing::Message { message, .. } if message.to.len() <= FEW => {
+                size += PLAIN * message.to.len() + bound_of_event(&message.event)?;
+            }
+            Outgoing::Release(_) => {}
+            _ => return None,
+        }
+    }
+    Some(size)
+}
+
+/// What has more parts than this is measured.
+const FEW: usize = 64;
+/// More bytes than ids and names take together, of one part.
+const PLAIN: usize = 4_096;
+
+fn bound_of_event(event: &Event) -> Option<usize> {
+    if event.trace.is_some() || event.extra != Default::default() {
+        return None;
+    }
+    let data = event.data.as_ref().map_or(Some(0), |data| data.max_json_bytes())?;
+    Some(PLAIN + json_size(&event.source) + data)
+}
+
 pub(super) fn of_commit(commit: &Commit) -> usize {
     let mut size = json_size(&commit.state) + FRAME;
     size += commit.event.as_ref().map_or(0, json_size);
@@ -54,4 +99,34 @@ pub(super) fn of_commit(commit: &Commit) -> usize {
         }
     }
     size
+}
+
+#[cfg(all(test, feature = "conformance"))]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use thredlib::Event;
+
+    use super::*;
+    use crate::{conformance::samples, port::Commit};
+
+    #[test]
+    fn the_bound_is_above_the_size() {
+        for data in [
+            json!({}),
+            json!({ "a": 1.7976931348623157e308, "b": "\u{1}\u{2}\u{3}\"\\" }),
+            json!({ "list": [1, 2, [3, null, true]], "deep": { "a": { "b": "\u{0}".repeat(500) } } }),
+        ] {
+            let text = json!({ "id": "e", "type": "t", "source": { "id": "s" }, "data": data });
+            let event: Event = serde_json::from_value(text).unwrap();
+            let event: Event =
+                serde_json::from_slice(&serde_json::to_vec(&event).unwrap()).unwrap();
+            let sample = samples::commit(samples::thred("a"));
+            let commit = Commit { event: Some(Arc::new(event)), ..sample };
+            if let Some(bound) = bound_of_commit(&commit) {
+                assert!(bound >= of_commit(&commit), "{bound}: {}", of_commit(&commit));
+            }
+        }
+    }
 }

@@ -221,6 +221,11 @@ impl Commit {
         super::size::of_commit(self)
     }
 
+    /// Whether it surely has no more than so many bytes, as far as that is known without measuring it.
+    pub(crate) fn is_surely_within(&self, bytes: usize) -> bool {
+        super::size::bound_of_commit(self).is_some_and(|bound| bound <= bytes)
+    }
+
     /// What the thred's history keeps of it.
     pub fn history(&self) -> History {
         let messages = self.outbox.iter().filter_map(|entry| match &entry.outgoing {
