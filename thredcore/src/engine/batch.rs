@@ -65,8 +65,6 @@ pub(super) struct Case {
     pub(super) taken: bool,
     /// Whether it has had its end before: it has a receipt.
     pub(super) settled: bool,
-    /// Whether it is on record as having changed nothing, without a receipt.
-    pub(super) is_recorded: bool,
     /// The threds that it has been offered to.
     pub(super) offered: Vec<ThredId>,
     /// The patterns that had no place for it, and why; on record if nobody takes it.
@@ -148,7 +146,6 @@ impl Case {
             redelivered: false,
             taken: false,
             settled: false,
-            is_recorded: false,
             offered: Vec::new(),
             no_place: Vec::new(),
             deferred: false,

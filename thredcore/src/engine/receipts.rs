@@ -64,14 +64,13 @@ impl Engine {
                 if recorded {
                     // Its record is there, its receipt is not: that is written now.
                     batch.cases[index].taken = true;
-                    batch.cases[index].is_recorded = true;
                 }
             }
         }
         Ok(())
     }
 
-    /// What leaves the inboxes of threads that have just been loaded: what has a receipt, and what is
+    /// What leaves the inboxes of threds that have just been loaded: what has a receipt, and what is
     /// older than receipts are kept.
     pub(super) async fn look_up_inboxes(
         &self,
