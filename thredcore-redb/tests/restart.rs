@@ -141,15 +141,12 @@ async fn indexes_are_rebuilt() {
             backends = open(dir.path(), config.clone());
         }
         let storage = &backends.storage;
-        let mut waiting = vec![];
-        for partition in 0..2 {
-            let keys = [wait(0), wait(100)];
-            waiting.extend(storage.waiting(partition, &keys[..1], None, 99).await.unwrap());
-            let all = storage.waiting(partition, &keys, None, 99).await.unwrap();
-            assert!(all.is_sorted() && all.len() > 10);
-            let rest = storage.waiting(partition, &keys, Some(&all[4]), 3).await.unwrap();
-            assert_eq!(rest, all[5..8]);
-        }
+        let keys = [wait(0), wait(100)];
+        let waiting = storage.waiting(&keys[..1], None, 99).await.unwrap();
+        let all = storage.waiting(&keys, None, 99).await.unwrap();
+        assert!(all.is_sorted() && all.len() > 10);
+        let rest = storage.waiting(&keys, Some(&all[4]), 3).await.unwrap();
+        assert_eq!(rest, all[5..8]);
         assert_eq!(waiting.len(), 9, "every fourth but the ended one");
         let counts = storage.counts().await.unwrap();
         let counts: Vec<_> = counts.iter().map(|it| (&*it.reaction, it.threds)).collect();

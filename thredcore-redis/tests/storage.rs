@@ -225,7 +225,7 @@ async fn what_cannot_be_read_stops_nothing_and_is_moved_out() {
     assert_eq!(moved.len(), found.len());
     assert_eq!(storage.unreadable(99).await.expect("unreadable"), []);
     assert_eq!(storage.due(0, 9, None, 9).await.expect("due").timers.len(), 1);
-    assert_eq!(storage.waiting(0, &key, None, 9).await.expect("waiting"), [ThredId::from("good")]);
+    assert_eq!(storage.waiting(&key, None, 9).await.expect("waiting"), [ThredId::from("good")]);
     let counts = storage.counts().await.expect("counts");
     assert_eq!(counts.iter().map(|it| it.threds).sum::<u64>(), 1);
     // A thred of that id starts anew.

@@ -363,10 +363,9 @@ mod memory {
             n = (n + 7_919) % 1_000_000;
             [key(n)]
         };
-        bencher.with_inputs(next).bench_local_refs(|keys| {
-            let of = |partition| ready(storage.waiting(partition, keys, None, 99)).expect("read");
-            (0..storage.partitions()).map(|partition| of(partition).len()).sum::<usize>()
-        });
+        bencher
+            .with_inputs(next)
+            .bench_local_refs(|keys| ready(storage.waiting(keys, None, 99)).expect("read").len());
     }
 
     /// 64 events through the queue: published, received, acknowledged. Divide by 64.

@@ -180,12 +180,11 @@ impl ThredStore for Observed {
 
     async fn waiting(
         &self,
-        partition: u16,
         keys: &[WaitKey],
         after: Option<&ThredId>,
         limit: usize,
     ) -> Result<Vec<ThredId>, PortError> {
-        self.inner.waiting(partition, keys, after, limit).await
+        self.inner.waiting(keys, after, limit).await
     }
 
     async fn surplus(

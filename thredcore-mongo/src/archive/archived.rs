@@ -296,12 +296,11 @@ impl ThredStore for Archived {
 
     async fn waiting(
         &self,
-        partition: u16,
         keys: &[WaitKey],
         after: Option<&ThredId>,
         limit: usize,
     ) -> Result<Vec<ThredId>, PortError> {
-        self.storage.waiting(partition, keys, after, limit).await
+        self.storage.waiting(keys, after, limit).await
     }
 
     /// One whose last steps are on their way to the archive has something left in its outbox.

@@ -90,7 +90,7 @@ impl ThredStore for MongoStorage {
         made_before: i64,
         limit: usize,
     ) -> Result<Vec<PendingOutbox>, PortError> {
-        if partition > 0 || limit == 0 {
+        if limit == 0 {
             return Ok(vec![]);
         }
         self.pending(made_before, limit).await
@@ -106,7 +106,7 @@ impl ThredStore for MongoStorage {
         topic: &Topic,
         limit: usize,
     ) -> Result<Vec<PendingOutbox>, PortError> {
-        if partition > 0 || limit == 0 {
+        if limit == 0 {
             return Ok(vec![]);
         }
         self.parked_for(topic, limit).await
@@ -190,14 +190,13 @@ impl ThredStore for MongoStorage {
 
     async fn waiting(
         &self,
-        partition: u16,
         keys: &[WaitKey],
         after: Option<&ThredId>,
         limit: usize,
     ) -> Result<Vec<ThredId>, PortError> {
         /// For more keys at a time MongoDB would sort all that it finds.
         const KEYS: usize = 128;
-        if partition > 0 || limit == 0 {
+        if limit == 0 {
             return Ok(vec![]);
         }
         let mut waiting = Vec::new();
@@ -229,7 +228,7 @@ impl ThredStore for MongoStorage {
         limit: usize,
     ) -> Result<Vec<Ended>, PortError> {
         const OPERATION: &str = "look for ended threds";
-        if partition > 0 || limit == 0 {
+        if limit == 0 {
             return Ok(vec![]);
         }
         let threds = self.mongo.collection::<RawDocumentBuf>(THREDS);

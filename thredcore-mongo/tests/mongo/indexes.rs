@@ -74,7 +74,7 @@ fn look_ups_read_what_they_find() {
         for query in queries {
             assert_eq!(storage.threds(&query).await.unwrap().threds.len(), 10);
         }
-        assert_eq!(storage.waiting(0, &[wait_key("few")], None, 99).await.unwrap().len(), 10);
+        assert_eq!(storage.waiting(&[wait_key("few")], None, 99).await.unwrap().len(), 10);
         let after = Timer { at: 1_000, thred_id: "thred 1000".into(), entry: 1 };
         assert_eq!(storage.due(0, 1_009, Some(&after), 99).await.unwrap().timers.len(), 9);
         assert_eq!(storage.recorded(&[key("x"), key("y")]).await.unwrap(), [false; 2]);

@@ -166,19 +166,20 @@ impl ThredStore for RedbStorage {
 
     async fn waiting(
         &self,
-        partition: u16,
         keys: &[WaitKey],
         after: Option<&ThredId>,
         limit: usize,
     ) -> Result<Vec<ThredId>, PortError> {
-        let Some(shard) = self.journal.shared.shard_of(partition) else { return Ok(vec![]) };
-        let shard = lock(shard);
-        if let [key] = keys {
-            return Ok(shard.index.waiting(*key, after).take(limit).cloned().collect());
+        let mut found = vec![];
+        for shard in self.journal.shared.shards() {
+            let shard = lock(shard);
+            let of_key = |key: &WaitKey| shard.index.waiting(*key, after).take(limit);
+            found.extend(keys.iter().flat_map(of_key).cloned());
         }
-        let of_key = |key: &WaitKey| shard.index.waiting(*key, after).take(limit);
-        let found: BTreeSet<_> = keys.iter().flat_map(of_key).collect();
-        Ok(found.into_iter().take(limit).cloned().collect())
+        found.sort_unstable();
+        found.dedup();
+        found.truncate(limit);
+        Ok(found)
     }
 
     async fn surplus(

@@ -64,25 +64,33 @@ if behind > 0 then
   call('HSET', numbers, 'generation', ARGV[2])
 end
 
-local buckets, changed = {}, {}
+-- Each call of a command costs as much as some of its arguments: all are read by one, and written by one.
+local names, buckets, changed, new = {}, {}, {}, {}
+for at = first + 1, #ARGV, 2 do
+  names[#names + 1] = sub(ARGV[at], 1, 2)
+end
+for at, bucket in ipairs(call('HMGET', receipts, unpack(names))) do
+  buckets[names[at]] = bucket or ''
+end
+local some_dead = call('EXISTS', dead) == 1
 for at = first + 1, #ARGV, 2 do
   local key, times = ARGV[at], tonumber(ARGV[at + 1])
   local name, rest = sub(key, 1, 2), sub(key, 3)
-  local bucket = buckets[name] or call('HGET', receipts, name) or ''
-  buckets[name] = bucket
+  local bucket = buckets[name]
   local settled = holds(bucket, rest)
   if times == 0 then
     if not settled then
       buckets[name] = bucket .. rest
       changed[name] = true
     end
-    if call('HDEL', dead, key) == 1 then
+    if some_dead and call('HDEL', dead, key) == 1 then
       call('ZREM', dead_times, key)
     end
   elseif not settled and not holds(call('HGET', before, name) or '', rest) then
     if times > tonumber(call('HGET', dead, key) or '0') then
       call('HSET', dead, key, times)
       call('ZADD', dead_times, ARGV[3], key)
+      some_dead = true
     end
     for _, old in ipairs(call('ZRANGEBYSCORE', dead_times, '-inf', now - dead_time, 'LIMIT', 0, 16)) do
       call('ZREM', dead_times, old)
@@ -91,6 +99,10 @@ for at = first + 1, #ARGV, 2 do
   end
 end
 for name in pairs(changed) do
-  call('HSET', receipts, name, buckets[name])
+  new[#new + 1] = name
+  new[#new + 1] = buckets[name]
+end
+if #new > 0 then
+  call('HSET', receipts, unpack(new))
 end
 return 0

@@ -15,15 +15,18 @@ for _ = 1, PAGES do
   if #ids == 0 then
     break
   end
-  for _, id in ipairs(ids) do
-    local busy = redis.call('HEXISTS', outboxes, id) == 1
-    if not busy and skip > 0 then
+  local busy, free = redis.call('HMGET', outboxes, unpack(ids)), {}
+  for at, id in ipairs(ids) do
+    if not busy[at] and skip > 0 then
       skip = skip - 1
-    elseif not busy and #found < 2 * limit then
-      local record = redis.call('HGET', KEYS[3], id)
-      found[#found + 1] = id
-      found[#found + 1] = record and string.match(record, '^(.*\n)[^\n]*$') or ''
+    elseif not busy[at] and #found / 2 + #free < limit then
+      free[#free + 1] = id
     end
+  end
+  local records = #free > 0 and redis.call('HMGET', KEYS[3], unpack(free)) or {}
+  for at, id in ipairs(free) do
+    found[#found + 1] = id
+    found[#found + 1] = records[at] and string.match(records[at], '^(.*\n)[^\n]*$') or ''
   end
   from = from + PAGE
 end

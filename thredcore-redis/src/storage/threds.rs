@@ -277,19 +277,19 @@ impl ThredStore for RedisStorage {
 
     async fn waiting(
         &self,
-        partition: u16,
         keys: &[WaitKey],
         after: Option<&ThredId>,
         limit: usize,
     ) -> Result<Vec<ThredId>, PortError> {
-        let Some(of) = self.keys(partition) else { return Ok(vec![]) };
-        let request = |some: &[WaitKey]| {
+        let request = |of: &PartitionKeys, some: &[WaitKey]| {
             let request = Request::asking_script(&of.tag, &WAITING, &[&of.waits]);
             let mut request = request.arg(after.map_or("", ThredId::as_str)).arg(at_most(limit));
             some.iter().for_each(|key| request.push(text::encode(key.as_bytes())));
             request
         };
-        let requests: Vec<_> = keys.chunks(KEYS_PER_CALL).map(request).collect();
+        let some = keys.chunks(KEYS_PER_CALL);
+        let of_all = |some| self.0.partitions.iter().map(move |of| request(of, some));
+        let requests: Vec<_> = some.flat_map(of_all).collect();
         let found: Vec<Vec<String>> = self.all("find waiting threds", &requests).await?;
         let mut ids: Vec<_> = found.into_iter().flatten().collect();
         ids.sort_unstable();

@@ -14,7 +14,7 @@ use crate::{
     port::{
         Accepted, Command, Delivery, DeliveryTag, Directory, Inbound, Routed, Start, Timer, Unmoved,
     },
-    state::{Consumed, partition_of},
+    state::{Consumed, WaitKey, partition_of},
     thred::World,
 };
 
@@ -65,8 +65,10 @@ pub(super) struct Case {
     pub(super) taken: bool,
     /// Whether it has had its end before: it has a receipt.
     pub(super) settled: bool,
+    /// The keys of the threds that its event may be awaited by, sorted; empty: none waits for it.
+    pub(super) keys: Vec<WaitKey>,
     /// The threds that it has been offered to.
-    pub(super) offered: Vec<ThredId>,
+    pub(super) offered: HashSet<ThredId, FastHash>,
     /// The patterns that had no place for it, and why; on record if nobody takes it.
     pub(super) no_place: Vec<(PatternId, &'static str)>,
     /// Whether it must wait for something else, and is tried again later.
@@ -146,7 +148,8 @@ impl Case {
             redelivered: false,
             taken: false,
             settled: false,
-            offered: Vec::new(),
+            keys: Vec::new(),
+            offered: HashSet::default(),
             no_place: Vec::new(),
             deferred: false,
             moved,
@@ -240,9 +243,13 @@ impl Batch {
     /// earlier life.
     pub(super) fn offer(&mut self, case: usize, thred: ThredId) {
         let it = &mut self.cases[case];
-        if !it.offered.contains(&thred) && !it.moved.contains(&thred) {
-            it.offered.push(thred.clone());
-            self.add(case, What::Offer(thred));
+        if !it.moved.contains(&thred) && it.offered.insert(thred.clone()) {
+            let what = match it.inbound {
+                Inbound::Event(_) => What::Offer(thred),
+                // An offer that the holder of a place had no use for goes on to others.
+                Inbound::Command(_) => What::Obey(thred),
+            };
+            self.add(case, what);
         }
     }
 

@@ -224,6 +224,8 @@ impl Engine {
                 self.pause(&error, &mut pauses).await?;
             }
         }
+        let ended = published.iter().filter_map(|it| it.commit.as_ref());
+        self.0.ends.add(ended.filter(|commit| !commit.state.status.is_live()).count());
         let contested = again.iter().any(|it| it.conflicts > self.config().conflict_retries);
         if contested {
             self.rest(self.config().first_pause).await?;
@@ -275,6 +277,7 @@ impl Engine {
             What::Begin(_) => Vec::new(),
             _ => batch.held.remove(&id).map(|loaded| loaded.outbox).unwrap_or_default(),
         };
+        batch.meet(it.task.case, &commit.state);
         // A thred of an unbound event is not met again in this batch. What the others have to
         // publish goes out before their next task, or the batch ends.
         if !matches!(it.task.what, What::Begin(_)) {

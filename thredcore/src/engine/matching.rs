@@ -1,52 +1,65 @@
 //! Matching: whom an event concerns.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
+};
 
-use futures::future::try_join_all;
-use thredlib::{Event, SYSTEM, ThredId};
+use thredlib::{SYSTEM, ThredId};
 
 use super::{
     Engine, Stopped,
     batch::{Batch, What},
 };
 use crate::{
+    hash::FastHash,
     port::{Command, Inbound, Loaded, Start},
-    state::WaitKey,
+    state::{ThredState, WaitKey},
 };
 
-/// Waiting threds that are asked for at one time, of a partition.
+/// Waiting threds that are asked for at one time.
 const PAGE: usize = 1_000;
 
 impl Engine {
     /// Finds the patterns and threds that the next cases concern; `false` when there are no more.
     ///
-    /// An unbound event that threds may wait for is matched only when all before it have been
-    /// committed: one of them may bring a thred to where it waits. The timers that are due by then
-    /// have fired, too.
+    /// All that the threds' keys say is looked up at once. A thred that one of these cases brings to
+    /// where it waits for a later one [meets that too](Batch::meet). The timers that were due have fired
+    /// before the first event that threds may wait for.
     pub(super) async fn match_more(&self, batch: &mut Batch) -> Result<bool, Stopped> {
-        let first = batch.matched;
-        while let Some(case) = batch.cases.get(batch.matched) {
-            let inbound = case.inbound.clone();
-            if !case.taken && awaited(batch, &inbound) {
-                if batch.matched > first {
-                    break;
-                }
-                if !batch.looked_at_timers {
-                    if self.expire_overdue(batch).await? {
-                        return Ok(true);
-                    }
-                    batch.looked_at_timers = true;
-                }
+        let cases = batch.next_cases();
+        if cases.is_empty() {
+            return Ok(false);
+        }
+        let is_any_awaited = batch.cases[cases.clone()].iter().any(|case| !case.keys.is_empty());
+        if is_any_awaited && !batch.looked_at_timers {
+            if self.expire_overdue(batch).await? {
+                return Ok(true);
             }
-            let case = batch.matched;
-            batch.matched += 1;
+            batch.looked_at_timers = true;
+        }
+        let mut waiting = match is_any_awaited {
+            true => self.look_up_waiting(batch, cases.clone()).await?,
+            false => HashMap::default(),
+        };
+        batch.matched = cases.end;
+        for case in cases {
             if batch.cases[case].taken {
                 continue;
             }
-            let redelivered = batch.cases[case].redelivered;
+            let (redelivered, inbound) =
+                (batch.cases[case].redelivered, batch.cases[case].inbound.clone());
             match &inbound {
                 Inbound::Event(accepted) => match &accepted.event.thred_id {
-                    None => self.match_unbound(batch, case, &accepted.event).await?,
+                    None => {
+                        let library = batch.library.clone();
+                        for pattern in library.candidates(&accepted.event) {
+                            batch.add(case, What::Begin(pattern.clone()));
+                        }
+                        for thred in waiting.remove(&case).into_iter().flatten() {
+                            batch.offer(case, thred);
+                        }
+                    }
                     Some(id) if *id == SYSTEM => self.control(batch, case, &accepted.event).await?,
                     Some(id) => batch.add(case, What::Bound(id.clone())),
                 },
@@ -60,7 +73,7 @@ impl Engine {
                 },
             }
         }
-        Ok(batch.matched > first)
+        Ok(true)
     }
 
     /// Whether a child that is not there is none of its parent's (any more): it was refused, and the
@@ -74,51 +87,104 @@ impl Engine {
         Ok(!parent.as_ref().is_some_and(lists))
     }
 
-    /// An unbound event meets the entry of each pattern, and then the threds that wait for it.
-    async fn match_unbound(
+    /// The threds that wait for the events of these cases, by case: one look-up by key for all of
+    /// them, however many threds wait under other keys.
+    async fn look_up_waiting(
         &self,
         batch: &mut Batch,
-        case: usize,
-        event: &Arc<Event>,
-    ) -> Result<(), Stopped> {
-        let library = batch.library.clone();
-        for pattern in library.candidates(event) {
-            batch.add(case, What::Begin(pattern.clone()));
+        cases: Range<usize>,
+    ) -> Result<HashMap<usize, BTreeSet<ThredId>, FastHash>, Stopped> {
+        let mut asking: BTreeMap<WaitKey, Vec<usize>> = BTreeMap::new();
+        for case in cases {
+            for key in &batch.cases[case].keys {
+                asking.entry(*key).or_default().push(case);
+            }
         }
-        let keys = library.awaited(event).into_iter().flat_map(|awaited| awaited.keys);
-        let keys: Vec<WaitKey> = keys.collect();
-        for thred in self.waiting(&keys).await? {
-            batch.offer(case, thred);
+        let keys: Vec<WaitKey> = asking.keys().copied().collect();
+        let mut found: HashMap<usize, BTreeSet<ThredId>, FastHash> = HashMap::default();
+        let waiting = self.waiting(&keys).await?;
+        // One that does not wait as the batch holds it has been moved by somebody else.
+        batch.held.retain(|id, loaded| {
+            waiting.binary_search(id).is_err() || under(&loaded.state, &asking).next().is_some()
+        });
+        self.hold(batch, waiting.iter().cloned()).await?;
+        for thred in waiting {
+            let Some(loaded) = batch.held.get(&thred) else { continue };
+            for case in under(&loaded.state, &asking) {
+                found.entry(case).or_default().insert(thred.clone());
+            }
         }
-        Ok(())
+        Ok(found)
     }
 
-    /// The threds that wait under any of these keys, each once, in the order of their ids: a look-up
-    /// by key in each partition, however many wait under others.
-    pub(super) async fn waiting(&self, keys: &[WaitKey]) -> Result<BTreeSet<ThredId>, Stopped> {
-        if keys.is_empty() {
-            return Ok(BTreeSet::new());
-        }
-        let partitions = (0..self.storage().partitions()).map(|partition| async move {
-            let mut found: Vec<ThredId> = Vec::new();
-            loop {
-                let after = found.last().cloned();
-                let page = self
-                    .insist(|| self.storage().waiting(partition, keys, after.as_ref(), PAGE))
-                    .await?;
-                let is_last = page.len() < PAGE;
-                found.extend(page);
-                if is_last {
-                    return Ok(found);
-                }
+    /// The threds that wait under any of these keys, in the order of their ids.
+    pub(super) async fn waiting(&self, keys: &[WaitKey]) -> Result<Vec<ThredId>, Stopped> {
+        let mut found: Vec<ThredId> = Vec::new();
+        while !keys.is_empty() {
+            let after = found.last().cloned();
+            let page = self.insist(|| self.storage().waiting(keys, after.as_ref(), PAGE)).await?;
+            let is_last = page.len() < PAGE;
+            found.extend(page);
+            if is_last {
+                break;
             }
-        });
-        Ok(try_join_all(partitions).await?.into_iter().flatten().collect())
+        }
+        Ok(found)
     }
 }
 
-/// Whether threds may wait for an unbound event.
-fn awaited(batch: &Batch, inbound: &Inbound) -> bool {
-    matches!(inbound, Inbound::Event(accepted) if accepted.event.thred_id.is_none()
-        && batch.library.listening(&accepted.event).next().is_some())
+/// The cases that ask for a thred.
+fn under(
+    state: &ThredState,
+    asking: &BTreeMap<WaitKey, Vec<usize>>,
+) -> impl Iterator<Item = usize> {
+    let keys = state.waits.iter().filter(|_| state.is_listening());
+    keys.filter_map(|key| asking.get(key)).flatten().copied()
+}
+
+impl Batch {
+    /// The cases that are matched together, with what they are awaited by: all that are left, or
+    /// those before the first event for which there may be no place. Whom that meets instead is known
+    /// when all before it have been committed.
+    fn next_cases(&mut self) -> Range<usize> {
+        let first = self.matched;
+        let library = self.library.clone();
+        for number in first..self.cases.len() {
+            let case = &mut self.cases[number];
+            let Inbound::Event(accepted) = &case.inbound else { continue };
+            let event = &accepted.event;
+            if case.taken || event.thred_id.is_some() {
+                continue;
+            }
+            if library.listening(event).next().is_none() {
+                continue;
+            }
+            if number > first && library.candidates(event).any(|it| it.is_limited() && it.listens())
+            {
+                return first..number;
+            }
+            case.keys = library.awaited(event).into_iter().flat_map(|it| it.keys).collect();
+            case.keys.sort_unstable();
+        }
+        first..self.cases.len()
+    }
+
+    /// A thred that a case has brought to where it waits meets the later events that it waits for.
+    pub(super) fn meet(&mut self, by: usize, state: &ThredState) {
+        if !state.is_listening() {
+            return;
+        }
+        for case in by + 1..self.matched {
+            if !self.cases[case].keys.is_empty() && self.is_awaited(case, state) {
+                self.offer(case, state.id.clone());
+            }
+        }
+    }
+
+    /// Whether a thred waits under one of the keys of a case's event. Otherwise the event does not
+    /// concern it.
+    pub(super) fn is_awaited(&self, case: usize, state: &ThredState) -> bool {
+        let keys = &self.cases[case].keys;
+        state.waits.iter().any(|key| keys.binary_search(key).is_ok())
+    }
 }

@@ -101,6 +101,7 @@ struct Shared {
     sweeping: AtomicBool,
     /// Whether this engine has changed a thred since the last look at outboxes.
     committed: AtomicBool,
+    ends: tombstones::Ends,
     outgoing: outgoing::Outgoing,
     full: topics::FullTopics,
     /// Deliveries that wait for something else to happen.
@@ -129,6 +130,7 @@ impl Engine {
             near_timers: expiry::NearTimers::default(),
             sweeping: AtomicBool::new(false),
             committed: AtomicBool::new(true),
+            ends: tombstones::Ends::default(),
             outgoing: outgoing::Outgoing::default(),
             full: topics::FullTopics::default(),
             deferred: Arc::new(Semaphore::new(offers::MAX_DEFERRED)),

@@ -3,7 +3,7 @@
 use std::{pin::pin, sync::Arc};
 
 use futures::future::try_join_all;
-use thredlib::{PatternId, ThredId};
+use thredlib::{Message, PatternId, ThredId, Topic};
 use tokio::time::timeout;
 
 use super::{
@@ -62,13 +62,13 @@ impl Engine {
         let mut commands: Vec<Inbound> = Vec::new();
         let mut places: Vec<(PatternId, ThredId)> = Vec::new();
         let mut cleared: Vec<Cleared> = Vec::with_capacity(outboxes.len());
-        for (number, outbox) in outboxes.into_iter().enumerate() {
+        for (number, outbox) in outboxes.iter().enumerate() {
             let mut published = Vec::with_capacity(outbox.entries().count());
             for entry in outbox.entries() {
                 match &entry.outgoing {
                     Outgoing::Message { topic, message } => {
-                        messages.push(Routed { topic: topic.clone(), message: message.clone() });
-                        owners.push((number, entry.clone()));
+                        messages.push((topic, message));
+                        owners.push((number, entry));
                         continue;
                     }
                     Outgoing::Command(command) => commands.push(Inbound::Command(command.clone())),
@@ -78,21 +78,22 @@ impl Engine {
                 }
                 published.push(entry.id.clone());
             }
-            cleared.push(Cleared { thred: outbox.thred, published, parked: Vec::new() });
+            let thred = outbox.thred.clone();
+            cleared.push(Cleared { thred, published, parked: Vec::new() });
         }
         let threds: Vec<ThredId> = cleared.iter().map(|it| it.thred.clone()).collect();
         let mut publishing = pin!(async {
-            let ends = self.publish_messages(messages).await?;
+            let ends = self.publish_messages(&messages).await?;
             let mut parked: Vec<(ThredId, Vec<OutboxEntry>)> = Vec::new();
             for ((number, entry), end) in owners.into_iter().zip(ends) {
                 let cleared = &mut cleared[number];
                 match end {
-                    Sent::Done => cleared.published.push(entry.id),
+                    Sent::Done => cleared.published.push(entry.id.clone()),
                     Sent::Parked => {
                         cleared.parked.push(entry.id.clone());
                         match parked.last_mut().filter(|(thred, _)| *thred == cleared.thred) {
-                            Some((_, entries)) => entries.push(entry),
-                            None => parked.push((cleared.thred.clone(), vec![entry])),
+                            Some((_, entries)) => entries.push(entry.clone()),
+                            None => parked.push((cleared.thred.clone(), vec![entry.clone()])),
                         }
                     }
                 }
@@ -120,39 +121,45 @@ impl Engine {
     /// the queue refuses are dead-lettered. The answers stand in the order of the messages.
     pub(super) async fn publish_messages(
         &self,
-        messages: Vec<Routed>,
+        messages: &[(&Topic, &Arc<Message>)],
     ) -> Result<Vec<Sent>, Stopped> {
+        // Clones count references that all workers share: there are no more than must be.
+        let routed = |number: &usize| {
+            let (topic, message) = messages[*number];
+            Routed { topic: topic.clone(), message: message.clone() }
+        };
         let mut ends = vec![Sent::Done; messages.len()];
-        let mut open: Vec<(usize, Routed)> = Vec::with_capacity(messages.len());
+        let mut open: Vec<usize> = Vec::with_capacity(messages.len());
         let mut buried = Vec::new();
-        for (number, message) in messages.into_iter().enumerate() {
-            match self.0.full.state(&message.topic) {
-                TopicState::Open => open.push((number, message)),
+        for (number, (topic, _)) in messages.iter().enumerate() {
+            match self.0.full.state(topic) {
+                TopicState::Open => open.push(number),
                 TopicState::Full => ends[number] = Sent::Parked,
-                TopicState::OverQuota => buried.push((message, TOPIC_FULL.to_owned())),
+                TopicState::OverQuota => buried.push((routed(&number), TOPIC_FULL.to_owned())),
             }
         }
         let mut pauses = self.pauses();
         while !open.is_empty() {
-            let call = open.iter().map(|(_, message)| message.clone()).collect();
+            let call = open.iter().map(routed).collect();
             let answers = self.message_q().publish(call).await;
             let mut failure = None;
             let mut failed = Vec::new();
-            for ((number, message), answer) in open.into_iter().zip(answers) {
+            for (number, answer) in open.into_iter().zip(answers) {
+                let (topic, _) = messages[number];
                 match answer.as_ref().map_err(PortError::kind) {
-                    Ok(()) => self.0.full.took(&message.topic),
+                    Ok(()) => self.0.full.took(topic),
                     Err(PortErrorKind::Full) => {
-                        self.0.full.mark(&message.topic);
+                        self.0.full.mark(topic);
                         ends[number] = Sent::Parked;
                     }
                     Err(PortErrorKind::Rejected) => {
                         let reason = answer.err().map(|error| describe(&error)).unwrap_or_default();
-                        tracing::warn!(topic = %message.topic, reason, "a message is refused");
-                        buried.push((message, reason));
+                        tracing::warn!(%topic, reason, "a message is refused");
+                        buried.push((routed(&number), reason));
                     }
                     Err(_) => {
                         failure = answer.err();
-                        failed.push((number, message));
+                        failed.push(number);
                     }
                 }
             }
@@ -169,7 +176,8 @@ impl Engine {
 
     /// Publishes messages that belong to no outbox: what finds its topic full is dead-lettered.
     async fn publish_notices(&self, messages: Vec<Routed>) -> Result<(), Stopped> {
-        let ends = self.publish_messages(messages.clone()).await?;
+        let borrowed: Vec<_> = messages.iter().map(|it| (&it.topic, &it.message)).collect();
+        let ends = self.publish_messages(&borrowed).await?;
         let parked = messages.into_iter().zip(ends).filter(|(_, end)| *end == Sent::Parked);
         let parked: Vec<_> = parked.map(|(it, _)| (it, TOPIC_FULL.to_owned())).collect();
         match parked.is_empty() {

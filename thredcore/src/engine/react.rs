@@ -43,21 +43,11 @@ impl Engine {
         batch: &mut Batch,
         round: Vec<Task>,
     ) -> Result<Vec<Ready>, Stopped> {
-        let missing: Vec<ThredId> = round
-            .iter()
-            .filter_map(|task| match &task.what {
-                What::Bound(id) | What::Offer(id) | What::Obey(id) => Some(id),
-                What::Begin(_) | What::Spawn(_) => None,
-            })
-            .filter(|id| !batch.held.contains_key(*id))
-            .cloned()
-            .collect();
-        if !missing.is_empty() {
-            let loaded = self.load_settled(&missing).await?;
-            let found: Vec<_> = missing.into_iter().zip(loaded).collect();
-            self.look_up_inboxes(batch, &found).await?;
-            batch.held.extend(found.into_iter().filter_map(|(id, loaded)| Some((id, loaded?))));
-        }
+        let concerned = round.iter().filter_map(|task| match &task.what {
+            What::Bound(id) | What::Offer(id) | What::Obey(id) => Some(id.clone()),
+            What::Begin(_) | What::Spawn(_) => None,
+        });
+        self.hold(batch, concerned).await?;
         let mut ready = Vec::with_capacity(round.len());
         for task in round {
             let pattern = match &task.what {
@@ -82,26 +72,53 @@ impl Engine {
         Ok(ready)
     }
 
-    /// Loads threds; one that another worker of this engine is just publishing is waited for.
+    /// Loads those of some threds that the batch does not hold yet.
+    pub(super) async fn hold(
+        &self,
+        batch: &mut Batch,
+        threds: impl Iterator<Item = ThredId>,
+    ) -> Result<(), Stopped> {
+        let missing: Vec<ThredId> = threds.filter(|id| !batch.held.contains_key(id)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let loaded = self.load_settled(&missing).await?;
+        let found: Vec<_> = missing.into_iter().zip(loaded).collect();
+        self.look_up_inboxes(batch, &found).await?;
+        batch.held.extend(found.into_iter().filter_map(|(id, loaded)| Some((id, loaded?))));
+        Ok(())
+    }
+
+    /// Loads threds. Those that other workers of this engine are just publishing are waited for: what
+    /// stands in their outboxes would be published twice.
     async fn load_settled(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, Stopped> {
-        let ended = self.0.outgoing.ended();
-        let loaded = self.insist(|| self.storage().load(ids)).await?;
-        let unpublished = loaded.iter().flatten().filter(|loaded| !loaded.outbox.is_empty());
-        let unpublished: Vec<_> = unpublished.map(|loaded| loaded.state.id.clone()).collect();
-        if unpublished.is_empty() {
-            return Ok(loaded);
+        /// Others may go on with a busy thred for ever. Then some is published twice.
+        const TRIES: usize = 16;
+        let mut ended = self.0.outgoing.ended();
+        let mut loaded = self.insist(|| self.storage().load(ids)).await?;
+        for _ in 0..TRIES {
+            let has_more =
+                |it: &Option<Loaded>| it.as_ref().is_some_and(|it| !it.outbox.is_empty());
+            let places: Vec<_> = (0..ids.len()).filter(|at| has_more(&loaded[*at])).collect();
+            let unpublished: Vec<_> = places.iter().map(|at| ids[*at].clone()).collect();
+            if unpublished.is_empty() {
+                break;
+            }
+            let mut stop = self.0.stop.subscribe();
+            // A worker that stops in the middle of publishing never says that it is done.
+            let is_stale = tokio::select! {
+                biased;
+                is_stale = self.0.outgoing.wait_for(&unpublished, ended) => is_stale,
+                _ = stop.wait_for(|stop| *stop) => return Err(Stopped),
+            };
+            if !is_stale {
+                break;
+            }
+            ended = self.0.outgoing.ended();
+            let again = self.insist(|| self.storage().load(&unpublished)).await?;
+            places.into_iter().zip(again).for_each(|(at, again)| loaded[at] = again);
         }
-        let mut stop = self.0.stop.subscribe();
-        // A worker that stops in the middle of publishing never says that it is done.
-        let is_stale = tokio::select! {
-            biased;
-            is_stale = self.0.outgoing.wait_for(&unpublished, ended) => is_stale,
-            _ = stop.wait_for(|stop| *stop) => return Err(Stopped),
-        };
-        match is_stale {
-            true => self.insist(|| self.storage().load(ids)).await,
-            false => Ok(loaded),
-        }
+        Ok(loaded)
     }
 
     /// Computes what follows from each task.
@@ -253,6 +270,11 @@ fn react_one(
     };
     if batch.cases[task.case].moved.contains(id) {
         return Ok(Outcome::Duplicate);
+    }
+    let is_offer = matches!(task.what, What::Offer(_));
+    if is_offer && held(id).is_some_and(|state| !batch.is_awaited(task.case, state)) {
+        // It has come to wait for something else.
+        return Ok(Outcome::Nothing);
     }
     let settled = batch.settled.get(id).map_or(&[][..], |settled| settled);
     let world = World { settled, ..world };

@@ -22,7 +22,7 @@ impl Engine {
     /// Finds what has had its end before: it has a receipt, or is on record, or came twice in the
     /// batch itself.
     pub(super) async fn look_up_receipts(&self, batch: &mut Batch) -> Result<(), Stopped> {
-        let mut asked: HashMap<u16, Vec<usize>> = HashMap::new();
+        let mut asked: HashMap<u16, Vec<usize>, FastHash> = HashMap::default();
         let mut seen: HashSet<EventKey, FastHash> =
             HashSet::with_capacity_and_hasher(batch.cases.len(), FastHash::new());
         for (index, case) in batch.cases.iter_mut().enumerate() {
@@ -98,7 +98,7 @@ impl Engine {
         let retention = self.storage().retention().time.as_secs();
         let oldest = u64::try_from(now / 1000).unwrap_or(0).saturating_sub(retention);
         let mut settled = Vec::new();
-        let mut asked: HashMap<u16, Vec<EventKey>> = HashMap::new();
+        let mut asked: HashMap<u16, Vec<EventKey>, FastHash> = HashMap::default();
         for consumed in inbox.iter().filter(|consumed| consumed.needs_receipt()) {
             match u64::from(consumed.at) < oldest {
                 true => settled.push(consumed.key),
@@ -118,7 +118,7 @@ impl Engine {
     /// Gives the deliveries of a batch their ends: dead letters, records and receipts, and then the
     /// acknowledgement.
     pub(super) async fn settle(&self, batch: &mut Batch) -> Result<(), Stopped> {
-        let mut settlements: HashMap<u16, Settlement> = HashMap::new();
+        let mut settlements: HashMap<u16, Settlement, FastHash> = HashMap::default();
         for (partition, unmoved) in std::mem::take(&mut batch.records) {
             settlements.entry(partition).or_default().unmoved.push(unmoved);
         }

@@ -9,18 +9,14 @@ use std::{
 use futures::FutureExt;
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
-use super::{
-    Engine, Stopped,
-    places::Orphans,
-    tombstones::{Found, Skipped},
-};
+use super::{Engine, Stopped, places::Orphans};
 use crate::port::Lease;
 
 /// The name of the lease of whoever fires timers and relays.
 const SWEEP: &str = "sweep";
 
 /// Where nothing happens, outboxes and ended threds are looked at so much more rarely.
-const IDLE: u32 = 10;
+pub(super) const IDLE: u32 = 10;
 
 /// Control events that wait for their turn; more hold up the partition that they come by.
 const CONTROL_LINE: usize = 1_024;
@@ -91,29 +87,6 @@ impl Engine {
                 true if parked > 0 => self.config().sweep_interval / 10,
                 true => self.config().sweep_interval,
                 false => (pause * 2).min(self.config().sweep_interval * IDLE),
-            };
-            if self.rest(pause).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Forgets ended threds that nothing keeps, until the engine stops. As long as there are many, at
-    /// once.
-    async fn keep_forgetting(self) {
-        const SHORTEST: Duration = Duration::from_millis(100);
-        let mut skipped = Skipped::default();
-        let mut pause = SHORTEST;
-        loop {
-            let found = match self.0.sweeping.load(Ordering::Relaxed) {
-                true => self.forget_ended(&mut skipped).await,
-                false => Ok(Found::Nothing),
-            };
-            pause = match found {
-                Ok(Found::More) => continue,
-                Ok(Found::Some) => SHORTEST,
-                Ok(Found::Nothing) => (pause * 2).min(self.config().sweep_interval * IDLE),
-                Err(Stopped) => return,
             };
             if self.rest(pause).await.is_err() {
                 return;

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashSet, VecDeque},
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -11,6 +11,7 @@ use std::{
 use thredlib::ThredId;
 
 use super::lock;
+use crate::state::ThredState;
 
 /// Which threds have ended, and which of them are beyond the number to be kept.
 #[derive(Debug)]
@@ -23,8 +24,8 @@ pub(super) struct Ending {
     keep: u64,
 }
 
-/// Each with the number of its ending.
-type Ended = VecDeque<(u64, ThredId)>;
+/// Each with the number of its ending. With the state at hand nobody has to look for it.
+type Ended = VecDeque<(u64, Arc<ThredState>)>;
 
 impl Ending {
     pub(super) fn new(partitions: u16, keep: usize) -> Self {
@@ -36,21 +37,21 @@ impl Ending {
     }
 
     /// A thred has ended.
-    pub(super) fn push(&self, partition: u16, id: ThredId) {
+    pub(super) fn push(&self, partition: u16, state: Arc<ThredState>) {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
-        lock(&self.threds[usize::from(partition)]).push_back((number, id));
+        lock(&self.threds[usize::from(partition)]).push_back((number, state));
     }
 
     /// Looks at the threds of a partition beyond the number to be kept, oldest end first.
     pub(super) fn surplus<T: Default>(
         &self,
         partition: u16,
-        look: impl FnOnce(&mut dyn Iterator<Item = &ThredId>) -> T,
+        look: impl FnOnce(&mut dyn Iterator<Item = &Arc<ThredState>>) -> T,
     ) -> T {
         let Some(threds) = self.threds.get(usize::from(partition)) else { return T::default() };
         let end = self.count.load(Ordering::Relaxed).saturating_sub(self.keep);
         let threds = lock(threds);
-        look(&mut threds.iter().take_while(|(number, _)| *number < end).map(|(_, id)| id))
+        look(&mut threds.iter().take_while(|(number, _)| *number < end).map(|(_, state)| state))
     }
 
     /// Threds of a partition are forgotten.
@@ -59,18 +60,19 @@ impl Ending {
         // Nearly always they are the first ones, in their order.
         let mut ids = ids.peekable();
         while let Some((_, first)) = threds.front()
-            && ids.next_if(|id| *id == first).is_some()
+            && ids.next_if(|id| **id == first.id).is_some()
         {
             threds.pop_front();
         }
         if ids.peek().is_some() {
             let ids: HashSet<_> = ids.collect();
-            threds.retain(|(_, id)| !ids.contains(id));
+            threds.retain(|(_, state)| !ids.contains(&state.id));
         }
     }
 
     /// All ended threds of a partition.
     pub(super) fn all(&self, partition: u16) -> Vec<ThredId> {
-        lock(&self.threds[usize::from(partition)]).iter().map(|(_, id)| id.clone()).collect()
+        let threds = lock(&self.threds[usize::from(partition)]);
+        threds.iter().map(|(_, state)| state.id.clone()).collect()
     }
 }

@@ -42,8 +42,8 @@ use crate::{
 pub struct MemoryStorageConfig {
     /// How many partitions there are: 64.
     pub partitions: u16,
-    /// How many ended threds are kept to be looked at: the latest 10,000, and those that may still
-    /// be needed.
+    /// How many ended threds are kept to be looked at: the latest 1,000, as many as steps of the
+    /// history, and those that may still be needed.
     ///
     /// What is kept, here and in the history, has left the processor's caches when it is freed at
     /// last: keeping much more makes each short thred dearer.
@@ -66,7 +66,7 @@ impl Default for MemoryStorageConfig {
     fn default() -> Self {
         Self {
             partitions: 64,
-            ended_threds: 10_000,
+            ended_threds: 1_000,
             history_records: 1_000,
             receipts_time: ReceiptRetention::DEFAULT_TIME,
             receipts_capacity: 1_000_000,
@@ -142,6 +142,7 @@ pub struct MemoryStorage {
     ending: Ending,
     max_commit_bytes: usize,
     counters: Counters,
+    waiting: WaitIndex,
     pub(super) listening: Mutex<ListeningPatterns>,
     pub(super) places: Mutex<HashMap<PatternId, Places>>,
     pub(super) leases: Mutex<Leases>,
@@ -152,7 +153,6 @@ pub struct MemoryStorage {
 #[derive(Debug, Default)]
 struct Partition {
     timers: Mutex<BTreeSet<Timer>>,
-    waiting: Mutex<WaitIndex>,
     parked: Mutex<Parked>,
 }
 
@@ -182,6 +182,7 @@ impl MemoryStorage {
             ending: Ending::new(partitions, config.ended_threds),
             max_commit_bytes: config.max_commit_bytes,
             counters: Counters::default(),
+            waiting: WaitIndex::default(),
             listening: Mutex::default(),
             places: Mutex::default(),
             leases: Mutex::default(),
@@ -239,7 +240,7 @@ impl MemoryStorage {
         shard.live.update(old.as_deref(), state);
         self.update_timer(old.as_deref(), state);
         if WaitIndex::is_concerned(old.as_deref(), state) {
-            lock(&self.partition(&state.id).waiting).update(old.as_deref(), state);
+            self.waiting.update(old.as_deref(), state);
             lock(&self.listening).update(old.as_deref(), state);
         }
         let ended = !state.status.is_live() && old.as_ref().is_none_or(|old| old.status.is_live());
@@ -329,8 +330,7 @@ impl ThredStore for MemoryStorage {
             let applied = self.apply(commit);
             answers.push(Ok(applied.answer));
             if applied.ended {
-                let id = &commit.state.id;
-                self.ending.push(self.partition_of(id), id.clone());
+                self.ending.push(self.partition_of(&commit.state.id), commit.state.clone());
             }
         }
         answers
@@ -406,10 +406,7 @@ impl ThredStore for MemoryStorage {
     async fn threds(&self, query: &ThredQuery) -> Result<ThredPage, PortError> {
         let mut pager = Pager::new(query)?;
         if let Some(key) = query.key {
-            for partition in &self.partitions {
-                let ids = lock(&partition.waiting).threds(&[key], None, usize::MAX);
-                self.offer_each(&mut pager, ids);
-            }
+            self.offer_each(&mut pager, self.waiting.threds(&[key], None, usize::MAX));
             return Ok(pager.page());
         }
         if query.status.contains(&Status::Terminated) {
@@ -447,14 +444,11 @@ impl ThredStore for MemoryStorage {
 
     async fn waiting(
         &self,
-        partition: u16,
         keys: &[WaitKey],
         after: Option<&ThredId>,
         limit: usize,
     ) -> Result<Vec<ThredId>, PortError> {
-        let partition = self.partitions.get(usize::from(partition));
-        let threds = |partition: &Partition| lock(&partition.waiting).threds(keys, after, limit);
-        Ok(partition.map_or(vec![], threds))
+        Ok(self.waiting.threds(keys, after, limit))
     }
 
     async fn surplus(
@@ -463,14 +457,15 @@ impl ThredStore for MemoryStorage {
         skip: usize,
         limit: usize,
     ) -> Result<Vec<Ended>, PortError> {
-        let inbox = |id: &ThredId| {
-            let shard = lock(self.shard_of(id));
-            shard.is_done(id).then(|| shard.state(id).map(|state| state.inbox.clone()))?
+        let has_published =
+            |state: &ThredState| !lock(self.shard_of(&state.id)).outboxes.contains_key(&state.id);
+        let ended = |state: &Arc<ThredState>| {
+            has_published(state)
+                .then(|| Ended { thred: state.id.clone(), inbox: state.inbox.clone() })
         };
-        let ended = |id: &ThredId| Some(Ended { thred: id.clone(), inbox: inbox(id)? });
         Ok(self
             .ending
-            .surplus(partition, |ids| ids.filter_map(ended).skip(skip).take(limit).collect()))
+            .surplus(partition, |states| states.filter_map(ended).skip(skip).take(limit).collect()))
     }
 
     async fn forget(&self, threds: &[ThredId]) -> Result<(), PortError> {
@@ -486,6 +481,7 @@ impl ThredStore for MemoryStorage {
                 freed.push(thred);
             }
         }
+        gone.sort_by_cached_key(|(id, _)| self.partition_of(id));
         for run in gone.chunk_by(|(a, _), (b, _)| self.partition_of(a) == self.partition_of(b)) {
             self.ending.remove(self.partition_of(&run[0].0), run.iter().map(|(id, _)| id));
         }

@@ -1,36 +1,62 @@
 //! Who waits for unbound events.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Mutex,
+};
 
 use thredlib::ThredId;
 
-use super::keys::{KeyHash, Sorted};
+use super::{
+    keys::{KeyHash, Sorted},
+    lock,
+};
 use crate::state::{PatternKey, ThredState, WaitKey};
 
 /// The threds that wait for unbound events, by the keys that they are found by.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct WaitIndex {
-    threds: HashMap<WaitKey, Sorted<ThredId>, KeyHash>,
+    /// By the last byte of the keys; the tables go by the first ones.
+    shards: Box<[Mutex<Shard>]>,
+}
+
+type Shard = HashMap<WaitKey, Sorted<ThredId>, KeyHash>;
+
+/// So many that two commits rarely meet at one.
+const SHARDS: usize = 64;
+
+impl Default for WaitIndex {
+    fn default() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
 }
 
 impl WaitIndex {
+    fn shard(&self, key: &WaitKey) -> &Mutex<Shard> {
+        &self.shards[usize::from(key.as_bytes()[15]) % SHARDS]
+    }
+
     /// Whether a commit from one state (`None`: there was none) to another may change the index.
     pub fn is_concerned(old: Option<&ThredState>, new: &ThredState) -> bool {
         new.is_listening() || old.is_some_and(ThredState::is_listening)
     }
 
     /// Moves a thred from the keys that it waited under to those that it waits under now.
-    pub fn update(&mut self, old: Option<&ThredState>, new: &ThredState) {
+    ///
+    /// Whoever looks meanwhile may find it under the old keys beside the new ones, never under none.
+    pub fn update(&self, old: Option<&ThredState>, new: &ThredState) {
         let (old, waits) = (old.map_or(&[][..], keys), keys(new));
-        for key in old.iter().filter(|key| waits.binary_search(key).is_err()) {
-            if self.threds.get_mut(key).is_some_and(|threds| threds.remove(&new.id)) {
-                self.threds.remove(key);
+        for key in waits.iter().filter(|key| old.binary_search(key).is_err()) {
+            let mut threds = lock(self.shard(key));
+            match threds.get_mut(key) {
+                Some(threds) => threds.insert(new.id.clone()),
+                None => _ = threds.insert(*key, Sorted::One(new.id.clone())),
             }
         }
-        for key in waits.iter().filter(|key| old.binary_search(key).is_err()) {
-            match self.threds.get_mut(key) {
-                Some(threds) => threds.insert(new.id.clone()),
-                None => _ = self.threds.insert(*key, Sorted::One(new.id.clone())),
+        for key in old.iter().filter(|key| waits.binary_search(key).is_err()) {
+            let mut threds = lock(self.shard(key));
+            if threds.get_mut(key).is_some_and(|threds| threds.remove(&new.id)) {
+                threds.remove(key);
             }
         }
     }
@@ -38,9 +64,12 @@ impl WaitIndex {
     /// The threds that wait under any of the keys, each once, sorted: the first `limit` after one
     /// of them.
     pub fn threds(&self, keys: &[WaitKey], after: Option<&ThredId>, limit: usize) -> Vec<ThredId> {
-        let under = |key| self.threds.get(key).into_iter().flat_map(|it| it.after(after));
-        let mut threds: Vec<_> =
-            keys.iter().flat_map(|key| under(key).take(limit)).cloned().collect();
+        let mut threds = Vec::new();
+        for key in keys {
+            if let Some(under) = lock(self.shard(key)).get(key) {
+                threds.extend(under.after(after).take(limit).cloned());
+            }
+        }
         if keys.len() > 1 {
             threds.sort_unstable();
             threds.dedup();

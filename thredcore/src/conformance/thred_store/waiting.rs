@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Store, of_one_partition, set, waiting};
+use super::{Store, set, waiting};
 use crate::{
     conformance::samples::{commit, consumed, next, send, store, thred, wait_key, wait_keys},
     port::Committed,
@@ -59,20 +59,19 @@ pub async fn a_finished_or_ended_thred_does_not_wait(fixture: Store) {
     assert_eq!(waiting(storage, &["k"]).await, set(&[]), "ended by its first event");
 }
 
-/// Pages follow each other in the order of the ids, over all keys together.
+/// Pages follow each other in the order of the ids, over all keys and partitions together.
 pub async fn waiting_threds_come_in_pages(fixture: Store) {
     let storage = &*fixture.port;
-    let mut ids = of_one_partition(storage.partitions(), 23);
+    let mut ids: Vec<_> = (0..23).map(|number| format!("thred {number}")).collect();
     let keys: [&[&str]; 4] = [&["k"], &["l"], &["k", "l"], &["other"]];
     store(storage, ids.iter().enumerate().map(|(number, id)| under(id, keys[number % 4]))).await;
     let mut number = 0..;
     ids.retain(|_| number.next().is_some_and(|number| number % 4 != 3));
     ids.sort();
-    let partition = ThredState::partition(&ids[0].as_str().into(), storage.partitions());
     let (mut seen, mut after) = (vec![], None);
     loop {
         let keys = wait_keys(&["k", "l"]);
-        let page = storage.waiting(partition, &keys, after.as_ref(), 4).await.unwrap();
+        let page = storage.waiting(&keys, after.as_ref(), 4).await.unwrap();
         assert!(page.len() <= 4);
         let Some(last) = page.last() else { break };
         after = Some(last.clone());

@@ -108,12 +108,11 @@ macro_rules! forward_store {
 
                 async fn waiting(
                     &self,
-                    partition: u16,
                     keys: &[WaitKey],
                     after: Option<&ThredId>,
                     limit: usize,
                 ) -> Answer<Vec<ThredId>> {
-                    self.$field.waiting(partition, keys, after, limit).await
+                    self.$field.waiting(keys, after, limit).await
                 }
 
                 async fn surplus(

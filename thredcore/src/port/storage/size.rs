@@ -5,7 +5,7 @@ use std::{collections::HashSet, io};
 use serde::Serialize;
 use thredlib::Event;
 
-use super::{Commit, Outgoing};
+use super::{Commit, Facts, Outgoing};
 use crate::port::Command;
 
 /// The bytes that a value takes as JSON.
@@ -38,16 +38,25 @@ const FRAME: usize = 256;
 /// far, and need not be measured.
 pub(super) fn bound_of_commit(commit: &Commit) -> Option<usize> {
     let state = &*commit.state;
-    let plain = commit.facts.is_none() && state.locals.is_empty();
-    let plain = plain && !matches!(commit.command.as_deref(), Some(Command::Start(_)));
-    if !plain || commit.outbox.len() > FEW || state.participants.len() > FEW {
+    let command = commit.command.as_deref();
+    let carries_events = matches!(command, Some(Command::Start(_) | Command::Offer { .. }));
+    if carries_events || commit.outbox.len() > FEW {
         return None;
     }
     let texts = [&state.label, &state.description, &state.display];
-    let texts = texts.into_iter().flatten().map(|text| text.len());
-    let mut size = PLAIN + 6 * texts.sum::<usize>();
-    size += PLAIN * (state.participants.len() + state.children.len() + commit.log.len());
-    size += 64 * (state.inbox.len() + state.waits.len());
+    let mut size =
+        PLAIN + texts.into_iter().flatten().map(|text| bound_of_text(text)).sum::<usize>();
+    size += state.participants.iter().map(|it| bound_of_text(it.as_str())).sum::<usize>();
+    size += state.children.iter().map(|it| bound_of_text(it.as_str())).sum::<usize>();
+    if !state.locals.is_empty() {
+        size += json_size(&state.locals);
+    }
+    if let Some(facts) = &commit.facts {
+        let Facts { seed: _, directory, patterns, settled, watchers } = &**facts;
+        size += PLAIN + KEY * settled.len() + json_size(directory) + json_size(patterns);
+        size += watchers.iter().map(|it| bound_of_text(it.as_str())).sum::<usize>();
+    }
+    size += PLAIN * commit.log.len() + KEY * (state.inbox.len() + state.waits.len());
     let details = commit.log.iter().filter_map(|record| record.detail.as_ref());
     size += 6 * details.map(|detail| detail.len()).sum::<usize>();
     size += commit.event.as_ref().map_or(Some(0), |event| bound_of_event(event))?;
@@ -66,8 +75,15 @@ pub(super) fn bound_of_commit(commit: &Commit) -> Option<usize> {
 
 /// What has more parts than this is measured.
 const FEW: usize = 64;
+/// More bytes than the key of an event takes, with what an inbox keeps beside it.
+const KEY: usize = 64;
 /// More bytes than ids and names take together, of one part.
 const PLAIN: usize = 4_096;
+
+/// Each byte of a text may be written as six.
+fn bound_of_text(text: &str) -> usize {
+    6 * text.len() + 3
+}
 
 fn bound_of_event(event: &Event) -> Option<usize> {
     if event.trace.is_some() || event.extra != Default::default() {
@@ -122,11 +138,22 @@ mod tests {
             let event: Event = serde_json::from_value(text).unwrap();
             let event: Event =
                 serde_json::from_slice(&serde_json::to_vec(&event).unwrap()).unwrap();
-            let sample = samples::commit(samples::thred("a"));
-            let commit = Commit { event: Some(Arc::new(event)), ..sample };
-            if let Some(bound) = bound_of_commit(&commit) {
-                assert!(bound >= of_commit(&commit), "{bound}: {}", of_commit(&commit));
-            }
+            let mut state = samples::thred("a");
+            let names = || (0..1_000).map(|number| format!("\u{1}{number}\"").as_str().into());
+            state.participants = names().collect();
+            state.children =
+                (0..1_000).map(|number| format!("\t{number}").as_str().into()).collect();
+            state.inbox = (0..1_000).map(|number| samples::consumed(&number.to_string())).collect();
+            state.locals =
+                Arc::new([("a".to_owned(), json!("\u{1}".repeat(9_000)))].into_iter().collect());
+            let mut facts = Facts { seed: u64::MAX, ..Facts::default() };
+            facts.watchers = names().collect();
+            facts.settled = state.inbox.iter().map(|consumed| consumed.key).collect();
+            let sample = samples::commit(state);
+            let facts = Some(facts.into());
+            let commit = Commit { event: Some(Arc::new(event)), facts, ..sample };
+            let bound = bound_of_commit(&commit).expect("no command carries an event");
+            assert!(bound >= of_commit(&commit), "{bound}: {}", of_commit(&commit));
         }
     }
 }

@@ -113,7 +113,7 @@ pub trait ThredStore: Send + Sync {
     /// When the storage cannot be reached.
     async fn counts(&self) -> Result<Vec<ThredCount>, PortError>;
 
-    /// The active threds of a partition that wait under any of these keys
+    /// The active threds, of all partitions, that wait under any of these keys
     /// ([`ThredState::waits`]), each once, sorted by id: the first `limit` after one of them.
     /// Found by the keys, however many threds wait under others.
     ///
@@ -121,7 +121,6 @@ pub trait ThredStore: Send + Sync {
     /// When the storage cannot be reached.
     async fn waiting(
         &self,
-        partition: u16,
         keys: &[WaitKey],
         after: Option<&ThredId>,
         limit: usize,

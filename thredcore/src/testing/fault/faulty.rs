@@ -234,12 +234,11 @@ impl<P: ThredStore + ?Sized> ThredStore for Faulty<P> {
 
     async fn waiting(
         &self,
-        partition: u16,
         keys: &[WaitKey],
         after: Option<&ThredId>,
         limit: usize,
     ) -> Result<Vec<ThredId>, PortError> {
-        self.fault.call("waiting", self.port.waiting(partition, keys, after, limit)).await
+        self.fault.call("waiting", self.port.waiting(keys, after, limit)).await
     }
 
     async fn surplus(
