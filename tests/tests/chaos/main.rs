@@ -3,8 +3,10 @@
 
 #![recursion_limit = "256"]
 
+mod again;
 mod agents;
 mod brokers;
+mod clocks;
 mod clusters;
 mod deployment;
 mod failpoints;
