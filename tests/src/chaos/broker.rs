@@ -12,7 +12,7 @@ use lapin::{
 };
 use tokio::process::Command;
 
-use super::services::{Node, START, Services};
+use super::services::{Frozen, Node, START, Services};
 
 /// A RabbitMQ of one node, or a cluster.
 #[derive(Debug)]
@@ -97,6 +97,14 @@ impl Broker {
     fn node(&self, number: usize) -> &Node {
         let services = self.services.as_ref();
         &services.expect("only a broker of a test's own is broken").nodes()[number]
+    }
+
+    /// Has a node stand still.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn freeze(&self, number: usize) -> Frozen {
+        self.node(number).freeze()
     }
 
     /// Ends a node, by SIGKILL or in good order.

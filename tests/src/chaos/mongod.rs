@@ -16,7 +16,7 @@ use tokio::process::Command;
 
 use super::{
     redis_server::free_port,
-    services::{Node, START, Services},
+    services::{Frozen, Node, START, Services},
 };
 
 /// A replica set: of one server, or of three.
@@ -147,6 +147,14 @@ impl Mongod {
     pub async fn clear(&self, name: &str) {
         let client = Client::with_uri_str(&self.url).await.expect("an address of MongoDB");
         client.database(name).drop().await.expect("the database is deleted");
+    }
+
+    /// Has it stand still.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn freeze(&self) -> Frozen {
+        self.node().freeze()
     }
 
     /// Kills it with SIGKILL.

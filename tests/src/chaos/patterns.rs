@@ -91,19 +91,22 @@ pub fn timer_name(interval: u64) -> String {
 pub const TOO_LARGE: [&str; 2] = ["bloated", "fanned"];
 
 /// Steps that are too large: one that keeps more than a thred may, one that says more than a storage
-/// takes, in eight reactions that an event passes through.
+/// takes, in reactions that an event passes through one after the other.
 pub fn too_large() -> Vec<PatternModel> {
     let when = |kind: &str| format!("$event.type = 'chaos.{kind}'");
     let wait = json!({ "name": "wait", "condition": {
         "type": "filter", "xpr": when("never")
     } });
     let [bloated, fanned] = TOO_LARGE;
-    let keep = json!({ "one": "$xpr($valueNamed('text'))", "two": "$xpr($valueNamed('text'))" });
+    const KEPT: usize = 6;
+    const SAID: usize = 40;
+    let text = |number: usize| (format!("text{number}"), json!("$xpr($valueNamed('text'))"));
+    let keep: serde_json::Map<_, _> = (0..KEPT).map(text).collect();
     let keeping = json!({ "name": "keep", "condition": {
         "type": "filter", "xpr": when(bloated), "onTrue": { "setLocal": keep }
     } });
     let say = |number: usize| {
-        let last = number == 7;
+        let last = number == SAID - 1;
         let next = json!({ "name": format!("say{}", number + 1), "input": "forward" });
         json!({ "name": format!("say{number}"), "condition": {
             "type": "filter", "xpr": when(fanned),
@@ -114,7 +117,7 @@ pub fn too_large() -> Vec<PatternModel> {
             "transition": if last { json!({ "name": "wait" }) } else { next }
         } })
     };
-    let saying: Vec<_> = (0..8).map(say).chain([wait.clone()]).collect();
+    let saying: Vec<_> = (0..SAID).map(say).chain([wait.clone()]).collect();
     vec![
         model(json!({ "name": bloated, "reactions": [keeping, wait] })),
         model(json!({ "name": fanned, "reactions": saying })),
@@ -124,7 +127,7 @@ pub fn too_large() -> Vec<PatternModel> {
 /// An event whose step is too large.
 pub fn too_large_event(number: usize) -> Event {
     let kind = TOO_LARGE[number % TOO_LARGE.len()];
-    let values = json!({ "text": "x".repeat(900_000) });
+    let values = json!({ "text": "x".repeat(200_000) });
     let source = format!("large {number}");
     Event::builder(format!("chaos.{kind}"), source)
         .id(format!("{kind} {number}"))

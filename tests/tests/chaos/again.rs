@@ -29,11 +29,11 @@ fn moments(total: usize, count: usize, dice: &mut Dice) -> Vec<usize> {
 async fn an_input_is_fed_again(backend: BackendSpec, engines: usize) {
     let private = backend.is_private();
     let mut dice = dice("again");
-    let load = scale(Load::new(40, 10), Load::new(500, 40));
+    let load = scale(Load::new(100, 15), Load::new(500, 40));
     let patterns = [vec![recorder()], byways()].concat();
     let fleet = Arc::new(Fleet::start(FleetSpec { engines, ..spec(backend, patterns) }).await);
     let mut of_load = Dice::new(dice.below(u64::MAX));
-    let moments = moments(load.total(), scale(2, 8), &mut dice);
+    let moments = moments(load.total(), scale(3, 8), &mut dice);
     let again = async {
         fleet.accept(byway_events("once")).await;
         for moment in moments {
