@@ -84,8 +84,11 @@ impl Engine {
                 if forgotten > 0 {
                     tracing::info!(forgotten, "published forgotten outboxes");
                 }
-                found |= parked + forgotten > 0 || self.0.full.is_any();
+                found |= parked + forgotten > 0;
+            } else if self.look_at_full_topics().await.is_err() {
+                return;
             }
+            found |= self.0.full.is_any();
             pause = match found {
                 // A topic that is read again is filled again soon.
                 true if parked > 0 => self.config().sweep_interval / 10,
