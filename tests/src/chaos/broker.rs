@@ -134,14 +134,15 @@ impl Broker {
         }
     }
 
-    /// Calls `rabbitmqctl` of the first node.
+    /// Calls `rabbitmqctl` of the first node; gives what it prints.
     ///
     /// # Panics
     /// When it fails.
-    pub async fn control(&self, arguments: &[&str]) {
+    pub async fn control(&self, arguments: &[&str]) -> String {
         let done = Command::new(self.node(0).dir.join("ctl")).args(arguments).output().await;
         let done = done.expect("rabbitmqctl");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
     /// A channel, and the connection that it lives on.

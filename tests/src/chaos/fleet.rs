@@ -293,6 +293,17 @@ impl Fleet {
         }
     }
 
+    /// Stops the processes in good order.
+    ///
+    /// # Panics
+    /// When one does not end well.
+    pub async fn rest(&self) {
+        for process in self.processes() {
+            let status = process.stop().await.expect("it can be waited for");
+            assert!(status.success(), "an engine ended with {status}");
+        }
+    }
+
     /// Stops all in good order and opens what is stored, to be judged.
     ///
     /// # Panics
@@ -301,10 +312,7 @@ impl Fleet {
         if let Some(running) = self.outside.as_ref().and_then(|outside| outside.running.as_ref()) {
             running.engine().stop();
         }
-        for process in self.processes() {
-            let status = process.stop().await.expect("it can be waited for");
-            assert!(status.success(), "an engine ended with {status}");
-        }
+        self.rest().await;
         match &self.outside {
             Some(outside) => {
                 outside.set_agent(false, self.spec.agent, self.ledger.clone()).await;

@@ -202,8 +202,11 @@ impl Mongod {
         }
     }
 
-    /// Asks the first server.
-    async fn ask(&self, command: Document) -> mongodb::error::Result<Document> {
+    /// Asks the first server, as its administrator.
+    ///
+    /// # Errors
+    /// What it says.
+    pub async fn ask(&self, command: Document) -> mongodb::error::Result<Document> {
         ask(self.node().port, command).await
     }
 }

@@ -242,6 +242,18 @@ pub fn poison_event(number: u32) -> Event {
     Event::builder(format!("chaos.{kind}"), "bob").id(id).values(json!({})).build()
 }
 
+/// The event that starts a thred which waits for unbound events, and the thred.
+pub fn listener_event(name: &str) -> (Event, ThredId) {
+    let id = format!("listen {name}");
+    let thred = started_id(&EventKey::of("bob", &id), &"listener".into());
+    (Event::builder("chaos.listen", "bob").id(id).values(json!({})).build(), thred)
+}
+
+/// An unbound event that threds wait for which [`listener_event`]s have started.
+pub fn call_event(name: &str) -> Event {
+    Event::builder("chaos.call", "bob").id(format!("call {name}")).values(json!({})).build()
+}
+
 /// The events that go by them, each time under another name.
 pub fn byway_events(name: &str) -> Vec<Event> {
     let event = |kind: &str| {

@@ -21,3 +21,4 @@ mod stops;
 mod support;
 mod timers;
 mod unread;
+mod unreadable;

@@ -157,7 +157,7 @@ impl Engine {
                 }
                 forgotten = self.forget_revisions().await;
             }
-            for result in [forgotten, self.reload().await, self.find_watchers().await] {
+            for result in [forgotten, self.reload_changed().await, self.find_watchers().await] {
                 if let Err(error) = result {
                     tracing::warn!(%error, "could not look for changes");
                 }
