@@ -87,7 +87,7 @@ async fn tell(fleet: &Fleet, source: u32, count: u32) {
     let first = u32::from(source == home(0));
     for number in first..count {
         let mark = Mark { source, thred: 0, number };
-        let event = if source % 2 == 0 { event(mark, false) } else { unbound_event(mark) };
+        let event = if source.is_multiple_of(2) { event(mark, false) } else { unbound_event(mark) };
         fleet.accept(vec![event]).await;
     }
 }

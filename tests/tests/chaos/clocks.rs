@@ -68,7 +68,7 @@ async fn clocks_differ(ahead: i64, kills: usize) {
         for message in past.history.iter().flat_map(|step| &step.messages) {
             let Some((timer, _)) = timer_of(&message.event) else { continue };
             let armed = armed_of(&message.event).expect("when it was armed");
-            let interval = timer_interval(&past.state.pattern.id.to_string());
+            let interval = timer_interval(past.state.pattern.id.as_str());
             let late = received[timer] - armed - interval;
             (earliest, latest) = (earliest.min(late), latest.max(late));
         }

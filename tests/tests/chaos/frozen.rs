@@ -41,7 +41,8 @@ async fn ends_in_time(fleet: &Fleet, freeze: impl Fn() -> Frozen, dice: &mut Dic
             fleet.processes()[slot].signal("TERM").await;
         }
         for slot in slots.clone() {
-            fleet.processes()[slot].wait().await.expect("it can be waited for");
+            let status = fleet.processes()[slot].wait().await.expect("it can be waited for");
+            assert!(status.success(), "it ended with {status}");
         }
         let took = begin.elapsed();
         drop(frozen);

@@ -134,8 +134,8 @@ fn records_in_files_cannot_be_read() {
                 let text = format!("\"id\":\"{thred}\"");
                 assert_eq!(spoil::in_files(&directory, "states", &text), 1, "{thred}");
             }
-            for table in ["events", "messages"] {
-                let spoilt = spoil::in_files(&directory, table, "\"id\":\"evil");
+            for (table, id) in [("events", "evil"), ("messages", "evil message")] {
+                let spoilt = spoil::in_files(&directory, table, &format!("\"id\":\"{id}"));
                 assert_eq!(spoilt, items(), "{table}");
             }
         })
