@@ -43,6 +43,8 @@ pub struct Evidence {
     pub unmoved: Vec<Unmoved>,
     /// The dead letters of what came in.
     pub dead: Vec<DeadLetter<Inbound>>,
+    /// The dead letters of what went out.
+    pub dead_messages: Vec<DeadLetter<Routed>>,
     /// Who takes up places, by pattern.
     pub reserved: BTreeMap<PatternId, Vec<ThredId>>,
     /// How many items wait to come in.
@@ -119,6 +121,7 @@ impl Evidence {
             timers,
             unmoved: storage.unmoved(None, usize::MAX).await?.records,
             dead: ports.event_q.dead_letters(&DeadLetterFilter::all()).await?,
+            dead_messages: ports.message_q.dead_letters(&DeadLetterFilter::all()).await?,
             reserved,
             depth: ports.event_q.depth().await?,
             now: ports.clock.now(),

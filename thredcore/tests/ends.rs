@@ -13,7 +13,7 @@ use thredcore::{
     port::{DeadLetterFilter, Directory, FixedDirectory, MessageQ, PortError, PortErrorKind},
     testing::fault::Commits,
 };
-use thredlib::{ConditionBuilder, Event, PatternBuilder, PatternModel, ReactionBuilder};
+use thredlib::{ConditionBuilder, Event, EventKey, PatternBuilder, PatternModel, ReactionBuilder};
 use tokio::time::timeout;
 
 /// Asks whoever the event names, one at a time.
@@ -142,6 +142,61 @@ async fn what_waits_for_a_full_topic_has_a_quota() {
     assert!(dead[0].reason.starts_with("TOPIC_FULL"), "{}", dead[0].reason);
     assert_eq!(engine.storage().parked_topics().await.unwrap()[0].messages, 2);
     assert_eq!(q.depth(&"open".into()).await.unwrap(), 1);
+}
+
+/// What waits is not given up for what comes later, and comes before it.
+#[tokio::test]
+async fn beyond_the_quota_the_later_messages_of_a_thred_are_dead_and_what_waits_stays() {
+    let (engine, q) = with_small_topics(2).await;
+    let say = ConditionBuilder::filter("$event.type = 'say'")
+        .transform(json!({ "title": "$xpr($valueNamed('text'))" }))
+        .publish(json!("full"));
+    let again = say.clone().transition("$noTransition");
+    let talking = PatternBuilder::new("talking")
+        .reaction(ReactionBuilder::new("first").condition(say))
+        .reaction(ReactionBuilder::new("more").condition(again));
+    engine.put_patterns(vec![talking.build()]).await.unwrap();
+    let talker = thredcore::thred::started_id(&EventKey::of("ann", "0"), &"talking".into());
+    let say = async |n: u32| {
+        let event = Event::builder("say", "ann").id(n.to_string());
+        let event = event.values(json!({ "text": n.to_string() }));
+        let event = if n == 0 { event } else { event.thred(talker.clone()) };
+        engine.accept(vec![event.build()]).await.unwrap();
+        settle(&engine).await;
+    };
+    for n in 0..4 {
+        say(n).await;
+    }
+    engine.relay_parked().await.unwrap();
+    say(4).await;
+    let dead = q.dead_letters(&DeadLetterFilter::all()).await.unwrap();
+    let dead: Vec<_> = dead.iter().map(|letter| letter.payload.message.event.title()).collect();
+    assert_eq!(dead, [Some("4")]);
+    assert_eq!(engine.storage().parked_topics().await.unwrap()[0].messages, 2);
+    assert_eq!(titles(&q, "full", 2).await, ["0", "1"]);
+    let read = async {
+        while engine.relay_parked().await.unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), read).await.expect("they come");
+    assert_eq!(titles(&q, "full", 2).await, ["2", "3"]);
+}
+
+/// An engine that does not sweep gives up what another one would.
+#[tokio::test]
+async fn the_quota_of_a_topic_holds_for_engines_that_only_look() {
+    let (engine, q) = with_small_topics(2).await;
+    for n in 0..4 {
+        engine.accept(vec![ask(&n.to_string(), "full", "?")]).await.unwrap();
+        settle(&engine).await;
+    }
+    engine.look_at_full_topics().await.unwrap();
+    engine.accept(vec![ask("5", "full", "?")]).await.unwrap();
+    settle(&engine).await;
+    let dead = q.dead_letters(&DeadLetterFilter::all()).await.unwrap();
+    assert_eq!(dead.len(), 1);
+    assert_eq!(engine.storage().parked_topics().await.unwrap()[0].messages, 2);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod commands;
 mod drain;
 mod freezer;
 mod frozen;
+mod idle;
 mod once;
 mod program;
 mod reload;

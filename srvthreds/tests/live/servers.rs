@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{Read, Write},
     path::Path,
     sync::{
         Arc,
@@ -29,14 +30,14 @@ pub(crate) struct Store {
 impl Store {
     /// On servers that variables name, each with the argument that takes it.
     fn new(servers: &[(&str, &str)]) -> Self {
-        Self::reached(servers, url)
+        Self::reached(servers, |variable| url(variable))
     }
 
     /// The same with something in between.
     pub(crate) fn by_way_of(servers: &[(&str, &str)], freezer: &Freezer) -> Self {
         Self::reached(servers, |variable| {
             let url = freezer.before(&url(variable));
-            match variable {
+            match *variable {
                 // Else the driver goes to where the server says that it is.
                 "MONGODB_URL" => format!("{url}&directConnection=true"),
                 _ => url,
@@ -44,14 +45,19 @@ impl Store {
         })
     }
 
-    fn reached(servers: &[(&str, &str)], url: impl Fn(&str) -> String) -> Self {
+    /// On servers at addresses, each with the argument that takes it.
+    pub(crate) fn at(servers: &[(&str, String)]) -> Self {
+        Self::reached(servers, String::clone)
+    }
+
+    fn reached<U>(servers: &[(&str, U)], url: impl Fn(&U) -> String) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("live-{}-{count}-{}", std::process::id(), since.as_nanos());
         let mut args = vec!["--namespace".to_owned(), namespace];
-        for (argument, variable) in servers {
-            args.extend([format!("--{argument}"), url(variable)]);
+        for (argument, server) in servers {
+            args.extend([format!("--{argument}"), url(server)]);
         }
         Self { args }
     }
@@ -219,6 +225,40 @@ fn timers_fire_whoever_armed_them() {
     let mut second = store.live(directory.path(), &[]);
     while title(&second.message()) != "too late" {}
     second.stop();
+}
+
+#[test]
+fn what_cannot_be_read_is_counted_and_moved_out() {
+    let store = Store::redis();
+    let directory = patterns(&[("hello.json", HELLO)]);
+    let directory = directory.path();
+    store.live(directory, &["--patterns", "patterns"]).stop();
+    let check = |more: &[&str]| srvthreds(directory, &store.args(&["store", "check"], more));
+    assert_eq!(text(&check(&[]).stdout), "everything can be read\n");
+    // Behind its back.
+    let server = url("REDIS_URL");
+    let server = server.rsplit_once('@').map_or(&*server, |(_, server)| server);
+    let server = server.trim_start_matches("redis://").trim_end_matches('/');
+    let mut server = std::net::TcpStream::connect(server).unwrap();
+    for id in ["evil", "worse"] {
+        write!(server, "HSET {{{}:p0}}:t {id} nonsense\r\n", store.args[1]).unwrap();
+        let mut answer = [0; 4];
+        server.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b":1\r\n");
+    }
+    let output = check(&[]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("2 records cannot be read"), "{}", text(&output.stdout));
+    // They stop nobody.
+    let mut program = store.live(directory, &[]);
+    program.send(&event("1", "hello"));
+    assert_eq!(title(&program.message()), "Hello, erp");
+    program.stop();
+    let output = check(&["--repair", "--to", "unreadable.jsonl"]);
+    assert!(text(&output.stdout).contains("moved 2 records"), "{}", text(&output.stdout));
+    let kept = fs::read_to_string(directory.join("unreadable.jsonl")).unwrap();
+    assert_eq!(kept.lines().count(), 2, "{kept}");
+    assert_eq!(text(&check(&[]).stdout), "everything can be read\n");
 }
 
 /// What is stored in MongoDB besides threds: records, users, and threds that have ended.

@@ -40,6 +40,8 @@ pub struct BackendSpec {
     pub messages: usize,
     /// How long a process that says nothing any more keeps its partitions, milliseconds.
     pub lease_ms: u64,
+    /// The largest step that files or Redis take, bytes; what is usual if nothing is said.
+    pub commit_bytes: Option<usize>,
 }
 
 /// Which backends.
@@ -65,7 +67,14 @@ pub enum BackendKind {
 impl BackendSpec {
     /// Backends with bounds that no run meets by chance.
     pub fn new(kind: BackendKind) -> Self {
-        Self { kind, partitions: 4, events: 10_000, messages: 100_000, lease_ms: 500 }
+        Self {
+            kind,
+            partitions: 4,
+            events: 10_000,
+            messages: 100_000,
+            lease_ms: 500,
+            commit_bytes: None,
+        }
     }
 
     /// Whether the engine's process alone can reach the data.
@@ -103,6 +112,10 @@ impl BackendSpec {
             .message_capacity(self.messages)
             .history_steps(HISTORY as u64)
             .ended_threds(HISTORY);
+        let config = match self.commit_bytes {
+            Some(bytes) => config.max_commit_bytes(bytes),
+            None => config,
+        };
         let opening = tokio::task::spawn_blocking(move || RedbBackends::open_with(dir, config));
         let backends = opening.await??;
         Ok(Ports {
@@ -123,6 +136,9 @@ impl BackendSpec {
             .reconnect_pause(Duration::from_millis(100))
             .history_steps(HISTORY)
             .ended_threds(HISTORY);
+        if let Some(bytes) = self.commit_bytes {
+            config = config.max_commit_bytes(bytes);
+        }
         if wait > 0 {
             config = config.wait(wait, Duration::from_millis(500));
         }

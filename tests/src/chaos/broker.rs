@@ -12,7 +12,7 @@ use lapin::{
 };
 use tokio::process::Command;
 
-use super::services::{Node, START, Services};
+use super::services::{Frozen, Node, START, Services};
 
 /// A RabbitMQ of one node, or a cluster.
 #[derive(Debug)]
@@ -99,6 +99,14 @@ impl Broker {
         &services.expect("only a broker of a test's own is broken").nodes()[number]
     }
 
+    /// Has a node stand still.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn freeze(&self, number: usize) -> Frozen {
+        self.node(number).freeze()
+    }
+
     /// Ends a node, by SIGKILL or in good order.
     ///
     /// # Panics
@@ -126,14 +134,15 @@ impl Broker {
         }
     }
 
-    /// Calls `rabbitmqctl` of the first node.
+    /// Calls `rabbitmqctl` of the first node; gives what it prints.
     ///
     /// # Panics
     /// When it fails.
-    pub async fn control(&self, arguments: &[&str]) {
+    pub async fn control(&self, arguments: &[&str]) -> String {
         let done = Command::new(self.node(0).dir.join("ctl")).args(arguments).output().await;
         let done = done.expect("rabbitmqctl");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
     /// A channel, and the connection that it lives on.

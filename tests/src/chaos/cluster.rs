@@ -115,6 +115,48 @@ impl Cluster {
         }
     }
 
+    /// Wipes a node: it comes back on its port as a stranger, with no keys and no slots. Where it was
+    /// the master, its replica has taken over before.
+    ///
+    /// # Panics
+    /// When nobody takes over.
+    pub async fn wipe(&mut self, node: usize) {
+        let (master, _) = self.roles(node % PAIRS).await;
+        let partner = (node + PAIRS) % (2 * PAIRS);
+        println!("node {node} is wiped, the {}", if master == node { "master" } else { "replica" });
+        self.nodes[node].kill();
+        agree("the partner is the master", async || {
+            is(&self.nodes[partner], "role", "master").await
+        })
+        .await;
+        self.nodes[node].wipe().await;
+    }
+
+    /// How many keys a node has.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn keys_of(&self, node: usize) -> u64 {
+        self.nodes[node].ask(&["DBSIZE"]).await.expect("a count")
+    }
+
+    /// Takes a node that was wiped in again, as the replica of its pair.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub async fn take_in(&self, node: usize) {
+        let (new, partner) = (&self.nodes[node], &self.nodes[(node + PAIRS) % (2 * PAIRS)]);
+        let port = partner.port().to_string();
+        self.order(new, &["CLUSTER", "MEET", "127.0.0.1", &port]).await;
+        let master = id_of(partner).await;
+        agree("the node is the replica", async || {
+            // It is refused until the two know each other.
+            new.ask::<redis::Value>(&["CLUSTER", "REPLICATE", &master]).await.is_ok()
+        })
+        .await;
+        self.whole(node % PAIRS).await;
+    }
+
     /// Waits until a pair is a master and a replica that has caught up, in the eyes of all.
     ///
     /// # Panics

@@ -32,6 +32,7 @@ pub struct Fleet {
     /// The engines, then the agents.
     slots: Mutex<Vec<Arc<Process>>>,
     engines: usize,
+    clocks: Vec<i64>,
     /// What was accepted and received.
     pub ledger: Arc<Ledger>,
     outside: Option<Outside>,
@@ -60,6 +61,10 @@ pub struct FleetSpec {
     pub agents: usize,
     /// The agent.
     pub agent: AgentSpec,
+    /// How far the clocks of the engines are ahead, in turn, milliseconds; none if it is empty.
+    pub clocks: Vec<i64>,
+    /// How many messages may wait for a full topic; many if nothing is said.
+    pub topic_quota: Option<u64>,
     /// Whether the agent works in the one process, even where it need not, and events go through
     /// it: so that all its ports are called.
     pub inside: bool,
@@ -75,15 +80,19 @@ impl Fleet {
         let inside = spec.backend.is_private() || spec.inside;
         assert!(!inside || spec.engines == 1, "one process owns the data");
         assert!(!inside || spec.agents == 0, "the agent is in the one process");
-        let FleetSpec { program, backend, patterns, engines, agents, agent, .. } = spec;
-        let (engine_works, agent_works) = (true, inside);
-        let spec = NodeSpec { backend, patterns, engine_works, agent, agent_works, fail: None };
+        let FleetSpec { program, engines, agents, clocks, .. } = spec;
+        let spec = NodeSpec {
+            topic_quota: spec.topic_quota,
+            agent_works: inside,
+            ..NodeSpec::new(spec.backend, spec.patterns, spec.agent)
+        };
         let ledger = Arc::new(Ledger::default());
         let outside = match inside {
             true => None,
             false => Some(Outside::open(&spec, ledger.clone(), agents == 0).await),
         };
-        let fleet = Self { program, spec, slots: Mutex::default(), engines, ledger, outside };
+        let slots = Mutex::default();
+        let fleet = Self { program, spec, slots, engines, clocks, ledger, outside };
         for slot in 0..engines + agents {
             let process = Arc::new(fleet.spawn(&fleet.spec_of(slot)).await);
             fleet.slots().push(process);
@@ -103,20 +112,13 @@ impl Fleet {
         patterns: Vec<PatternModel>,
         agent: AgentSpec,
     ) -> Self {
-        let spec = NodeSpec {
-            backend,
-            patterns,
-            engine_works: true,
-            agent,
-            agent_works: false,
-            fail: None,
-        };
+        let spec = NodeSpec::new(backend, patterns, agent);
         let ledger = Arc::new(Ledger::default());
         let mut outside = Outside::open(&spec, ledger.clone(), true).await;
         outside.engine.put_patterns(spec.patterns.clone()).await.expect("the patterns run");
         outside.running = Some(outside.engine.start());
-        let (program, slots) = (PathBuf::new(), Mutex::default());
-        Self { program, spec, slots, engines: 0, ledger, outside: Some(outside) }
+        let (program, slots, clocks) = (PathBuf::new(), Mutex::default(), Vec::new());
+        Self { program, spec, slots, engines: 0, clocks, ledger, outside: Some(outside) }
     }
 
     /// A process that is not one of the fleet yet.
@@ -126,10 +128,12 @@ impl Fleet {
 
     /// What is started in a slot.
     fn spec_of(&self, slot: usize) -> NodeSpec {
-        match slot < self.engines {
-            true => self.spec.clone(),
-            false => NodeSpec { engine_works: false, agent_works: true, ..self.spec.clone() },
+        if slot >= self.engines {
+            return NodeSpec { engine_works: false, agent_works: true, ..self.spec.clone() };
         }
+        let turn = slot % self.clocks.len().max(1);
+        let clock_ahead = self.clocks.get(turn).copied().unwrap_or(0);
+        NodeSpec { clock_ahead, ..self.spec.clone() }
     }
 
     /// How many of the processes are engines: the first ones.
@@ -173,8 +177,30 @@ impl Fleet {
     /// When there is none for two minutes.
     pub async fn accept(&self, events: Vec<Event>) {
         self.ledger.offer(&events);
+        self.insist(&events).await;
+        self.ledger.accept(&events);
+    }
+
+    /// Accepts again all that was accepted so far, in its order, as whoever feeds a file a second
+    /// time. Nothing is to come of it, so it goes on no account.
+    ///
+    /// # Panics
+    /// When there is no answer for two minutes.
+    pub async fn accept_again(&self) {
+        const TOGETHER: usize = 64;
+        for some in self.ledger.accepted_events().chunks(TOGETHER) {
+            let some: Vec<Event> = some.iter().map(|event| Event::clone(event)).collect();
+            self.insist(&some).await;
+        }
+    }
+
+    /// Accepts events, and keeps no account of them.
+    ///
+    /// # Panics
+    /// When there is no answer for two minutes.
+    pub async fn insist(&self, events: &[Event]) {
         let asking = async {
-            while let Err(error) = self.try_accept(&events).await {
+            while let Err(error) = self.try_accept(events).await {
                 if std::env::var_os("THRED_CHAOS_VERBOSE").is_some() {
                     eprintln!("not accepted: {error}");
                 }
@@ -183,10 +209,13 @@ impl Fleet {
         };
         let patience = Duration::from_secs(120);
         tokio::time::timeout(patience, asking).await.expect("events are accepted in time");
-        self.ledger.accept(&events);
     }
 
-    async fn try_accept(&self, events: &[Event]) -> Result<(), String> {
+    /// Accepts events, if that can be done at once.
+    ///
+    /// # Errors
+    /// Why they were not accepted, or may not have been.
+    pub async fn try_accept(&self, events: &[Event]) -> Result<(), String> {
         let events = events.to_vec();
         if let Some(outside) = &self.outside {
             return outside.engine.accept(events).await.map_err(|error| format!("{error:?}"));
@@ -242,6 +271,14 @@ impl Fleet {
         assert!(done.is_ok(), "not drained within {patience:?}: {last:?} is left");
     }
 
+    /// The test's own ports.
+    ///
+    /// # Panics
+    /// When the data are another process's alone.
+    pub fn ports(&self) -> &Ports {
+        self.outside.as_ref().expect("the data can be reached from outside").engine.ports()
+    }
+
     /// Starts or stops the agent, wherever it works.
     ///
     /// # Panics
@@ -256,6 +293,17 @@ impl Fleet {
         }
     }
 
+    /// Stops the processes in good order.
+    ///
+    /// # Panics
+    /// When one does not end well.
+    pub async fn rest(&self) {
+        for process in self.processes() {
+            let status = process.stop().await.expect("it can be waited for");
+            assert!(status.success(), "an engine ended with {status}");
+        }
+    }
+
     /// Stops all in good order and opens what is stored, to be judged.
     ///
     /// # Panics
@@ -264,10 +312,7 @@ impl Fleet {
         if let Some(running) = self.outside.as_ref().and_then(|outside| outside.running.as_ref()) {
             running.engine().stop();
         }
-        for process in self.processes() {
-            let status = process.stop().await.expect("it can be waited for");
-            assert!(status.success(), "an engine ended with {status}");
-        }
+        self.rest().await;
         match &self.outside {
             Some(outside) => {
                 outside.set_agent(false, self.spec.agent, self.ledger.clone()).await;

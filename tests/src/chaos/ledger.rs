@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use thredcore::port::Routed;
+use thredcore::port::{Clock, Routed, SystemClock};
 use thredlib::Event;
 use tokio::sync::watch;
 
@@ -33,7 +33,8 @@ struct Books {
     /// When the marks were given to the engine first, and how long their answers took.
     offered: HashMap<Mark, Instant>,
     latencies: HashMap<Mark, Duration>,
-    timers: HashSet<String>,
+    /// The timers that are answered, and when, milliseconds since the Unix epoch.
+    timers: HashMap<String, i64>,
 }
 
 impl Default for Ledger {
@@ -73,7 +74,13 @@ impl Ledger {
                 }
                 new
             }
-            (None, Some((timer, _))) => books.timers.insert(timer.into()),
+            (None, Some((timer, _))) => {
+                let new = !books.timers.contains_key(timer);
+                if new {
+                    books.timers.insert(timer.into(), SystemClock.now());
+                }
+                new
+            }
             (None, None) => false,
         };
         if new {
@@ -149,6 +156,11 @@ impl Ledger {
         let mut latencies: Vec<_> = of_threds.map(|(_, latency)| *latency).collect();
         latencies.sort_unstable();
         latencies
+    }
+
+    /// When the answers of timers came first, milliseconds since the Unix epoch.
+    pub fn timers(&self) -> HashMap<String, i64> {
+        self.books().timers.clone()
     }
 
     /// The accepted events, in their order.

@@ -25,6 +25,7 @@ pub mod proxy;
 pub mod recorder;
 pub mod redis_server;
 pub mod services;
+pub mod spoil;
 pub mod verdict;
 
 /// Whether the long versions were asked for: `THRED_CHAOS=long`.

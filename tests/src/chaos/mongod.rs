@@ -16,7 +16,7 @@ use tokio::process::Command;
 
 use super::{
     redis_server::free_port,
-    services::{Node, START, Services},
+    services::{Frozen, Node, START, Services},
 };
 
 /// A replica set: of one server, or of three.
@@ -149,6 +149,14 @@ impl Mongod {
         client.database(name).drop().await.expect("the database is deleted");
     }
 
+    /// Has it stand still.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn freeze(&self) -> Frozen {
+        self.node().freeze()
+    }
+
     /// Kills it with SIGKILL.
     ///
     /// # Panics
@@ -194,8 +202,11 @@ impl Mongod {
         }
     }
 
-    /// Asks the first server.
-    async fn ask(&self, command: Document) -> mongodb::error::Result<Document> {
+    /// Asks the first server, as its administrator.
+    ///
+    /// # Errors
+    /// What it says.
+    pub async fn ask(&self, command: Document) -> mongodb::error::Result<Document> {
         ask(self.node().port, command).await
     }
 }

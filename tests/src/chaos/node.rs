@@ -3,13 +3,14 @@
 use std::{io::Write, sync::Arc, time::Duration};
 
 use thredcore::{
-    Engine, EngineConfig, EngineError, Ports,
+    Engine, EngineConfig, EngineError, Ports, Running,
     agent::RunningAgent,
-    port::{EventQ, MessageQ, Storage},
+    port::{Clock, EventQ, MessageQ, Storage, SystemClock},
     testing::fault::{Fault, FaultKind, Faulty},
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
+    signal::unix::{SignalKind, signal},
     sync::Mutex,
 };
 
@@ -33,9 +34,12 @@ pub async fn run() -> Result<(), Failure> {
     let spec: NodeSpec = serde_json::from_str(&spec)?;
     let sound = patiently(|| spec.backend.open()).await?;
     let mut ports = with_fail_point(sound, spec.fail.as_ref());
+    ports.clock = Arc::new(Ahead(spec.clock_ahead));
     ports.storage = Arc::new(Deadly::new(ports.storage));
     let engine = patiently(|| async {
-        let builder = Engine::builder().ports(ports.clone()).config(config());
+        let mut config = config();
+        config.topic_quota = spec.topic_quota.unwrap_or(config.topic_quota);
+        let builder = Engine::builder().ports(ports.clone()).config(config);
         let engine = builder.build().await?;
         if spec.engine_works {
             engine.put_patterns(spec.patterns.clone()).await?;
@@ -47,16 +51,40 @@ pub async fn run() -> Result<(), Failure> {
     let node = Arc::new(Node { engine, agent: spec.agent, agents: Mutex::default() });
     node.set_agent(spec.agent_works).await;
     say(&Reply::Ready);
-    while let Some(line) = lines.next_line().await? {
+    let mut terminated = signal(SignalKind::terminate())?;
+    loop {
+        let line = tokio::select! {
+            line = lines.next_line() => line?,
+            _ = terminated.recv() => {
+                // Both at a time, as each has its time. Whoever reads the input does not hear of it.
+                tokio::join!(node.set_agent(false), stop(running));
+                std::process::exit(0);
+            }
+        };
+        let Some(line) = line else { break };
         let request: Request = serde_json::from_str(&line)?;
         let node = node.clone();
         tokio::spawn(async move { say(&node.answer(request).await) });
     }
     node.set_agent(false).await;
+    stop(running).await;
+    Ok(())
+}
+
+async fn stop(running: Option<Running>) {
     if let Some(running) = running {
         running.shutdown().await;
     }
-    Ok(())
+}
+
+/// A clock that is ahead of the machine's, so many milliseconds.
+#[derive(Debug)]
+struct Ahead(i64);
+
+impl Clock for Ahead {
+    fn now(&self) -> i64 {
+        SystemClock.now().saturating_add(self.0)
+    }
 }
 
 struct Node {
@@ -102,6 +130,7 @@ pub fn config() -> EngineConfig {
     config.relay_age = Duration::from_millis(200);
     config.orphan_interval = Duration::from_secs(1);
     config.longest_pause = Duration::from_millis(200);
+    config.drain = Duration::from_secs(5);
     config
 }
 

@@ -8,6 +8,8 @@ use super::oracle::Mark;
 
 /// The agent that every message of a mark goes to.
 pub const AGENT: &str = "org.chaos.agent";
+/// The agent that nobody runs, unless a test does.
+pub const ABSENT: &str = "org.chaos.absent";
 /// Where the notices to sources go: nobody has a session.
 pub const SESSIONS: &str = Directory::DEFAULT_NODE;
 /// The pattern that records marks.
@@ -16,7 +18,7 @@ pub const RECORDER: &str = "chaos";
 /// Whom the patterns write to.
 pub fn directory() -> Directory {
     let mut directory = Directory::new();
-    directory.add_service(AGENT);
+    directory.add_service(AGENT).add_service(ABSENT);
     directory
 }
 
@@ -25,6 +27,15 @@ pub const TRIED: &str = "tried";
 
 /// Records every mark and answers with it.
 pub fn recorder() -> PatternModel {
+    recorder_of(false)
+}
+
+/// The same, and hears unbound events too.
+pub fn open_recorder() -> PatternModel {
+    recorder_of(true)
+}
+
+fn recorder_of(unbound: bool) -> PatternModel {
     let record =
         json!({ "setLocal": { "marks": "$xpr($append($local('marks'), $valueNamed('mark')))" } });
     let answer = json!({ "eventDataTemplate": { "content": { "values": "$xpr($values)" } } });
@@ -35,7 +46,7 @@ pub fn recorder() -> PatternModel {
                 "type": "filter", "xpr": "$event.type = 'chaos.start'",
                 "onTrue": record, "transform": answer, "publish": { "to": AGENT }
             } },
-            { "name": "run", "condition": { "type": "or", "transition": "$noTransition", "operands": [
+            { "name": "run", "allowUnboundEvents": unbound, "condition": { "type": "or", "transition": "$noTransition", "operands": [
                 { "type": "filter", "xpr": "$event.type = 'chaos.step'",
                   "onTrue": record, "transform": answer, "publish": { "to": AGENT } },
                 { "type": "filter", "xpr": format!("$event.type = '{AGENT}'"),
@@ -62,6 +73,7 @@ pub fn timer(interval: u64) -> PatternModel {
                 "type": "filter", "xpr": "$event.type = 'chaos.timer'",
                 "transform": { "eventDataTemplate": { "content": { "values": {
                     "timer": "$xpr($valueNamed('timer'))",
+                    "armed": "$xpr($local('armed'))",
                     "late": format!("$xpr($millis() - $local('armed') - {interval})")
                 } } } },
                 "publish": { "to": AGENT }, "transition": "$terminate"
@@ -73,6 +85,97 @@ pub fn timer(interval: u64) -> PatternModel {
 /// The name of the timer pattern of an interval.
 pub fn timer_name(interval: u64) -> String {
     format!("timer{interval}")
+}
+
+/// What each of the two kinds of steps that are too large is for: the locals, and the step itself.
+pub const TOO_LARGE: [&str; 2] = ["bloated", "fanned"];
+
+/// Steps that are too large: one that keeps more than a thred may, one that says more than a storage
+/// takes, in reactions that an event passes through one after the other.
+pub fn too_large() -> Vec<PatternModel> {
+    let when = |kind: &str| format!("$event.type = 'chaos.{kind}'");
+    let wait = json!({ "name": "wait", "condition": {
+        "type": "filter", "xpr": when("never")
+    } });
+    let [bloated, fanned] = TOO_LARGE;
+    const KEPT: usize = 6;
+    const SAID: usize = 40;
+    let text = |number: usize| (format!("text{number}"), json!("$xpr($valueNamed('text'))"));
+    let keep: serde_json::Map<_, _> = (0..KEPT).map(text).collect();
+    let keeping = json!({ "name": "keep", "condition": {
+        "type": "filter", "xpr": when(bloated), "onTrue": { "setLocal": keep }
+    } });
+    let say = |number: usize| {
+        let last = number == SAID - 1;
+        let next = json!({ "name": format!("say{}", number + 1), "input": "forward" });
+        json!({ "name": format!("say{number}"), "condition": {
+            "type": "filter", "xpr": when(fanned),
+            "transform": { "eventDataTemplate": { "content": {
+                "values": { "number": number, "text": "$xpr($valueNamed('text'))" }
+            } } },
+            "publish": { "to": AGENT },
+            "transition": if last { json!({ "name": "wait" }) } else { next }
+        } })
+    };
+    let saying: Vec<_> = (0..SAID).map(say).chain([wait.clone()]).collect();
+    vec![
+        model(json!({ "name": bloated, "reactions": [keeping, wait] })),
+        model(json!({ "name": fanned, "reactions": saying })),
+    ]
+}
+
+/// An event whose step is too large.
+pub fn too_large_event(number: usize) -> Event {
+    let kind = TOO_LARGE[number % TOO_LARGE.len()];
+    let values = json!({ "text": "x".repeat(200_000) });
+    let source = format!("large {number}");
+    Event::builder(format!("chaos.{kind}"), source)
+        .id(format!("{kind} {number}"))
+        .values(values)
+        .build()
+}
+
+/// Says word after word to the agent that nobody runs.
+pub fn gossip() -> PatternModel {
+    let say = |kind: &str, transition: Option<&str>| {
+        let mut condition = json!({
+            "type": "filter", "xpr": format!("$event.type = 'chaos.{kind}'"),
+            "transform": { "eventDataTemplate": { "content": { "values": "$xpr($values)" } } },
+            "publish": { "to": ABSENT }
+        });
+        if let Some(transition) = transition {
+            condition["transition"] = json!(transition);
+        }
+        condition
+    };
+    model(json!({
+        "name": "gossip",
+        "reactions": [
+            { "name": "start", "condition": say("gossip", None) },
+            { "name": "on", "condition": say("word", Some("$noTransition")) }
+        ]
+    }))
+}
+
+/// A word for a thred of gossip: its first starts it.
+pub fn word_event(thred: u32, number: u32) -> Event {
+    let id = |number: u32| format!("word {thred}/{number}");
+    let source = format!("gossip{thred}");
+    let values = json!({ "gossip": thred, "word": number });
+    match number {
+        0 => Event::builder("chaos.gossip", source).id(id(0)).values(values).build(),
+        _ => {
+            let key = EventKey::of(&source, &id(0));
+            let builder = Event::builder("chaos.word", source).id(id(number)).values(values);
+            builder.thred(started_id(&key, &"gossip".into())).build()
+        }
+    }
+}
+
+/// The word that an event carries: its thred and its number.
+pub fn word_of(event: &Event) -> Option<(u32, u32)> {
+    let number = |name| event.value_named(name)?.as_u64().and_then(|it| u32::try_from(it).ok());
+    Some((number("gossip")?, number("word")?))
 }
 
 /// What takes the paths that the recorder leaves out: a thred that unbound events are offered to,
@@ -139,6 +242,18 @@ pub fn poison_event(number: u32) -> Event {
     Event::builder(format!("chaos.{kind}"), "bob").id(id).values(json!({})).build()
 }
 
+/// The event that starts a thred which waits for unbound events, and the thred.
+pub fn listener_event(name: &str) -> (Event, ThredId) {
+    let id = format!("listen {name}");
+    let thred = started_id(&EventKey::of("bob", &id), &"listener".into());
+    (Event::builder("chaos.listen", "bob").id(id).values(json!({})).build(), thred)
+}
+
+/// An unbound event that threds wait for which [`listener_event`]s have started.
+pub fn call_event(name: &str) -> Event {
+    Event::builder("chaos.call", "bob").id(format!("call {name}")).values(json!({})).build()
+}
+
 /// The events that go by them, each time under another name.
 pub fn byway_events(name: &str) -> Vec<Event> {
     let event = |kind: &str| {
@@ -161,6 +276,13 @@ pub fn event(mark: Mark, starts: bool) -> Event {
         true => builder.build(),
         false => builder.thred(thred_id(mark.thred)).build(),
     }
+}
+
+/// The event of a mark that is not the first, without its thred: for whoever waits for it.
+pub fn unbound_event(mark: Mark) -> Event {
+    let values = json!({ "mark": mark.to_string() });
+    let builder = Event::builder("chaos.step", source_name(mark.source));
+    builder.id(event_id(mark).to_string()).values(values).build()
 }
 
 /// The event that starts a timer.
@@ -198,6 +320,11 @@ fn event_id(mark: Mark) -> EventId {
 pub fn timer_of(event: &Event) -> Option<(&str, Option<i64>)> {
     let late = event.value_named("late").and_then(Value::as_f64);
     Some((event.value_named("timer")?.as_str()?, late.map(|late| late as i64)))
+}
+
+/// When the timer was armed that an event carries, by the clock of the engine that did it.
+pub fn armed_of(event: &Event) -> Option<i64> {
+    event.value_named("armed").and_then(Value::as_f64).map(|armed| armed as i64)
 }
 
 /// The mark that an event carries.

@@ -21,6 +21,26 @@ pub struct NodeSpec {
     pub agent_works: bool,
     /// Where it dies by itself.
     pub fail: Option<FailPoint>,
+    /// How far the engine's clock is ahead of the machine's, milliseconds.
+    pub clock_ahead: i64,
+    /// How many messages may wait for a full topic; many if nothing is said.
+    pub topic_quota: Option<u64>,
+}
+
+impl NodeSpec {
+    /// An engine without faults, and no agent yet.
+    pub fn new(backend: BackendSpec, patterns: Vec<PatternModel>, agent: AgentSpec) -> Self {
+        Self {
+            backend,
+            patterns,
+            engine_works: true,
+            agent,
+            agent_works: false,
+            fail: None,
+            clock_ahead: 0,
+            topic_quota: None,
+        }
+    }
 }
 
 /// An agent that reports each message to the test before it acknowledges it.

@@ -10,6 +10,8 @@ use std::{
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisResult};
 use tempfile::TempDir;
 
+use super::services::Frozen;
+
 /// A Redis server on a free port, with throw-away data. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct RedisServer {
@@ -54,6 +56,31 @@ impl RedisServer {
     /// How it is reached.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Has it stand still.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn freeze(&self) -> Frozen {
+        Frozen::new(self.child.id())
+    }
+
+    /// Starts it again, on its port, with nothing of what it had.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn wipe(&mut self) {
+        self.kill();
+        let files = std::fs::read_dir(self.dir.path()).expect("its directory");
+        for file in files.map_while(Result::ok).map(|file| file.path()) {
+            let removed = match file.is_dir() {
+                true => std::fs::remove_dir_all(&file),
+                false => std::fs::remove_file(&file),
+            };
+            removed.expect("its files can be removed");
+        }
+        self.restart().await;
     }
 
     /// Kills it with SIGKILL.

@@ -100,6 +100,14 @@ impl Node {
         pid.unwrap_or_else(|| panic!("the server on port {} has no process id", self.port))
     }
 
+    /// Has it stand still.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn freeze(&self) -> Frozen {
+        Frozen::new(self.pid())
+    }
+
     /// Sends it a signal by its name, as `KILL`, and waits until it has ended of it.
     ///
     /// # Panics
@@ -117,6 +125,37 @@ impl Node {
         let ended = tokio::time::timeout(END, ended).await;
         assert!(ended.is_ok(), "the server on port {} does not end by {signal}", self.port);
     }
+}
+
+/// A server that stands still: its connections stay, and nothing comes back. It goes on when this is
+/// dropped.
+#[derive(Debug)]
+#[must_use = "the server goes on when this is dropped"]
+pub struct Frozen {
+    pid: u32,
+}
+
+impl Frozen {
+    /// Stops a process.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn new(pid: u32) -> Self {
+        assert!(send(pid, "STOP"), "the server with process id {pid} is gone");
+        Self { pid }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        send(self.pid, "CONT");
+    }
+}
+
+fn send(pid: u32, signal: &str) -> bool {
+    let kill =
+        std::process::Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status();
+    kill.expect("a kill command").success()
 }
 
 /// How long a server may take to end, with all it has to write.

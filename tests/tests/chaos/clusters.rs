@@ -15,6 +15,8 @@ use thred_tests::chaos::{
     verdict::Circumstances,
 };
 
+use thredlib::Event;
+
 use crate::support::{RECOVERY, dice, judge, limit, run, spec, under_load};
 
 /// After a failover work goes on within this time.
@@ -55,6 +57,53 @@ fn masters_of_a_cluster_fail_over() {
         fleet.drain(RECOVERY).await;
         judge(&fleet, DISTURBED).await;
     });
+}
+
+/// What cannot be copied to a replica may get lost: whoever sends it is not told that it is accepted.
+#[test]
+fn a_node_of_a_cluster_is_wiped_and_put_back_empty() {
+    run(limit(), async {
+        let mut dice = dice("wiped");
+        let mut cluster = Cluster::start().await;
+        let fleet = on(&cluster).await;
+        let mut of_nodes = dice.clone();
+        let wipes = async {
+            for round in 0..scale(2, 12) {
+                fleet.ledger.reach(fleet.ledger.answered() + 50, RECOVERY).await;
+                // The first one is the first that anybody asks for the slots.
+                let node = if round == 0 { 0 } else { of_nodes.pick(6) };
+                cluster.wipe(node).await;
+                for slot in 0..fleet.engines() {
+                    fleet.kill(slot).await;
+                }
+                is_not_accepted_without_a_copy(&fleet, round).await;
+                assert_eq!(cluster.keys_of(node).await, 0, "nothing is given to the stranger");
+                cluster.take_in(node).await;
+                fleet.ledger.reach(fleet.ledger.answered() + 100, BACK).await;
+            }
+        };
+        under_load(&fleet, Load::new(20, 10), &mut dice, wipes).await;
+        fleet.drain(RECOVERY).await;
+        judge(&fleet, DISTURBED).await;
+    });
+}
+
+/// Sends events by all partitions until one is not accepted because it has no copy. What has not been
+/// told yet who is the master now is refused by the stranger.
+async fn is_not_accepted_without_a_copy(fleet: &Fleet, round: usize) {
+    let mut refused = Vec::new();
+    for number in 0..1_000 {
+        let source = format!("stray{number}");
+        let event = Event::builder("chaos.stray", source).id(format!("{round}/{number}")).build();
+        if let Err(error) = fleet.try_accept(&[event]).await {
+            if error.contains("Unreplicated") {
+                return;
+            }
+            refused.push(error);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    panic!("events are accepted without a copy, or refused for another reason: {refused:#?}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use thred_tests::{
         fleet::{Fleet, FleetSpec},
         load::Load,
         mongod::Mongod,
-        patterns::{AGENT, SESSIONS, recorder},
+        patterns::{ABSENT, AGENT, SESSIONS, TOO_LARGE, recorder},
         redis_server::RedisServer,
         scale,
         verdict::{Circumstances, verdict},
@@ -20,7 +20,7 @@ use thred_tests::{
     evidence::Evidence,
     seed::Dice,
 };
-use thredcore::port::{DeadLetter, DeadLetterFilter, Routed};
+use thredcore::port::{DeadLetter, Routed};
 use thredlib::PatternModel;
 
 use crate::support::{spec, under_load};
@@ -95,10 +95,10 @@ impl Deployment {
     }
 }
 
-/// All that agents receive.
+/// All that agents receive, or would.
 pub(crate) fn topics() -> Vec<String> {
     let of_type = |name: &str| [name.to_owned(), format!("{name}1")];
-    [AGENT, SESSIONS].into_iter().flat_map(of_type).collect()
+    [AGENT, SESSIONS, ABSENT].into_iter().flat_map(of_type).collect()
 }
 
 /// Three engines and two agents of each type.
@@ -160,9 +160,11 @@ pub(crate) async fn judged(fleet: &Arc<Fleet>) -> (Evidence, Vec<DeadLetter<Rout
     let evidence = safe.unwrap_or_else(|wrong| panic!("not safe:\n{wrong}"));
     let archived = check_archive(&fleet.spec.backend, &ports, &evidence).await;
     archived.unwrap_or_else(|wrong| panic!("the archive is not whole:\n{wrong}"));
-    let poison = |id: &str| id.starts_with("broken ") || id.starts_with("deadly ");
+    let guilty = ["broken", "deadly"].into_iter().chain(TOO_LARGE);
+    let guilty: Vec<_> = guilty.map(|kind| format!("{kind} ")).collect();
+    let poison = |id: &str| guilty.iter().any(|kind| id.starts_with(kind));
     let innocent = evidence.dead.iter().find(|dead| !poison(dead.payload.id().as_str()));
     assert!(innocent.is_none(), "an innocent event was dead-lettered: {innocent:?}");
-    let dead = ports.message_q.dead_letters(&DeadLetterFilter::all()).await;
-    (evidence, dead.expect("the dead messages can be read"))
+    let dead = evidence.dead_messages.clone();
+    (evidence, dead)
 }

@@ -3,16 +3,22 @@
 
 #![recursion_limit = "256"]
 
+mod again;
 mod agents;
 mod brokers;
+mod clocks;
 mod clusters;
 mod deployment;
 mod failpoints;
+mod frozen;
 mod harness;
 mod kills;
 mod mongods;
+mod oversized;
 mod poison;
 mod servers;
 mod stops;
 mod support;
 mod timers;
+mod unread;
+mod unreadable;

@@ -35,6 +35,8 @@ pub(crate) fn spec(backend: BackendSpec, patterns: Vec<PatternModel>) -> FleetSp
         engines: 1,
         agents: 0,
         agent: AgentSpec::default(),
+        clocks: Vec::new(),
+        topic_quota: None,
         inside: false,
     }
 }

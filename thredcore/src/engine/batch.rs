@@ -164,6 +164,13 @@ impl Batch {
         engine: &Engine,
         deliveries: Vec<Delivery<Inbound>>,
     ) -> Result<Self, Stopped> {
+        let is_unbound = |delivery: &Delivery<Inbound>| match &delivery.payload {
+            Inbound::Event(accepted) => accepted.event.thred_id.is_none(),
+            Inbound::Command(_) => false,
+        };
+        if deliveries.iter().any(is_unbound) {
+            engine.keep_up_with_listening().await;
+        }
         let directory = engine.insist(|| engine.ports().resolver.directory()).await?;
         let partitions = engine.storage().partitions();
         let now = engine.now();

@@ -26,10 +26,13 @@ mod topics;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, RwLock, atomic::AtomicBool},
+    sync::{Arc, Mutex, RwLock, atomic::AtomicBool},
 };
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::Instant,
+};
 
 pub use accept::{AcceptError, Principal};
 pub use config::{EngineBuilder, EngineConfig, Ports};
@@ -95,6 +98,8 @@ struct Shared {
     library: RwLock<Arc<Library>>,
     /// The storage's version of the patterns in use; locked while they are read again.
     library_version: tokio::sync::Mutex<Option<u64>>,
+    /// When this engine last looked who waits in older revisions of patterns.
+    listening_known: Mutex<Option<Instant>>,
     watchers: RwLock<patterns::Watchers>,
     near_timers: expiry::NearTimers,
     /// Whether it is this engine's turn to fire timers and to relay.
@@ -126,6 +131,7 @@ impl Engine {
             config,
             library: RwLock::default(),
             library_version: tokio::sync::Mutex::default(),
+            listening_known: Mutex::default(),
             watchers: RwLock::default(),
             near_timers: expiry::NearTimers::default(),
             sweeping: AtomicBool::new(false),

@@ -6,6 +6,7 @@ use std::{
 };
 
 use thredlib::{ParticipantId, PatternId, PatternModel};
+use tokio::{sync::MutexGuard, time::Instant};
 
 use super::{Engine, EngineError};
 use crate::{
@@ -62,7 +63,7 @@ impl Engine {
         for pattern in stored {
             self.storage().put_pattern(pattern).await?;
         }
-        self.reload_with(compiled).await?;
+        drop(self.reload_with(compiled).await?);
         Ok(())
     }
 
@@ -82,7 +83,34 @@ impl Engine {
     /// # Errors
     /// When the storage cannot be reached.
     pub async fn reload(&self) -> Result<(), PortError> {
-        self.reload_with(Compiled::new()).await
+        let _held = self.reload_with(Compiled::new()).await?;
+        self.know_listening().await
+    }
+
+    /// The same without a look at who waits in older revisions: whoever matches an unbound event
+    /// [has it](Self::keep_up_with_listening), and an engine that is idle asks nothing.
+    pub(super) async fn reload_changed(&self) -> Result<(), PortError> {
+        self.reload_with(Compiled::new()).await.map(drop)
+    }
+
+    /// Learns, for who is about to match unbound events, of older revisions in which threds of other
+    /// engines have come to wait for them; once in a while.
+    pub(super) async fn keep_up_with_listening(&self) {
+        let is_known = || {
+            let looked = *self.0.listening_known.lock().unwrap_or_else(PoisonError::into_inner);
+            looked.is_some_and(|at| at.elapsed() < self.config().sweep_interval)
+        };
+        if is_known() {
+            return;
+        }
+        // One looks for all.
+        let _held = self.0.library_version.lock().await;
+        if is_known() {
+            return;
+        }
+        if let Err(error) = self.know_listening().await {
+            tracing::warn!(%error, "could not look for threds that wait in older revisions");
+        }
     }
 
     /// Reads the stored patterns again, changed or not.
@@ -94,14 +122,18 @@ impl Engine {
         self.reload().await
     }
 
-    /// Compiles only what is neither in use nor in `compiled`.
-    async fn reload_with(&self, compiled: Compiled) -> Result<(), PortError> {
+    /// Compiles only what is neither in use nor in `compiled`. No other reload begins as long as the
+    /// answer is held.
+    async fn reload_with(
+        &self,
+        compiled: Compiled,
+    ) -> Result<MutexGuard<'_, Option<u64>>, PortError> {
         // Held to the end: of two reloads, the one that read first would else write last.
         let mut known = self.0.library_version.lock().await;
         // Read before the patterns: what changes in between is seen by the next reload.
         let version = self.storage().patterns_version().await?;
         if *known == Some(version) {
-            return self.know_listening().await;
+            return Ok(known);
         }
         let old = self.library();
         let compile = |stored: &StoredPattern| {
@@ -122,12 +154,13 @@ impl Engine {
         }
         self.replace_library(&old, Library::new(current, older));
         *known = Some(version);
-        Ok(())
+        Ok(known)
     }
 
     /// Learns of older revisions in which threds of other engines have come to wait for unbound
     /// events.
     async fn know_listening(&self) -> Result<(), PortError> {
+        let looked = Instant::now();
         let old = self.library();
         let mut older = Vec::new();
         for key in self.storage().listening_patterns().await? {
@@ -140,6 +173,7 @@ impl Engine {
         if !older.is_empty() {
             self.replace_library(&old, old.with_older(older));
         }
+        *self.0.listening_known.lock().unwrap_or_else(PoisonError::into_inner) = Some(looked);
         Ok(())
     }
 

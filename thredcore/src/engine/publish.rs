@@ -64,11 +64,11 @@ impl Engine {
         let mut cleared: Vec<Cleared> = Vec::with_capacity(outboxes.len());
         for (number, outbox) in outboxes.iter().enumerate() {
             let mut published = Vec::with_capacity(outbox.entries().count());
-            for entry in outbox.entries() {
+            for (place, entry) in outbox.entries().enumerate() {
                 match &entry.outgoing {
                     Outgoing::Message { topic, message } => {
                         messages.push((topic, message));
-                        owners.push((number, entry));
+                        owners.push((number, entry, place < outbox.older.len()));
                         continue;
                     }
                     Outgoing::Command(command) => commands.push(Inbound::Command(command.clone())),
@@ -83,9 +83,9 @@ impl Engine {
         }
         let threds: Vec<ThredId> = cleared.iter().map(|it| it.thred.clone()).collect();
         let mut publishing = pin!(async {
-            let ends = self.publish_messages(&messages).await?;
+            let ends = self.publish_messages(&messages, |number| owners[number].2).await?;
             let mut parked: Vec<(ThredId, Vec<OutboxEntry>)> = Vec::new();
-            for ((number, entry), end) in owners.into_iter().zip(ends) {
+            for ((number, entry, _), end) in owners.into_iter().zip(ends) {
                 let cleared = &mut cleared[number];
                 match end {
                     Sent::Done => cleared.published.push(entry.id.clone()),
@@ -118,10 +118,12 @@ impl Engine {
 
     /// Publishes messages, in order. Those that fail are tried again, with all later ones of their
     /// topics, before anything else; those whose topic is full are left where they are; those that
-    /// the queue refuses are dead-lettered. The answers stand in the order of the messages.
-    pub(super) async fn publish_messages(
+    /// the queue refuses are dead-lettered. Beyond the quota of a topic, too, those are that have not
+    /// `waited` in an outbox before. The answers stand in the order of the messages.
+    async fn publish_messages(
         &self,
         messages: &[(&Topic, &Arc<Message>)],
+        waited: impl Fn(usize) -> bool,
     ) -> Result<Vec<Sent>, Stopped> {
         // Clones count references that all workers share: there are no more than must be.
         let routed = |number: &usize| {
@@ -135,6 +137,7 @@ impl Engine {
             match self.0.full.state(topic) {
                 TopicState::Open => open.push(number),
                 TopicState::Full => ends[number] = Sent::Parked,
+                TopicState::OverQuota if waited(number) => ends[number] = Sent::Parked,
                 TopicState::OverQuota => buried.push((routed(&number), TOPIC_FULL.to_owned())),
             }
         }
@@ -177,7 +180,7 @@ impl Engine {
     /// Publishes messages that belong to no outbox: what finds its topic full is dead-lettered.
     async fn publish_notices(&self, messages: Vec<Routed>) -> Result<(), Stopped> {
         let borrowed: Vec<_> = messages.iter().map(|it| (&it.topic, &it.message)).collect();
-        let ends = self.publish_messages(&borrowed).await?;
+        let ends = self.publish_messages(&borrowed, |_| false).await?;
         let parked = messages.into_iter().zip(ends).filter(|(_, end)| *end == Sent::Parked);
         let parked: Vec<_> = parked.map(|(it, _)| (it, TOPIC_FULL.to_owned())).collect();
         match parked.is_empty() {
@@ -255,6 +258,19 @@ impl Engine {
             self.insist(move || self.storage().pending_outboxes(*partition, made_before, limit))
         });
         try_join_all(pending).await
+    }
+
+    /// Looks how much waits for the topics that are full, so that no more does than may. Whoever
+    /// [publishes](Self::relay_parked) what waits knows.
+    ///
+    /// # Errors
+    /// The engine is stopping.
+    pub async fn look_at_full_topics(&self) -> Result<(), Stopped> {
+        if self.0.full.is_any() {
+            let parked = self.insist(|| self.storage().parked_topics()).await?;
+            self.0.full.note(parked, self.config().topic_quota);
+        }
+        Ok(())
     }
 
     /// Publishes what is parked for topics that were full, as far as they take it by now.

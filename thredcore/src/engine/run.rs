@@ -80,8 +80,11 @@ impl Engine {
                 if forgotten > 0 {
                     tracing::info!(forgotten, "published forgotten outboxes");
                 }
-                found |= parked + forgotten > 0 || self.0.full.is_any();
+                found |= parked + forgotten > 0;
+            } else if self.look_at_full_topics().await.is_err() {
+                return;
             }
+            found |= self.0.full.is_any();
             pause = match found {
                 // A topic that is read again is filled again soon.
                 true if parked > 0 => self.config().sweep_interval / 10,
@@ -127,7 +130,7 @@ impl Engine {
                 }
                 forgotten = self.forget_revisions().await;
             }
-            for result in [forgotten, self.reload().await, self.find_watchers().await] {
+            for result in [forgotten, self.reload_changed().await, self.find_watchers().await] {
                 if let Err(error) = result {
                     tracing::warn!(%error, "could not look for changes");
                 }
