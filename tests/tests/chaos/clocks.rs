@@ -9,7 +9,7 @@ use thred_tests::chaos::{
     scale,
     verdict::Circumstances,
 };
-use thredcore::EngineConfig;
+use thredcore::{EngineConfig, port::EventQ};
 
 use crate::{
     support::{RECOVERY, dice, judge, limit, redis, run, spec},
@@ -18,6 +18,9 @@ use crate::{
 
 /// What a busy machine may add.
 const SLACK: Duration = Duration::from_secs(5);
+
+/// Events that may wait when more timers are armed.
+const WAITING: usize = 200;
 
 /// Three engines: the clock of one is right, those of the others are ahead, by half of it and by all
 /// of it.
@@ -34,13 +37,18 @@ async fn clocks_differ(ahead: i64, kills: usize) {
     let fleet = Arc::new(Fleet::start(spec).await);
     let count: u32 = scale(600, 20_000);
     let mut of_load = dice.clone();
+    let event_q: &dyn EventQ = &*fleet.ports().event_q;
     let arm = async {
         for some in (0..count).collect::<Vec<_>>().chunks(32) {
             let some = some.iter();
             let events = some.map(|it| timer_event(*it, intervals[of_load.pick(4)])).collect();
             fleet.accept(events).await;
-            // Others come and go meanwhile, over some seconds.
+            // Over some seconds, and no faster than engines can work: a timer that waits behind other
+            // events is late for another reason.
             tokio::time::sleep(Duration::from_millis(50)).await;
+            while event_q.depth().await.is_ok_and(|depth| depth > WAITING) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         }
     };
     // Events that are no timers' are not held up either.

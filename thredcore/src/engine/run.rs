@@ -18,6 +18,9 @@ const SWEEP: &str = "sweep";
 /// Where nothing happens, outboxes and ended threds are looked at so much more rarely.
 pub(super) const IDLE: u32 = 10;
 
+/// How long an engine that ends tells others so, beyond its drain.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// Control events that wait for their turn; more hold up the partition that they come by.
 const CONTROL_LINE: usize = 1_024;
 
@@ -183,7 +186,9 @@ impl Running {
         let drain = self.engine.config().drain;
         self.engine.stop();
         let done = timeout(drain, async { while self.loops.join_next().await.is_some() {} }).await;
-        let _ = self.engine.storage().give_back(SWEEP, &self.engine.0.name).await;
+        // Saves others a moment; a storage that does not answer is not waited for.
+        let give_back = self.engine.storage().give_back(SWEEP, &self.engine.0.name);
+        let _ = timeout(GOODBYE, give_back).await;
         done.is_ok()
     }
 
