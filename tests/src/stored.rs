@@ -11,9 +11,9 @@ use thredcore::{
     conformance::samples,
     memory::{MemoryEventQ, MemoryMessageQ, MemoryMessageQConfig},
     port::{
-        Accepted, DeadLetter, DeadLetterFilter, Death, Delivery, Directory, EventQ, FixedDirectory, History,
-        Inbound, MessageQ, OutboxEntry, ParkedTopic, Receipt, Routed, Storage, StoredPattern,
-        ThredCount, ThredQuery, Unmoved,
+        Accepted, DeadLetter, DeadLetterFilter, Death, Delivery, Directory, EventQ, FixedDirectory,
+        History, Inbound, MessageQ, OutboxEntry, ParkedTopic, Receipt, Routed, Storage,
+        StoredPattern, ThredCount, ThredQuery, Unmoved,
     },
     state::{Consumed, Status, ThredState, WaitKey},
     testing::ManualClock,
@@ -60,8 +60,7 @@ pub struct Queued {
 /// An order that waits to be paid, one that ends by itself, and one that always fails.
 fn patterns() -> Vec<PatternModel> {
     let publish = json!({ "to": ANN });
-    let transform =
-        json!({ "eventDataTemplate": { "title": "$xpr('Order ' & $local('order'))" } });
+    let transform = json!({ "eventDataTemplate": { "title": "$xpr('Order ' & $local('order'))" } });
     let order = json!({ "name": "order", "maxInstances": 100, "reactions": [
         { "name": "start", "condition": {
             "type": "filter", "xpr": "$event.type = 'order'", "transform": transform, "publish": publish,
@@ -217,9 +216,9 @@ pub async fn fill_queues(event_q: &dyn EventQ, message_q: &dyn MessageQ) {
 /// The thred of an order.
 async fn of_order(storage: &dyn Storage, order: &str) -> ThredState {
     let threds = all_threds(storage).await;
-    let found = threds.into_iter().find(|state| {
-        state.locals.get("order").is_some_and(|value| *value == json!(order))
-    });
+    let found = threds
+        .into_iter()
+        .find(|state| state.locals.get("order").is_some_and(|value| *value == json!(order)));
     found.unwrap_or_else(|| panic!("no thred of {order}"))
 }
 
@@ -239,6 +238,11 @@ async fn all_threds(storage: &dyn Storage) -> Vec<ThredState> {
 }
 
 impl Contents {
+    /// How many threds it holds, ended ones included.
+    pub fn threds(&self) -> usize {
+        self.threds.len()
+    }
+
     /// Reads all that a storage holds.
     ///
     /// # Panics

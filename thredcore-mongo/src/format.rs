@@ -155,6 +155,7 @@ pub(crate) async fn stand(mongo: &Mongo) -> Result<StoreFormat, PortError> {
         newest.and_then(|newest| u32::try_from(newest).ok()).unwrap_or_default()
     };
     let format = u32::try_from(version(&found)).unwrap_or(u32::MAX);
+    mongo.process.attendance.found(FORMATS, format.into());
     Ok(StoreFormat { format, newest, processes: processes.iter().map(reads).collect() })
 }
 

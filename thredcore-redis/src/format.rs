@@ -10,8 +10,7 @@ use crate::{
     connection::{Script, Weak},
 };
 
-static ATTEND: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/attend.lua")));
+static ATTEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/attend.lua")));
 static UPGRADE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/upgrade.lua")));
 
@@ -124,7 +123,10 @@ pub(crate) async fn stand(connection: &Connection, upgrade: bool) -> Result<Stor
         false => Request::asking_script(&tag, &UPGRADE, &keys),
     };
     let request = request.arg(lasts()).arg(if upgrade { newest } else { 0 });
-    let (format, processes) = connection.ask(request).await?;
+    let (format, processes): (u32, Vec<u32>) = connection.ask(request).await?;
+    if format > 0 {
+        connection.attendance().found(FORMATS, format.into());
+    }
     Ok(StoreFormat { format, newest, processes })
 }
 

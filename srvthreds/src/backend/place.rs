@@ -104,7 +104,7 @@ impl Place {
             Self::Memory => return Ok(Backends::memory()),
             Self::Directory(directory) => {
                 Kind::Embedded(open_directory(directory, RedbConfig::default()).await?)
-            },
+            }
             // In a box: the drivers' futures are large.
             Self::Servers(place) => {
                 Kind::Shared(Box::new(Box::pin(open_servers(place, purpose)).await?))
@@ -131,13 +131,11 @@ async fn open_servers(place: &ServersPlace, purpose: Purpose) -> Result<Shared, 
     Ok(Shared { servers, threds, queues, directory })
 }
 
-async fn open_directory(
-    directory: &Path,
-    config: RedbConfig,
-) -> Result<RedbBackends, OpenError> {
+async fn open_directory(directory: &Path, config: RedbConfig) -> Result<RedbBackends, OpenError> {
     let directory = directory.to_owned();
     // After a crash the file is repaired, which takes its time.
-    let opened = tokio::task::spawn_blocking(move || RedbBackends::open_with(directory, config)).await;
+    let opened =
+        tokio::task::spawn_blocking(move || RedbBackends::open_with(directory, config)).await;
     opened.map_err(OpenError::of)?.map_err(|error| {
         let in_use = matches!(error, RedbError::InUse { .. });
         OpenError { in_use, ..OpenError::of(error) }

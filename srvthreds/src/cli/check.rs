@@ -11,9 +11,9 @@ use serde_json::json;
 
 use super::{
     Outcome,
-    upgrade::{self, UpgradeArgs},
     store::{StoreArgs, Trouble},
     text::{Table, count, shortened},
+    upgrade::{self, UpgradeArgs},
 };
 use crate::{
     backend::PartFormat,

@@ -8,7 +8,6 @@ use super::{
     Outcome,
     diagnostics::printable,
     store::{StoreArgs, Trouble},
-    text::count,
 };
 use crate::backend::{PartFormat, Place};
 
@@ -54,14 +53,20 @@ async fn upgrade(
     out: &mut impl Write,
 ) -> Result<Outcome, Trouble> {
     let before = args.store.formats(&place).await?;
+    if before.is_empty() {
+        let why = "RabbitMQ keeps no format; add --redis URL or --mongo URL";
+        return Err(Trouble::Store(why.to_owned()));
+    }
     let older: usize = before.iter().map(|part| part.at.older_processes()).sum();
     let is_open = before.iter().any(|part| part.at.is_open());
     let does = is_open && older == 0 && !args.dry_run;
-    let after = if does { place.upgrade().await? } else { before.clone() };
+    let after = if does { raised(&place).await? } else { before.clone() };
     // One may have come in between.
-    let refused = is_open && after.iter().any(|part| part.at.is_open() && part.at.older_processes() > 0);
+    let refused =
+        is_open && after.iter().any(|part| part.at.is_open() && part.at.older_processes() > 0);
     if args.json {
-        let report = json!({ "before": before, "after": after, "refused": refused, "dryRun": args.dry_run });
+        let report =
+            json!({ "before": before, "after": after, "refused": refused, "dryRun": args.dry_run });
         writeln!(out, "{report:#}")?;
     } else {
         for (before, after) in before.iter().zip(&after) {
@@ -79,6 +84,14 @@ async fn upgrade(
     Ok(if refused { Outcome::Bad } else { Outcome::Good })
 }
 
+async fn raised(place: &Place) -> Result<Vec<PartFormat>, Trouble> {
+    let raised = place.upgrade().await;
+    raised.map_err(|error| match error.in_use {
+        true => Trouble::Store(format!("{error}; end it first")),
+        false => error.into(),
+    })
+}
+
 fn upgraded(before: &PartFormat, after: &PartFormat) -> String {
     let (part, from, to) = (&after.part, before.at.format, after.at.format);
     match after.at.processes.len() {
@@ -86,8 +99,15 @@ fn upgraded(before: &PartFormat, after: &PartFormat) -> String {
         some => format!(
             "{part}: upgraded from format {from} to {to}; {} at work: they write format {from} until \
              they are restarted, which does no harm",
-            count(some, "process").replace("processs", "processes")
+            processes(some)
         ),
+    }
+}
+
+fn processes(number: usize) -> String {
+    match number {
+        1 => "1 process".to_owned(),
+        _ => format!("{number} processes"),
     }
 }
 
@@ -108,7 +128,7 @@ pub(crate) fn describe(part: &PartFormat) -> String {
         older => format!(
             "{part}: format {format}; {older} of {} at work are of an older program, which does not \
              read format {newest}",
-            count(at.processes.len(), "process").replace("processs", "processes")
+            processes(at.processes.len())
         ),
     }
 }

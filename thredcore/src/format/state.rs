@@ -112,7 +112,8 @@ impl Serialize for StateText<'_> {
             }
             map.serialize_entry("m", modified_at)?;
         } else {
-            let (entered, modified) = (since(*entered_at, *started_at), since(*modified_at, *entered_at));
+            let (entered, modified) =
+                (since(*entered_at, *started_at), since(*modified_at, *entered_at));
             if entered != 0 {
                 map.serialize_entry("+t", &entered)?;
             }
@@ -363,7 +364,8 @@ mod tests {
     #[test]
     fn what_stands_beside_is_in_no_compact_text() {
         let [plain, full, _] = states();
-        let text = |state| serde_json::to_string(&StateText::new(state, StateForm::Compact)).unwrap();
+        let text =
+            |state| serde_json::to_string(&StateText::new(state, StateForm::Compact)).unwrap();
         assert_eq!(text(&plain), r#"{"e":5}"#);
         let expected = r#"{"e":5,"+t":345,"+x":0,"+m":-5,"l":{"#;
         assert!(text(&full).starts_with(expected), "{}", text(&full));
@@ -398,7 +400,10 @@ mod tests {
             let text = StateText::new(&state, StateForm::Short).with_waits_if(true);
             let text = serde_json::to_string(&text).unwrap();
             let read: ShortAsItWas = serde_json::from_str(&text).unwrap();
-            assert_eq!((read.t, read.m, read.x), (state.entered_at, state.modified_at, state.expires_at));
+            assert_eq!(
+                (read.t, read.m, read.x),
+                (state.entered_at, state.modified_at, state.expires_at)
+            );
             let compact = StateText::new(&state, StateForm::Compact);
             let compact = serde_json::to_string(&compact).unwrap();
             assert!(serde_json::from_str::<ShortAsItWas>(&compact).is_err());
