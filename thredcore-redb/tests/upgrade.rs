@@ -24,7 +24,7 @@ async fn an_upgrade_is_done_or_not_whenever_the_power_goes() {
         let disk = Disk::default();
         let made = open(&disk, RedbConfig::default().make_format(2)).unwrap();
         let commit = Arc::new(step(&unborn("a"), &event("1", "erp"), Status::Active, 3));
-        made.storage.commit(&[commit.clone()]).await.remove(0).unwrap();
+        made.storage.commit(std::slice::from_ref(&commit)).await.remove(0).unwrap();
         made.close().await;
         drop(made);
         disk.die_in(changes);

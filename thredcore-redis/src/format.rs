@@ -3,7 +3,10 @@
 use std::{sync::LazyLock, time::Duration};
 
 use redis::{FromRedisValue, Value};
-use thredcore::format::{Attendance, FORMATS, StoreFormat};
+use thredcore::{
+    format::{Attendance, FORMATS, StoreFormat},
+    port::{Clock, SystemClock},
+};
 
 use crate::{
     Connection, Error, Request, Tag,
@@ -87,9 +90,14 @@ pub(crate) async fn agree(connection: &Connection) -> Result<u32, Error> {
 async fn attend(connection: &Connection) -> Result<u64, Error> {
     let Names { tag, format, processes } = Names::of(connection);
     let request = Request::asking_script(&tag, &ATTEND, &[&format, &processes]);
-    let request = request.arg(connection.process()).arg(FORMATS.newest()).arg(lasts());
+    let request = request.arg(connection.process()).arg(FORMATS.newest()).arg(now()).arg(lasts());
     let answer = connection.ask::<Option<u64>>(request).await?;
     Ok(answer.unwrap_or(FORMATS.newest().into()))
+}
+
+/// For servers that do not tell theirs.
+fn now() -> i64 {
+    SystemClock.now()
 }
 
 fn lasts() -> u64 {
@@ -122,7 +130,7 @@ pub(crate) async fn stand(connection: &Connection, upgrade: bool) -> Result<Stor
         true => Request::script(&tag, &UPGRADE, &keys),
         false => Request::asking_script(&tag, &UPGRADE, &keys),
     };
-    let request = request.arg(lasts()).arg(if upgrade { newest } else { 0 });
+    let request = request.arg(if upgrade { newest } else { 0 }).arg(now()).arg(lasts());
     let (format, processes): (u32, Vec<u32>) = connection.ask(request).await?;
     if format > 0 {
         connection.attendance().found(FORMATS, format.into());
