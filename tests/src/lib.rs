@@ -6,4 +6,5 @@ pub mod evidence;
 pub mod filters;
 pub mod rig;
 pub mod seed;
+pub mod stored;
 pub mod story;

@@ -30,6 +30,9 @@ pub struct MongoConfig {
     /// index is made or changed, and what other processes have left undone is left to others: for
     /// programs that only look.
     pub create: bool,
+    /// The [format](thredcore::format) that a new database is made in: the newest. For tests, and for
+    /// deployments in which programs of the version before take part.
+    pub make_format: Option<u32>,
     /// Most connections to each server: 32.
     pub pool: u32,
     /// How long one call may take until its outcome counts as unknown: 10 s.
@@ -80,6 +83,7 @@ impl MongoConfig {
             default_database: "thredcore".to_owned(),
             prefix: String::new(),
             create: true,
+            make_format: None,
             pool: 32,
             time_limit: Duration::from_secs(10),
             selection_limit: Duration::from_secs(5),
@@ -115,6 +119,13 @@ impl MongoConfig {
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// Sets the format that a new database is made in; the nearest that this version writes.
+    #[must_use]
+    pub fn make_format(mut self, format: u32) -> Self {
+        self.make_format = Some(format);
         self
     }
 
@@ -232,6 +243,7 @@ impl std::fmt::Debug for MongoConfig {
             .field("default_database", &self.default_database)
             .field("prefix", &self.prefix)
             .field("create", &self.create)
+            .field("make_format", &self.make_format)
             .field("time_limit", &self.time_limit)
             .finish_non_exhaustive()
     }

@@ -13,13 +13,16 @@ use mongodb::{
     },
 };
 use serde::de::DeserializeOwned;
-use thredcore::port::{PortError, PortErrorKind};
+use thredcore::{
+    format::{FORMATS, StoreFormat},
+    port::{PortError, PortErrorKind},
+};
 use tokio::time::timeout;
 
 use crate::{
     config::MongoConfig,
     error::{MongoError, kind_of_code, port_error},
-    format,
+    format::{self, Process},
     unreadable::{Warned, decoded},
 };
 
@@ -30,12 +33,15 @@ pub struct Mongo {
     pub(crate) database: Database,
     pub(crate) config: Arc<MongoConfig>,
     pub(crate) unreadable: Arc<Warned>,
-    format: u32,
+    pub(crate) process: Arc<Process>,
+    pub(crate) format: u32,
 }
 
 impl Mongo {
     /// Connects, and makes sure that what the server acknowledges is safe, and that what the database
-    /// holds is of a [version](thredcore::format) that this crate reads.
+    /// holds is of a [version](thredcore::format) that this crate reads. The process notes every 10 s
+    /// that it is there and which versions it reads, so that nobody [upgrades](Self::upgrade) the
+    /// database under it.
     ///
     /// # Errors
     /// When the URL is wrong, no server answers, it is not a replica set, or the database is of
@@ -65,11 +71,45 @@ impl Mongo {
         if !hello.contains_key("setName") && hello.get_str("msg").ok() != Some("isdbgrid") {
             return Err(MongoError::NoReplicaSet { hosts });
         }
-        let newest = format::FORMATS.newest();
-        let (config, unreadable) = (Arc::new(config), Arc::default());
-        let this = Self { database, config, unreadable, format: newest };
+        let (config, unreadable, process) = (Arc::new(config), Arc::default(), Arc::default());
+        let format = FORMATS.newest();
+        let this = Self { database, config, unreadable, process, format };
         let format = format::agree(&this).await?;
-        Ok(Self { format, ..this })
+        let this = Self { format, ..this };
+        if this.config.create {
+            format::keep_attending(&this);
+        }
+        Ok(this)
+    }
+
+    /// The version of the database by now, and the processes that are at work on it: those that were
+    /// heard of within a minute.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub async fn store_format(&self) -> Result<StoreFormat, PortError> {
+        format::stand(self).await
+    }
+
+    /// Raises the version of the database to the newest, unless a process is at work that does not
+    /// read that. Processes that have it open go on writing the version before until they are
+    /// restarted, which does no harm: both are read.
+    ///
+    /// # Errors
+    /// The server cannot be reached; it may have been done.
+    pub async fn upgrade(&self) -> Result<StoreFormat, PortError> {
+        format::upgrade(self).await
+    }
+
+    /// Whether the database can still be worked on: it may have been upgraded while this process was
+    /// paused.
+    ///
+    /// # Errors
+    /// It has a version that this program does not read.
+    pub fn check_format(&self) -> Result<(), MongoError> {
+        let database = || self.database.name().to_owned();
+        let outdated = |problem| MongoError::Format { database: database(), problem };
+        self.process.attendance.check().map_err(outdated)
     }
 
     /// The [version](thredcore::format) of the stored forms that the database has, which is the one
@@ -117,6 +157,9 @@ impl Mongo {
         operation: &'static str,
         call: impl Future<Output = Result<T, PortError>>,
     ) -> Result<T, PortError> {
+        if let Err(error) = self.check_format() {
+            return Err(PortError::new(operation, PortErrorKind::Closed, error));
+        }
         let limit = self.config.time_limit;
         timeout(limit, call).await.unwrap_or_else(|_| {
             let cause = format!("no answer from MongoDB within {limit:?}");

@@ -59,6 +59,12 @@ pub struct RedbConfig {
     /// What may wait to be written without anybody waiting for it (acknowledgements, messages that
     /// an outbox still holds), in bytes: 64 MiB. With more, its makers wait.
     pub deferred_bytes: usize,
+    /// The [format](thredcore::format) that a new directory is made in: the newest. For tests, and
+    /// for whoever may go back to a program of the version before.
+    pub make_format: Option<u32>,
+    /// Whether a directory of the format before is raised to the newest when it is opened: false. The
+    /// program of the version before does not open it after that.
+    pub upgrade: bool,
     /// Tells when an item was dead-lettered.
     pub clock: Arc<dyn Clock>,
     pub(crate) on_fatal: OnFatal,
@@ -89,6 +95,8 @@ impl Default for RedbConfig {
             cache_bytes: 64 << 20,
             group_bytes: 4 << 20,
             deferred_bytes: 64 << 20,
+            make_format: None,
+            upgrade: false,
             clock: Arc::new(SystemClock),
             on_fatal: Arc::new(end_process),
             backend: None,
@@ -239,6 +247,20 @@ impl RedbConfig {
         self
     }
 
+    /// Sets the format that a new directory is made in; the nearest that this version writes.
+    #[must_use]
+    pub fn make_format(mut self, format: u32) -> Self {
+        self.make_format = Some(format);
+        self
+    }
+
+    /// Sets whether a directory of the format before is upgraded when it is opened.
+    #[must_use]
+    pub fn upgrade(mut self, upgrade: bool) -> Self {
+        self.upgrade = upgrade;
+        self
+    }
+
     /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -289,6 +311,8 @@ impl fmt::Debug for RedbConfig {
             .field("cache_bytes", &self.cache_bytes)
             .field("group_bytes", &self.group_bytes)
             .field("deferred_bytes", &self.deferred_bytes)
+            .field("make_format", &self.make_format)
+            .field("upgrade", &self.upgrade)
             .finish_non_exhaustive()
     }
 }

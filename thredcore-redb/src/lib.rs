@@ -52,7 +52,7 @@
 //!
 //! The directory and its files are for the user of the process alone (0700 and 0600). The file says
 //! which version of the format it has ([`thredcore::format`]); one that is newer than this crate is
-//! refused.
+//! refused, and one of the version before stays that until [`RedbConfig::upgrade`].
 //!
 //! # What is kept for how long
 //!
@@ -98,6 +98,8 @@ mod watch;
 
 use std::{path::Path, sync::Arc};
 
+use thredcore::format::{FORMATS, StoreFormat};
+
 pub use config::RedbConfig;
 pub use error::RedbError;
 pub use queue::{RedbEventQ, RedbMessageQ};
@@ -140,6 +142,12 @@ impl RedbBackends {
             message_q: Arc::new(RedbMessageQ::new(journal.clone())),
             storage: Arc::new(RedbStorage { journal }),
         })
+    }
+
+    /// The version of the file, which is the one that is written.
+    pub fn format(&self) -> StoreFormat {
+        let format = self.storage.journal.shared.format();
+        StoreFormat { format, newest: FORMATS.newest(), processes: vec![] }
     }
 
     /// Writes what is still to be written and closes the directory; all later calls fail with

@@ -99,6 +99,12 @@ impl Outboxes {
         self.put(id.clone(), outbox);
     }
 
+    /// Puts the entries of each thred in the order of their steps.
+    pub(crate) fn sort(&mut self) {
+        let outboxes = self.pending.values_mut().chain(self.parked.values_mut());
+        outboxes.for_each(|outbox| outbox.sort_by_key(|one| one.step));
+    }
+
     fn put(&mut self, id: ThredId, outbox: Vec<Unpublished>) {
         if outbox.is_empty() {
             return;

@@ -4,13 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use redb::{Database, ReadTransaction, ReadableDatabase};
 use thredcore::{
+    format::FORMATS,
     memory::Tally,
     port::{LogType, OutboxEntry, Timer},
     state::{ThredState, partition_of},
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     timers: Box<[Mutex<BTreeSet<Timer>>]>,
     pub(crate) kinds: Mutex<Kinds>,
     pub(crate) small: Mutex<Small>,
+    pub(crate) format: AtomicU32,
     pub(crate) patterns_version: AtomicU64,
     pub(crate) receipts: RwLock<Receipts>,
     /// What is on record as having changed nothing: the latest.
@@ -142,6 +144,7 @@ impl Shared {
             timers: (0..config.partitions).map(|_| Mutex::default()).collect(),
             kinds: Mutex::default(),
             small: Mutex::default(),
+            format: AtomicU32::new(FORMATS.newest()),
             patterns_version: AtomicU64::new(0),
             receipts: RwLock::new(Receipts::new(config.retention(), letters)),
             recorded: Mutex::new(Generations::new(RECORDED, i64::MAX)),
@@ -153,6 +156,11 @@ impl Shared {
             unreadable: Met::default(),
             config,
         }
+    }
+
+    /// The version of what is written.
+    pub(crate) fn format(&self) -> u32 {
+        self.format.load(Ordering::Acquire)
     }
 
     pub(crate) fn now(&self) -> i64 {

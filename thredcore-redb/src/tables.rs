@@ -1,14 +1,6 @@
 //! The tables of the file.
 
 use redb::TableDefinition;
-use thredcore::format::Formats;
-
-/// The versions of the file that are read. A version is raised with every change of what is stored
-/// that an older program does not read as it is meant; the one before is still read, and a file that
-/// has it keeps it.
-///
-/// The first version was never released, and is not read.
-pub(crate) const FORMATS: Formats = Formats::new(2, 2);
 
 /// Named numbers.
 pub(crate) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");

@@ -232,6 +232,31 @@ async fn parked_messages_are_parked_after_a_restart() {
     assert!(loaded.outbox.is_empty());
 }
 
+/// A thred's messages to a topic are published in the order of its steps, whichever were parked.
+#[tokio::test]
+async fn an_outbox_has_the_same_order_after_a_restart() {
+    const STEPS: usize = 20;
+    for parked_of_three in 0..=3 {
+        let dir = tempfile::tempdir().unwrap();
+        let backends = open(dir.path(), RedbConfig::default());
+        let (mut state, mut made) = (unborn("a"), vec![]);
+        for number in 0..STEPS {
+            let commit = step(&state, &event(&number.to_string(), "erp"), Status::Active, 1);
+            made.extend(commit.outbox.clone());
+            state = (*apply(&backends, commit).await).clone();
+        }
+        let is_parked = |number: usize| number % 3 < parked_of_three;
+        let parked = (0..STEPS).filter(|number| is_parked(*number));
+        let parked = parked.map(|number| made[number].id.clone()).collect();
+        let cleared = Cleared { thred: "a".into(), published: vec![], parked };
+        backends.storage.clear_outbox(&[cleared]).await.unwrap();
+        backends.close().await;
+        let backends = open(dir.path(), RedbConfig::default());
+        let loaded = backends.storage.load(&["a".into()]).await.unwrap().remove(0).unwrap();
+        assert_eq!(loaded.outbox, made, "{parked_of_three} of three are parked");
+    }
+}
+
 const DIR: &str = "THRED_RESTART_DIR";
 
 /// Opens a directory in a process of its own; without one there is nothing to do.

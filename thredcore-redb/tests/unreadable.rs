@@ -12,7 +12,7 @@ use thredcore::{
         MessageQ, PatternStore, Quarantine, RecordStore, Settlement, StoredPattern, ThredQuery,
         ThredStore, Unmoved,
     },
-    state::Status,
+    state::{Status, ThredState},
 };
 use thredcore_redb::{RedbBackends, RedbConfig};
 use thredlib::EventKey;
@@ -81,7 +81,8 @@ fn unmoved(id: &str) -> Unmoved {
 }
 
 async fn commit(backends: &RedbBackends, id: &str, messages: usize) {
-    let commit = step(&unborn(id), &event(&format!("event {id}"), "erp"), Status::Active, messages);
+    let labelled = ThredState { label: Some(id.into()), ..unborn(id) };
+    let commit = step(&labelled, &event(&format!("event {id}"), "erp"), Status::Active, messages);
     let answer = backends.storage.commit(&[Arc::new(commit)]).await.remove(0);
     assert_eq!(answer.unwrap(), Committed::Applied);
 }
@@ -94,7 +95,7 @@ async fn a_state_that_cannot_be_read_stops_nothing() {
         commit(&backends, id, 0).await;
     }
     backends.close().await;
-    spoil(dir.path(), "states", "\"id\":\"evil\"");
+    spoil(dir.path(), "states", "\"b\":\"evil\"");
 
     let backends = open(dir.path());
     let page = backends.storage.threds(&ThredQuery::default()).await.unwrap();

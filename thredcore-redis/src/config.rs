@@ -56,6 +56,9 @@ pub struct RedisConfig {
     /// Whether a namespace that nobody has used yet is made: true. Without, opening it is an error,
     /// and nothing is written by that.
     pub create: bool,
+    /// The [format](thredcore::format) that a new namespace is made in: the newest. For tests, and for
+    /// deployments in which programs of the version before take part.
+    pub make_format: Option<u32>,
     /// Whether a write counts only when replicas have it: `None`.
     pub wait: Option<Wait>,
     /// How many ended threds are kept, so that a redelivered event is recognized and the thred can
@@ -104,6 +107,7 @@ impl RedisConfig {
             connections: 1,
             durable: true,
             create: true,
+            make_format: None,
             wait: None,
             ended_threds: 100_000,
             history_steps: 100_000,
@@ -183,6 +187,13 @@ impl RedisConfig {
     #[must_use]
     pub fn durable(mut self, durable: bool) -> Self {
         self.durable = durable;
+        self
+    }
+
+    /// Sets the format that a new namespace is made in; the nearest that this version writes.
+    #[must_use]
+    pub fn make_format(mut self, format: u32) -> Self {
+        self.make_format = Some(format);
         self
     }
 

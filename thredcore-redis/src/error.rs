@@ -31,6 +31,14 @@ pub enum Error {
         /// What it has, and what can be read.
         problem: FormatError,
     },
+    /// The namespace was upgraded while this process was away: nothing more is sent.
+    #[error("the namespace `{namespace}` on redis cannot be used any more: {problem}")]
+    Outdated {
+        /// The namespace.
+        namespace: String,
+        /// What it has, and what can be read.
+        problem: FormatError,
+    },
     /// There is no connection, so nothing was sent.
     #[error("cannot reach redis at {address}: {why}")]
     Unreachable {
@@ -82,6 +90,7 @@ impl Error {
         match self {
             Self::Unreachable { .. } | Self::NotNow(_) => PortErrorKind::Unavailable,
             Self::Unanswered { .. } | Self::Unreplicated { .. } => PortErrorKind::Unknown,
+            Self::Outdated { .. } => PortErrorKind::Closed,
             Self::Config(_)
             | Self::Unfit { .. }
             | Self::Format { .. }

@@ -3,10 +3,12 @@
 mod place;
 mod servers;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use thredcore::{
     Engine,
+    format::StoreFormat,
     memory::{
         MemoryBackends, MemoryEventQ, MemoryEventQConfig, MemoryMessageQ, MemoryMessageQConfig,
         Tally,
@@ -43,6 +45,21 @@ struct Shared {
     threds: Threds,
     queues: Queues,
     directory: Option<Arc<RedisDirectory>>,
+}
+
+/// The format of a part of a store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PartFormat {
+    /// `directory`, `redis` or `mongodb`.
+    pub(crate) part: String,
+    #[serde(flatten)]
+    pub(crate) at: StoreFormat,
+}
+
+impl PartFormat {
+    fn new(part: &str, at: StoreFormat) -> Self {
+        Self { part: part.to_owned(), at }
+    }
 }
 
 impl Backends {
@@ -115,7 +132,29 @@ impl Backends {
 
     /// Answers to what commands ask.
     pub(crate) fn queries(&self) -> Direct {
-        Direct::new(self.storage(), self.event_q(), self.message_q())
+        Direct::new(self.storage(), self.event_q(), self.message_q()).with_formats(self.clone())
+    }
+
+    /// The format of each part, and which processes are at work on it; empty in memory.
+    pub(crate) async fn formats(&self) -> Result<Vec<PartFormat>, OpenError> {
+        match &self.kind {
+            Kind::Memory(_) => Ok(vec![]),
+            Kind::Embedded(it) => Ok(vec![PartFormat::new("directory", it.format())]),
+            Kind::Shared(it) => it.servers.formats(false).await,
+        }
+    }
+
+    /// Ends with the reason when the store can be worked on no more, since it was upgraded while this
+    /// process was away.
+    pub(crate) async fn left_behind(&self) -> OpenError {
+        const LOOK: Duration = Duration::from_secs(1);
+        let Kind::Shared(it) = &self.kind else { return std::future::pending().await };
+        loop {
+            if let Err(error) = it.servers.check_format() {
+                return error;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Whether what is accepted outlives the process.

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use thredcore_redb::{RedbBackends, RedbError};
+use thredcore_redb::{RedbBackends, RedbConfig, RedbError};
 
 use super::{
-    Backends, Kind, Shared,
+    Backends, Kind, PartFormat, Shared,
     servers::{Purpose, Servers, ServersPlace},
 };
 use crate::query::Unanswered;
@@ -69,10 +69,42 @@ impl Place {
         self.open_to(Purpose::Look).await
     }
 
+    /// The format of each part of a store, without opening more than that takes.
+    pub(crate) async fn formats(&self) -> Result<Vec<PartFormat>, OpenError> {
+        self.stand(false).await
+    }
+
+    /// Raises the format of each part to the newest, as far as no process is at work that does not
+    /// read that.
+    pub(crate) async fn upgrade(&self) -> Result<Vec<PartFormat>, OpenError> {
+        self.stand(true).await
+    }
+
+    async fn stand(&self, upgrade: bool) -> Result<Vec<PartFormat>, OpenError> {
+        match self {
+            Self::Memory => Ok(vec![]),
+            Self::Directory(directory) => {
+                let config = RedbConfig::default().upgrade(upgrade);
+                let opened = open_directory(directory, config).await?;
+                let at = opened.format();
+                opened.close().await;
+                Ok(vec![PartFormat::new("directory", at)])
+            }
+            Self::Servers(place) => {
+                let servers = Box::pin(Servers::connect(place, Purpose::Look)).await?;
+                let formats = servers.formats(upgrade).await;
+                servers.close().await;
+                formats
+            }
+        }
+    }
+
     async fn open_to(&self, purpose: Purpose) -> Result<Backends, OpenError> {
         let kind = match self {
             Self::Memory => return Ok(Backends::memory()),
-            Self::Directory(directory) => Kind::Embedded(open_directory(directory).await?),
+            Self::Directory(directory) => {
+                Kind::Embedded(open_directory(directory, RedbConfig::default()).await?)
+            }
             // In a box: the drivers' futures are large.
             Self::Servers(place) => {
                 Kind::Shared(Box::new(Box::pin(open_servers(place, purpose)).await?))
@@ -99,10 +131,11 @@ async fn open_servers(place: &ServersPlace, purpose: Purpose) -> Result<Shared, 
     Ok(Shared { servers, threds, queues, directory })
 }
 
-async fn open_directory(directory: &Path) -> Result<RedbBackends, OpenError> {
+async fn open_directory(directory: &Path, config: RedbConfig) -> Result<RedbBackends, OpenError> {
     let directory = directory.to_owned();
     // After a crash the file is repaired, which takes its time.
-    let opened = tokio::task::spawn_blocking(move || RedbBackends::open(directory)).await;
+    let opened =
+        tokio::task::spawn_blocking(move || RedbBackends::open_with(directory, config)).await;
     opened.map_err(OpenError::of)?.map_err(|error| {
         let in_use = matches!(error, RedbError::InUse { .. });
         OpenError { in_use, ..OpenError::of(error) }

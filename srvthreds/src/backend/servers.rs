@@ -15,7 +15,7 @@ use thredcore_redis::{
     RedisMessageQConfig, RedisStorage, Request, Script, Tag,
 };
 
-use super::OpenError;
+use super::{OpenError, PartFormat};
 
 /// Which part of which servers. With RabbitMQ, that carries events and messages; else Redis does.
 /// With Redis, that keeps the threds, and MongoDB their past; else MongoDB keeps both.
@@ -220,6 +220,28 @@ impl Servers {
         let Some(mongo) = &self.mongo else { return Ok(None) };
         let records = MongoPersistence::open(mongo).await.map_err(OpenError::of)?;
         Ok(Some(Arc::new(records)))
+    }
+
+    /// The formats of what is stored on Redis and in MongoDB, each raised first if that is asked for
+    /// and can be.
+    pub(crate) async fn formats(&self, upgrade: bool) -> Result<Vec<PartFormat>, OpenError> {
+        let mut formats = vec![];
+        // The archive first: as long as the threds are of the format before, so may their programs be.
+        if let Some(mongo) = &self.mongo {
+            let at = if upgrade { mongo.upgrade().await } else { mongo.store_format().await };
+            formats.push(PartFormat::new("mongodb", at.map_err(OpenError::of)?));
+        }
+        if let Some(redis) = &self.redis {
+            let at = if upgrade { redis.upgrade().await } else { redis.store_format().await };
+            formats.push(PartFormat::new("redis", at.map_err(OpenError::of)?));
+        }
+        Ok(formats)
+    }
+
+    /// Whether the stores can still be worked on.
+    pub(crate) fn check_format(&self) -> Result<(), OpenError> {
+        self.redis.as_ref().map_or(Ok(()), Connection::check_format).map_err(OpenError::of)?;
+        self.mongo.as_ref().map_or(Ok(()), Mongo::check_format).map_err(OpenError::of)
     }
 
     /// Says goodbye, to whoever hears it.

@@ -1,4 +1,4 @@
-//! `srvthreds store`: what a store holds that nobody can read.
+//! `srvthreds store`: the format of a store, and what it holds that nobody can read.
 
 use std::{
     fs::{self, OpenOptions},
@@ -13,19 +13,22 @@ use super::{
     Outcome,
     store::{StoreArgs, Trouble},
     text::{Table, count, shortened},
+    upgrade::{self, UpgradeArgs},
 };
-use crate::query::{Found, Queries};
+use crate::{
+    backend::PartFormat,
+    query::{Found, Queries},
+};
 
 /// Looks after a store itself.
 ///
 /// A record that cannot be read stops nothing: it is passed over, with a warning that names it, and
-/// stays where it is. `check` finds all of them.
-///
-/// Exit code: 0 when everything can be read, 1 when something cannot, 2 when the store does not
-/// answer.
+/// stays where it is. `check` finds all of them, and says which format the store has. `upgrade` raises
+/// that after all programs have been replaced.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   srvthreds store check --data data/
+  srvthreds store upgrade --data data/ --dry-run
   srvthreds store check --redis redis://localhost --repair --to unreadable.jsonl")]
 pub(crate) struct StoreCommandArgs {
     #[command(subcommand)]
@@ -35,9 +38,13 @@ pub(crate) struct StoreCommandArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
     Check(CheckArgs),
+    Upgrade(UpgradeArgs),
 }
 
-/// Lists what cannot be read, and on request moves it out into a file.
+/// Shows the format of a store, lists what cannot be read, and on request moves that out into a file.
+///
+/// Exit code: 0 when everything can be read, 1 when something cannot, 2 when the store does not
+/// answer.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   srvthreds store check --data data/
@@ -66,8 +73,11 @@ pub(crate) struct CheckArgs {
 }
 
 pub(crate) fn run(args: &StoreCommandArgs) -> io::Result<Outcome> {
-    let StoreCommand::Check(args) = &args.command;
     let mut out = io::stdout().lock();
+    let args = match &args.command {
+        StoreCommand::Check(args) => args,
+        StoreCommand::Upgrade(args) => return upgrade::run(args, &mut out),
+    };
     args.store.ask(async |asked| check(args, &*asked.queries, &mut out).await)
 }
 
@@ -91,7 +101,7 @@ async fn check(
         }
         None => queries.unreadable(limit).await?,
     };
-    report(args, &found, out)?;
+    report(args, &queries.formats().await?, &found, out)?;
     Ok(match found.is_empty() {
         true => Outcome::Good,
         false => Outcome::Bad,
@@ -103,10 +113,19 @@ fn open(file: &Path) -> Result<fs::File, Trouble> {
     opened.map_err(|error| Trouble::Store(format!("cannot write {}: {error}", file.display())))
 }
 
-fn report(args: &CheckArgs, found: &[Found], out: &mut impl Write) -> Result<(), Trouble> {
+fn report(
+    args: &CheckArgs,
+    formats: &[PartFormat],
+    found: &[Found],
+    out: &mut impl Write,
+) -> Result<(), Trouble> {
     if args.json {
-        writeln!(out, "{:#}", json!({ "unreadable": found, "movedOut": args.repair }))?;
+        let report = json!({ "formats": formats, "unreadable": found, "movedOut": args.repair });
+        writeln!(out, "{report:#}")?;
         return Ok(());
+    }
+    for format in formats {
+        writeln!(out, "{}", upgrade::describe(format))?;
     }
     if found.is_empty() {
         writeln!(out, "everything can be read")?;

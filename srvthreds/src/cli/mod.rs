@@ -19,6 +19,7 @@ mod test;
 mod testing;
 mod text;
 mod threds;
+mod upgrade;
 mod validate;
 
 use std::{io, process::ExitCode};

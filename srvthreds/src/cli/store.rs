@@ -8,7 +8,7 @@ use std::{
 
 use super::{Outcome, diagnostics::printable};
 use crate::{
-    backend::{Backends, OpenError, Place, ServersPlace},
+    backend::{Backends, OpenError, PartFormat, Place, ServersPlace},
     query::{Queries, Unanswered},
 };
 
@@ -136,23 +136,43 @@ impl StoreArgs {
         &self,
         work: impl AsyncFnOnce(&Asked) -> Result<Outcome, Trouble>,
     ) -> io::Result<Outcome> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let result = runtime.block_on(async {
+        run(async {
             let asked = self.open().await?;
             let result = work(&asked).await;
             if let Some(backends) = &asked.opened {
                 backends.close().await;
             }
             result
-        });
-        match result {
-            Ok(outcome) => Ok(outcome),
-            Err(Trouble::Output(error)) => Err(error),
-            Err(Trouble::Store(why)) => {
-                eprintln!("error: {}", printable(&why));
-                Ok(Outcome::Unable)
+        })
+    }
+
+    /// Works with the place of the store.
+    pub(crate) fn with_place(
+        &self,
+        work: impl AsyncFnOnce(Place) -> Result<Outcome, Trouble>,
+    ) -> io::Result<Outcome> {
+        run(async {
+            let place = self.place();
+            match &place {
+                Place::Directory(directory) if !place.exists() => Err(no_store(directory)),
+                _ => work(place).await,
             }
+        })
+    }
+
+    fn place(&self) -> Place {
+        let directory = || Place::Directory(self.data.clone().unwrap_or_default());
+        self.servers.place(0).filter(|_| self.data.is_none()).unwrap_or_else(directory)
+    }
+
+    /// The format of each part of a store.
+    pub(crate) async fn formats(&self, place: &Place) -> Result<Vec<PartFormat>, Trouble> {
+        if let Some(directory) = place.directory()
+            && let Some(remote) = owner(directory).await?
+        {
+            return Ok(remote.formats().await?);
         }
+        Ok(place.formats().await?)
     }
 
     async fn open(&self) -> Result<Asked, Trouble> {
@@ -161,6 +181,23 @@ impl StoreArgs {
             (directory, _) => open_directory(directory.as_deref().unwrap_or(Path::new(""))).await,
         }
     }
+}
+
+fn run(work: impl Future<Output = Result<Outcome, Trouble>>) -> io::Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(work) {
+        Ok(outcome) => Ok(outcome),
+        Err(Trouble::Output(error)) => Err(error),
+        Err(Trouble::Store(why)) => {
+            eprintln!("error: {}", printable(&why));
+            Ok(Outcome::Unable)
+        }
+    }
+}
+
+fn no_store(directory: &Path) -> Trouble {
+    let name = directory.display();
+    Trouble::Store(format!("there is no store in {name}; `srvthreds run --data {name}` makes one"))
 }
 
 impl Asked {
@@ -174,10 +211,7 @@ impl Asked {
 async fn open_directory(directory: &Path) -> Result<Asked, Trouble> {
     let place = Place::Directory(directory.to_owned());
     if !place.exists() {
-        let name = directory.display();
-        return Err(Trouble::Store(format!(
-            "there is no store in {name}; `srvthreds run --data {name}` makes one"
-        )));
+        return Err(no_store(directory));
     }
     if let Some(remote) = owner(directory).await? {
         return Ok(Asked { queries: remote, alive: true, opened: None });

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use thredcore::port::{DeadLetterFilter, EventQ, MessageQ, PortError, Storage};
 
+use crate::backend::Backends;
+
 use super::{Answer, Backlogs, Found, Letter, Queries, Question, Queue, Unanswered};
 
 /// Asks the ports.
@@ -12,6 +14,8 @@ pub(crate) struct Direct {
     storage: Arc<dyn Storage>,
     event_q: Arc<dyn EventQ>,
     message_q: Arc<dyn MessageQ>,
+    /// Whose formats are asked for.
+    backends: Option<Backends>,
 }
 
 impl Direct {
@@ -20,7 +24,11 @@ impl Direct {
         event_q: Arc<dyn EventQ>,
         message_q: Arc<dyn MessageQ>,
     ) -> Self {
-        Self { storage, event_q, message_q }
+        Self { storage, event_q, message_q, backends: None }
+    }
+
+    pub(crate) fn with_formats(self, backends: Backends) -> Self {
+        Self { backends: Some(backends), ..self }
     }
 }
 
@@ -38,7 +46,7 @@ impl Direct {
 
     /// Asks the storage and the queues in turn, until the limit is reached.
     async fn every_part(&self, limit: usize, hunt: Hunt) -> Result<Vec<Found>, PortError> {
-        let Self { storage, event_q, message_q } = self;
+        let Self { storage, event_q, message_q, .. } = self;
         let mut found = Vec::new();
         for part in ["storage", "events", "messages"] {
             let rest = limit.saturating_sub(found.len());
@@ -70,7 +78,7 @@ enum Hunt {
 #[async_trait]
 impl Queries for Direct {
     async fn ask(&self, question: Question) -> Result<Answer, Unanswered> {
-        let Self { storage, event_q, message_q } = self;
+        let Self { storage, event_q, message_q, .. } = self;
         Ok(match question {
             Question::Threds(query) => Answer::Threds(storage.threds(&query).await?),
             Question::Load(id) => Answer::Load(storage.load(&[id]).await?.pop().flatten()),
@@ -103,6 +111,13 @@ impl Queries for Direct {
             }
             Question::MoveOut { limit } => {
                 Answer::Unreadable(self.every_part(limit, Hunt::MoveOut).await?)
+            }
+            Question::Formats => {
+                let formats = match &self.backends {
+                    Some(backends) => backends.formats().await,
+                    None => Ok(vec![]),
+                };
+                Answer::Formats(formats.map_err(|error| Unanswered(error.to_string()))?)
             }
             Question::Discard { queue, filter } => Answer::Count(match queue {
                 Queue::Events => event_q.discard(&filter).await?,

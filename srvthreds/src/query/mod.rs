@@ -21,6 +21,8 @@ use thredcore::{
 };
 use thredlib::{ThredId, Topic};
 
+use crate::backend::PartFormat;
+
 pub(crate) use direct::Direct;
 pub(crate) use letter::{Item, Letter, Queue};
 #[cfg(unix)]
@@ -54,6 +56,7 @@ pub(crate) enum Question {
     Counts,
     Unreadable { limit: usize },
     MoveOut { limit: usize },
+    Formats,
 }
 
 /// The answer to the question of the same name.
@@ -74,6 +77,7 @@ pub(crate) enum Answer {
     Removed(u64),
     Counts(Vec<ThredCount>),
     Unreadable(Vec<Found>),
+    Formats(Vec<PartFormat>),
     Failed(Unanswered),
 }
 
@@ -175,6 +179,10 @@ impl dyn Queries + '_ {
 
     pub(crate) async fn move_out(&self, limit: usize) -> Result<Vec<Found>, Unanswered> {
         expect!(self.ask(Question::MoveOut { limit }).await, Unreadable)
+    }
+
+    pub(crate) async fn formats(&self) -> Result<Vec<PartFormat>, Unanswered> {
+        expect!(self.ask(Question::Formats).await, Formats)
     }
 
     pub(crate) async fn log(&self, limit: usize) -> Result<Vec<LogRecord>, Unanswered> {

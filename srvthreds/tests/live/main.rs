@@ -14,3 +14,4 @@ mod restart;
 #[path = "../samples/mod.rs"]
 mod samples;
 mod servers;
+mod upgrade;

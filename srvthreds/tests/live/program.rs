@@ -224,6 +224,11 @@ impl Program {
     /// Waits for its end; gives what it has printed since.
     pub(crate) fn ended(mut self) -> (ExitStatus, String, String) {
         self.stdin = None;
+        self.left_alone()
+    }
+
+    /// Waits until it ends by itself, its input still open.
+    pub(crate) fn left_alone(mut self) -> (ExitStatus, String, String) {
         let since = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -62,16 +62,21 @@ impl Store {
         Self { args }
     }
 
-    fn redis() -> Self {
+    pub(crate) fn redis() -> Self {
         Self::new(&[("redis", "REDIS_URL")])
     }
 
     /// Events and messages over RabbitMQ, threds on Redis, their past in MongoDB.
-    fn full() -> Self {
+    pub(crate) fn full() -> Self {
         Self::new(&[("redis", "REDIS_URL"), ("amqp", "AMQP_URL"), ("mongo", "MONGODB_URL")])
     }
 
-    fn args<'a>(&'a self, first: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    /// The name that everything on its servers begins with.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.args[1]
+    }
+
+    pub(crate) fn args<'a>(&'a self, first: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
         let store: Vec<_> = self.args.iter().map(String::as_str).collect();
         [first, &store, more].concat()
     }
@@ -91,7 +96,7 @@ impl Store {
     }
 }
 
-fn url(variable: &str) -> String {
+pub(crate) fn url(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
         panic!(
             r#"{variable} is not set; run: scripts/services up && eval "$(scripts/services env)""#

@@ -282,15 +282,16 @@ impl MongoArchive {
         let updates = ended.into_iter().map(|state| {
             let id = state.id.as_str();
             let older = doc! { "_id": id, "v": { "$lt": signed(state.version) } };
-            let mut fields = state_fields(state)?;
+            let mut fields = state_fields(state, self.mongo.format())?;
             let bytes = bytes_of(&fields);
             if bytes > most {
                 self.warn_of_shortened(id, state.version, bytes);
-                fields = state_fields(&ThredState {
+                let short = ThredState {
                     locals: no_locals(),
                     participants: state.participants.iter().take(SOME).cloned().collect(),
                     ..(**state).clone()
-                })?;
+                };
+                fields = state_fields(&short, self.mongo.format())?;
                 fields.insert("shortened", signed(bytes as u64));
             }
             Ok(doc! { "q": older, "u": { "$set": fields }, "upsert": true })

@@ -61,10 +61,12 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Result<String, PortError> {
 
 /// A value from JSON text.
 pub(crate) fn parsed<T: DeserializeOwned>(text: &str) -> Result<T, PortError> {
-    let damaged = |error: serde_json::Error| {
-        PortError::new("read JSON that MongoDB holds", PortErrorKind::Rejected, error)
-    };
-    serde_json::from_str(text).map_err(damaged)
+    serde_json::from_str(text).map_err(unparsed)
+}
+
+/// JSON that does not say what it should.
+pub(crate) fn unparsed(error: serde_json::Error) -> PortError {
+    PortError::new("read JSON that MongoDB holds", PortErrorKind::Rejected, error)
 }
 
 /// Versions and counts stay far below the range of `i64`.

@@ -1,21 +1,29 @@
 //! A thred's document: its state, and what waits in it.
 
+use std::sync::Arc;
+
 use mongodb::bson::{Binary, Bson, Document, doc, oid::ObjectId};
 use serde::Deserialize;
 use thredcore::{
+    format::{StateFields, StateForm, StateText},
     port::{PortError, PortErrorKind},
-    state::{Consumed, ThredState},
+    state::{Consumed, PatternKey, Status, ThredState, WaitKey},
 };
 use thredlib::EventKey;
 
 use super::{
-    EntryDocument, EventDocument, binary, json, parsed, revision_text, signed, step::StepDocument,
+    EntryDocument, EventDocument, binary, json, revision_of, revision_text, signed,
+    step::StepDocument, unparsed,
 };
 
-/// What is stored of a thred's state, live or ended. Inbox and participants stand beside the text,
-/// once: MongoDB looks for them.
-pub(crate) fn state_fields(state: &ThredState) -> Result<Document, PortError> {
-    let bare = ThredState { inbox: Vec::new(), participants: Vec::new(), ..state.clone() };
+/// What is stored of a thred's state, live or ended, as a format has it. What MongoDB looks for stands
+/// beside the text; the wait keys of a live thred are added by whoever stores it.
+pub(crate) fn state_fields(state: &ThredState, format: u32) -> Result<Document, PortError> {
+    let text = match format < 3 {
+        true => StateText::new(state, StateForm::Full).with_waits_if(true),
+        // Those of a thred that waits stand beside it, for the index.
+        false => StateText::new(state, StateForm::Compact).with_waits_if(!state.is_listening()),
+    };
     let inbox: Vec<_> = state.inbox.iter().map(|it| binary(it.key.as_bytes())).collect();
     let participants: Vec<_> = state.participants.iter().map(|id| id.as_str()).collect();
     Ok(doc! {
@@ -29,7 +37,7 @@ pub(crate) fn state_fields(state: &ThredState) -> Result<Document, PortError> {
         "participants": participants,
         "inbox": inbox,
         "consumed": binary(&origins(&state.inbox)),
-        "state": json(&bare)?,
+        "state": json(&text)?,
     })
 }
 
@@ -61,6 +69,14 @@ pub(crate) struct StateDocument {
     #[serde(rename = "_id")]
     pub(crate) id: String,
     state: String,
+    v: i64,
+    status: Status,
+    started: i64,
+    pattern: String,
+    revision: String,
+    reaction: String,
+    #[serde(default)]
+    waits: Vec<Binary>,
     participants: Vec<String>,
     inbox: Vec<Binary>,
     consumed: Binary,
@@ -79,17 +95,29 @@ pub(crate) struct StateDocument {
 impl StateDocument {
     /// The fields that make the state.
     pub(crate) fn fields() -> Document {
-        doc! { "state": 1, "participants": 1, "inbox": 1, "consumed": 1 }
+        doc! {
+            "state": 1, "v": 1, "status": 1, "started": 1, "pattern": 1, "revision": 1, "reaction": 1,
+            "waits": 1, "participants": 1, "inbox": 1, "consumed": 1,
+        }
     }
 
     /// The state.
     pub(crate) fn state(&self) -> Result<ThredState, PortError> {
-        let state: ThredState = parsed(&self.state)?;
-        if *state.id.as_str() != *self.id {
-            return Err(damaged("the state is another thred's"));
-        }
-        let participants = self.participants.iter().map(|id| id.as_str().into()).collect();
-        Ok(ThredState { inbox: self.inbox()?, participants, ..state })
+        let pattern =
+            PatternKey { id: self.pattern.as_str().into(), revision: revision_of(&self.revision)? };
+        let waits = self.waits.iter().map(|key| Ok(WaitKey::from_bytes(*key_of(key)?.as_bytes())));
+        let fields = StateFields {
+            id: self.id.as_str().into(),
+            pattern: Arc::new(pattern),
+            version: Some(u64::try_from(self.v).map_err(|_| damaged("its version is negative"))?),
+            status: self.status,
+            reaction: self.reaction.as_str().into(),
+            started_at: self.started,
+            participants: self.participants.iter().map(|id| id.as_str().into()).collect(),
+            waits: waits.collect::<Result<_, PortError>>()?,
+            inbox: self.inbox()?,
+        };
+        fields.with_text(self.state.as_bytes()).map_err(unparsed)
     }
 
     /// What it has consumed that may come again.

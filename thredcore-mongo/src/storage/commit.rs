@@ -216,7 +216,7 @@ impl MongoStorage {
     fn statement(&self, sent: &Sent<'_>, packed: &Packed) -> Result<Document, PortError> {
         let Sent { commit, step, token } = sent;
         let state = &*commit.state;
-        let mut set = state_fields(state)?;
+        let mut set = state_fields(state, self.mongo.format())?;
         set.insert("by", token);
         let (present, absent) = conditional_fields(state, step.seq);
         set.extend(present);

@@ -58,7 +58,7 @@ fn one_bad_document_stops_nothing() {
         }
 
         spoil(&database, "threds", "b", doc! { "state": "{" }).await;
-        spoil(&database, "threds", "c", doc! { "outbox": 7, "v": "x" }).await;
+        spoil(&database, "threds", "c", doc! { "outbox": 7, "by": "x" }).await;
         let foreign = doc! { "_id": ObjectId::new(), "status": "active", "started": 1_i64 };
         database.collection("threds").insert_one(foreign).await.expect("an insert");
         spoil(&database, "parked", doc! { "t": "d", "m": "p" }, doc! { "body": "{" }).await;

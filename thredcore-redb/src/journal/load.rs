@@ -1,13 +1,14 @@
 //! Opening: what is in memory is read from the file.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::Path,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc},
 };
 
 use redb::{Database, ReadableTable, WriteTransaction};
 use thredcore::{
+    format::FORMATS,
     port::{Lease, StoredPattern},
     state::PatternKey,
 };
@@ -66,7 +67,8 @@ pub(super) fn load(
     all: bool,
 ) -> Result<Files, RedbError> {
     let txn = database.begin_write()?;
-    let is_clean = check_format(directory, &txn)?;
+    let (is_clean, format) = check_format(directory, &txn)?;
+    shared.format.store(format, Ordering::Release);
     let partly = partly(&txn, shared)?;
     let files = Files {
         states: Segments::load(STATES, &txn)?,
@@ -99,22 +101,24 @@ pub(super) fn load(
     Ok(files)
 }
 
-/// Says whether the directory is new or was closed in order.
-fn check_format(directory: &Directory, txn: &WriteTransaction) -> Result<bool, RedbError> {
+/// Says whether the directory is new or was closed in order, and the format that it has.
+fn check_format(directory: &Directory, txn: &WriteTransaction) -> Result<(bool, u32), RedbError> {
     let mut meta = txn.open_table(tables::META)?;
     let found = meta.get(tables::META_FORMAT)?.map(|format| format.value());
-    match found {
-        None => {
-            meta.insert(tables::META_FORMAT, u64::from(tables::FORMATS.newest()))?;
-        }
-        // A file of the version before stays in it.
+    let has = match found {
+        None => FORMATS.make(directory.config.make_format),
         Some(found) => {
             let dir = directory.path().to_owned();
-            tables::FORMATS.check(found).map_err(|problem| RedbError::Format { dir, problem })?;
+            FORMATS.check(found).map_err(|problem| RedbError::Format { dir, problem })?
         }
+    };
+    // A file of the version before stays in it, unless it is upgraded.
+    let format = if directory.config.upgrade { FORMATS.newest() } else { has };
+    if found != Some(format.into()) {
+        meta.insert(tables::META_FORMAT, u64::from(format))?;
     }
     let clean = meta.get(tables::META_CLEAN)?.map(|clean| clean.value());
-    Ok(clean != Some(0))
+    Ok((clean != Some(0), format))
 }
 
 fn meta(txn: &WriteTransaction, name: &str) -> Result<u64, RedbError> {
@@ -148,8 +152,8 @@ fn receipts(txn: &WriteTransaction, shared: &Shared, all: bool) -> Result<Runs, 
     Runs::load(tables::RECEIPTS, txn, Some(receipts.settled()))
 }
 
-fn partly(txn: &WriteTransaction, shared: &Shared) -> Result<HashMap<u64, Left>, RedbError> {
-    let mut partly = HashMap::new();
+fn partly(txn: &WriteTransaction, shared: &Shared) -> Result<BTreeMap<u64, Left>, RedbError> {
+    let mut partly = BTreeMap::new();
     for row in txn.open_table(tables::PARTLY)?.iter()? {
         let (step, text) = row?;
         match json::read(text.value()) {
@@ -165,7 +169,7 @@ fn partly(txn: &WriteTransaction, shared: &Shared) -> Result<HashMap<u64, Left>,
 fn outboxes(
     txn: &WriteTransaction,
     shared: &Shared,
-    partly: &HashMap<u64, Left>,
+    partly: &BTreeMap<u64, Left>,
 ) -> Result<(), RedbError> {
     let (data, live) = (txn.open_table(STEPS.data)?, txn.open_table(STEPS.live)?);
     for (step, left) in partly.iter().filter(|(_, left)| left.rest.is_empty()) {
@@ -194,7 +198,10 @@ fn outboxes(
         let left = left.map(|entry| Unpublished { step: number, entry }).collect();
         lock(shared.shard(&id)).outboxes.add(&id, left);
         Ok(())
-    })
+    })?;
+    // A thred may have steps of both kinds.
+    shared.shards().iter().for_each(|shard| lock(shard).outboxes.sort());
+    Ok(())
 }
 
 fn queues(txn: &WriteTransaction, shared: &Shared) -> Result<(), RedbError> {

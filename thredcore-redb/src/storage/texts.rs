@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thredcore::{
+    format::{StateFields, StateForm, StateText},
     port::{
         Command, Commit, Facts, History, LogRecord, OutboxEntry, Outgoing, PortError,
         PortErrorKind, Unmoved,
@@ -66,8 +67,8 @@ fn consumed_bytes(consumed: &Consumed) -> [u8; 22] {
     bytes
 }
 
-/// A state: a [`Header`], then the rest as JSON.
-pub(crate) fn state_body(state: &ThredState) -> Result<Body, Unwritable> {
+/// A state: a [`Header`], then the rest as JSON, as a format has it.
+pub(crate) fn state_body(state: &ThredState, format: u32) -> Result<Body, Unwritable> {
     let timer = state.timer();
     let mut bytes = Vec::with_capacity(640 + 22 * state.inbox.len());
     bytes.push(status_byte(state.status));
@@ -84,11 +85,9 @@ pub(crate) fn state_body(state: &ThredState) -> Result<Body, Unwritable> {
     put_list(&mut bytes, state.participants.iter().map(|id| participant_hash(id).to_le_bytes()));
     put_list(&mut bytes, state.waits.iter().map(|key| *key.as_bytes()));
     put_list(&mut bytes, state.inbox.iter().map(consumed_bytes));
-    // The header has the two long lists.
-    let mut rest = state.clone();
-    rest.waits.clear();
-    rest.inbox = vec![];
-    json::append(&mut bytes, &rest)?;
+    let form = if format < 3 { StateForm::Full } else { StateForm::Compact };
+    // Of participants the header has hashes alone.
+    json::append(&mut bytes, &StateText::new(state, form).with_version().with_participants())?;
     Ok(Body::new(bytes))
 }
 
@@ -179,11 +178,19 @@ pub(crate) fn header(body: &[u8]) -> Result<Header, RedbError> {
 /// A whole state.
 pub(crate) fn state(body: &[u8]) -> Result<ThredState, RedbError> {
     let (header, text) = split(body).ok_or_else(cut_off)?;
-    let state = json::read::<ThredState>(text);
-    let mut state = state.map_err(|error| RedbError::damaged("thred", &header.id, error))?;
-    state.waits.extend(header.waits);
-    state.inbox = header.inbox;
-    Ok(state)
+    let id = header.id.clone();
+    let fields = StateFields {
+        id: header.id,
+        pattern: Arc::new(header.pattern),
+        version: None,
+        status: header.status,
+        reaction: header.reaction,
+        started_at: header.started_at,
+        participants: vec![],
+        waits: header.waits.into(),
+        inbox: header.inbox,
+    };
+    fields.with_text(text).map_err(|error| RedbError::damaged("thred", &id, error))
 }
 
 /// The part of a step that is neither an event nor about one.

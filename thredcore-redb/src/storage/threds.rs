@@ -53,7 +53,8 @@ impl ThredStore for RedbStorage {
 
     async fn commit(&self, commits: &[Arc<Commit>]) -> Vec<Result<Committed, PortError>> {
         let most = self.max_commit_bytes();
-        let drafts = commits.iter().map(|commit| draft(commit, most));
+        let format = self.journal.shared.format();
+        let drafts = commits.iter().map(|commit| draft(commit, format, most));
         let drafts: Result<Vec<_>, _> = drafts.collect();
         let drafts = match drafts {
             Ok(drafts) => drafts,
@@ -257,9 +258,9 @@ fn load(shared: &Shared, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, ReadErr
     Ok(loaded.collect())
 }
 
-fn draft(commit: &Arc<Commit>, most: usize) -> Result<Draft, PortError> {
+fn draft(commit: &Arc<Commit>, format: u32, most: usize) -> Result<Draft, PortError> {
     let refused = texts::unwritable("commit");
-    let state = texts::state_body(&commit.state).map_err(&refused)?;
+    let state = texts::state_body(&commit.state, format).map_err(&refused)?;
     let step = texts::step_body(commit).map_err(&refused)?;
     // What is stored is hardly larger than its size, which takes a while to compute.
     if state.len() + step.len() > most / 2 && commit.size() > most {

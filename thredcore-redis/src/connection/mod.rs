@@ -13,6 +13,7 @@ use redis::{
     Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind, Value,
     aio::{ConnectionLike, MultiplexedConnection, PubSub},
 };
+use thredcore::format::{Attendance, FORMATS, StoreFormat};
 
 mod cluster;
 mod map;
@@ -50,6 +51,18 @@ struct Inner {
     watchful: Arc<Watchful>,
     /// The version of what is stored, once it is known.
     format: OnceLock<u32>,
+    attendance: Attendance,
+    /// What this process is noted as.
+    process: String,
+}
+
+/// A connection that does not keep itself open.
+pub(crate) struct Weak(std::sync::Weak<Inner>);
+
+impl Weak {
+    pub(crate) fn upgrade(&self) -> Option<Connection> {
+        self.0.upgrade().map(Connection)
+    }
 }
 
 #[derive(Debug)]
@@ -86,7 +99,9 @@ impl Connection {
     /// looks again with each connection that it makes later: a server may come back with another
     /// configuration; nothing is sent to one that is not fit.
     ///
-    /// What the namespace holds must be of a [version](thredcore::format) that this crate reads.
+    /// What the namespace holds must be of a [version](thredcore::format) that this crate reads. The
+    /// process notes every 10 s that it is there and which versions it reads, so that nobody
+    /// [upgrades](Self::upgrade) the namespace under it.
     ///
     /// # Errors
     /// What is wrong, and what mends it.
@@ -97,6 +112,9 @@ impl Connection {
         let format = format::agree(&connection).await?;
         // Nobody else has it yet.
         let _ = connection.0.format.set(format);
+        if connection.config().create {
+            format::keep_attending(Weak(Arc::downgrade(&connection.0)));
+        }
         Ok(connection)
     }
 
@@ -123,13 +141,54 @@ impl Connection {
                 Servers::Cluster(Box::new(Cluster::new(&config, &watchful, seeds)))
             }
         };
-        Ok(Self(Arc::new(Inner { servers, config, watchful, format: OnceLock::new() })))
+        let (format, attendance) = (OnceLock::new(), Attendance::default());
+        let process = crate::queue::unique_name();
+        let inner = Inner { servers, config, watchful, format, attendance, process };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// The [version](thredcore::format) of the stored forms that the namespace has, which is the one
     /// to write; of a connection that has not looked, the newest.
     pub fn format(&self) -> u32 {
-        self.0.format.get().copied().unwrap_or(format::FORMATS.newest())
+        self.0.format.get().copied().unwrap_or(FORMATS.newest())
+    }
+
+    /// The version of the namespace by now, and the processes that are at work on it: those that were
+    /// heard of within a minute.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub async fn store_format(&self) -> Result<StoreFormat, Error> {
+        format::stand(self, false).await
+    }
+
+    /// Raises the version of the namespace to the newest, unless a process is at work that does not
+    /// read that. Processes that have it open go on writing the version before until they are
+    /// restarted, which does no harm: both are read.
+    ///
+    /// # Errors
+    /// The server cannot be reached; it may have been done.
+    pub async fn upgrade(&self) -> Result<StoreFormat, Error> {
+        format::stand(self, true).await
+    }
+
+    /// Whether the namespace can still be worked on: it may have been upgraded while this process was
+    /// paused.
+    ///
+    /// # Errors
+    /// It has a version that this program does not read.
+    pub fn check_format(&self) -> Result<(), Error> {
+        let namespace = || self.config().namespace.clone();
+        let outdated = |problem| Error::Outdated { namespace: namespace(), problem };
+        self.0.attendance.check().map_err(outdated)
+    }
+
+    pub(crate) fn attendance(&self) -> &Attendance {
+        &self.0.attendance
+    }
+
+    pub(crate) fn process(&self) -> &str {
+        &self.0.process
     }
 
     /// What it was made from.
@@ -145,6 +204,9 @@ impl Connection {
     /// Sends requests; the answers stand in their order. Requests of one tag are done in the order
     /// in which they were sent; each succeeds or fails alone.
     pub async fn send(&self, requests: &[Request]) -> Vec<Result<Value, Error>> {
+        if let Err(error) = self.check_format() {
+            return vec![Err(error); requests.len()];
+        }
         let mut answers: Vec<Option<Result<Value, Error>>> = vec![None; requests.len()];
         let mut open: Vec<Open> = (0..requests.len())
             .map(|place| Open { place, hop: Hop::Home, with_text: false })

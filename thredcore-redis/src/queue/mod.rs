@@ -105,7 +105,7 @@ impl NowAndThen {
 }
 
 /// A name that no other consumer has.
-fn unique_name() -> String {
+pub(crate) fn unique_name() -> String {
     let random = || RandomState::new().build_hasher().finish();
     format!("{}-{:016x}{:016x}", std::process::id(), random(), random())
 }

@@ -6,15 +6,13 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use thredcore::{
+    format::{StateFields, StateForm, StateText},
     port::{Commit, History},
     state::{Consumed, PatternKey, Status, ThredState, WaitKey},
 };
-use thredlib::{
-    EventKey, ParticipantId, ThredId,
-    expr::{Locals, no_locals},
-};
+use thredlib::{EventKey, ParticipantId, ThredId};
 
 use super::{outbox, text};
 use crate::error::Error;
@@ -35,8 +33,8 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// Writes a commit; without `with_step`, its step is left out.
-    pub(super) fn new(commit: &Commit, with_step: bool) -> Result<Self, Error> {
+    /// Writes a commit as a format has it; without `with_step`, its step is left out.
+    pub(super) fn new(commit: &Commit, format: u32, with_step: bool) -> Result<Self, Error> {
         let state = &*commit.state;
         let indexed = Indexed::of(state);
         Ok(Self {
@@ -44,7 +42,7 @@ impl Written {
             expected: commit.expected,
             name: format!("{}\t{}", state.version, state.id),
             consumed: format!("\n={}", text::encode(commit.consumed.key.as_bytes())),
-            record: record(state, &indexed)?,
+            record: record(state, &indexed, format)?,
             indexed,
             outbox: outbox::Written::new(state.version, &commit.outbox)?,
             step: if with_step { json(&step(commit))? } else { String::new() },
@@ -141,93 +139,20 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// A state as it is stored: there may be millions, so names are short, and what stands elsewhere
-/// in the record is left out.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    #[serde(rename = "e")]
-    entry: u64,
-    #[serde(rename = "t")]
-    entered_at: i64,
-    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
-    expires_at: Option<i64>,
-    #[serde(rename = "m")]
-    modified_at: i64,
-    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
-    locals: Option<Locals>,
-    #[serde(rename = "r", default, skip_serializing_if = "is_zero")]
-    errors: u8,
-    #[serde(rename = "o", default, skip_serializing_if = "<[u16]>::is_empty")]
-    matched: Vec<u16>,
-    /// Of a thred that is past waiting: the index must not have it.
-    #[serde(rename = "w", default, skip_serializing_if = "<[WaitKey]>::is_empty")]
-    unused_waits: Vec<WaitKey>,
-    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
-    label: Option<Arc<str>>,
-    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
-    description: Option<Arc<str>>,
-    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
-    display: Option<Arc<str>>,
-    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
-    parent: Option<ThredId>,
-    #[serde(rename = "c", default, skip_serializing_if = "Vec::is_empty")]
-    children: Vec<ThredId>,
-}
-
-fn is_zero(number: &u8) -> bool {
-    *number == 0
-}
-
 /// A record: its head, then inbox and state.
-fn record(state: &ThredState, indexed: &Indexed) -> Result<String, Error> {
+fn record(state: &ThredState, indexed: &Indexed, format: u32) -> Result<String, Error> {
     use std::fmt::Write;
 
-    // Whoever adds a field to the state is to find this place.
-    let ThredState {
-        id: _,
-        version,
-        status: _,
-        inbox,
-        pattern: _,
-        reaction: _,
-        waits,
-        entry,
-        entered_at,
-        expires_at,
-        started_at,
-        modified_at,
-        locals,
-        participants: _,
-        errors,
-        matched,
-        label,
-        description,
-        display,
-        parent,
-        children,
-    } = state;
-    let Indexed { timer, tail: _, place, participants, waits: listened } = indexed;
-    let start = text::sortable(*started_at);
-    let mut record =
-        format!("{version}\t{timer}\t{start}\t{place}\na{participants}\nw{listened}\n");
-    for Consumed { key, at, partition } in inbox {
+    let Indexed { timer, tail: _, place, participants, waits } = indexed;
+    let (version, start) = (state.version, text::sortable(state.started_at));
+    let mut record = format!("{version}\t{timer}\t{start}\t{place}\na{participants}\nw{waits}\n");
+    for Consumed { key, at, partition } in &state.inbox {
         let _ = writeln!(record, "={}{at:x}/{partition:x}", text::encode(key.as_bytes()));
     }
-    record.push_str(&json(&Stored {
-        entry: *entry,
-        entered_at: *entered_at,
-        expires_at: *expires_at,
-        modified_at: *modified_at,
-        locals: (!locals.is_empty()).then(|| locals.clone()),
-        errors: *errors,
-        matched: matched.to_vec(),
-        unused_waits: if state.is_listening() { vec![] } else { waits.to_vec() },
-        label: label.clone(),
-        description: description.clone(),
-        display: display.clone(),
-        parent: parent.clone(),
-        children: children.to_vec(),
-    })?);
+    let form = if format < 3 { StateForm::Short } else { StateForm::Compact };
+    // The index must not have the keys of a thred that is past waiting.
+    let text = StateText::new(state, form).with_waits_if(!state.is_listening());
+    record.push_str(&json(&text)?);
     Ok(record)
 }
 
@@ -235,35 +160,20 @@ fn record(state: &ThredState, indexed: &Indexed) -> Result<String, Error> {
 pub(super) fn state(id: ThredId, record: &[u8]) -> Result<Arc<ThredState>, Error> {
     let record = str::from_utf8(record).map_err(|error| Error::Malformed(error.to_string()))?;
     let (before, json) = record.rsplit_once('\n').ok_or_else(malformed)?;
-    let stored: Stored = parse(json.as_bytes())?;
     let head = Head::parse(before).ok_or_else(malformed)?;
-    let waits = match stored.unused_waits.is_empty() {
-        true => head.waits,
-        false => stored.unused_waits,
-    };
-    Ok(Arc::new(ThredState {
+    let fields = StateFields {
         id,
         pattern: Arc::new(head.place.pattern),
-        version: head.version,
+        version: Some(head.version),
         status: head.place.status,
         reaction: head.place.reaction,
-        waits: waits.into(),
-        entry: stored.entry,
-        entered_at: stored.entered_at,
-        expires_at: stored.expires_at,
         started_at: head.started_at,
-        modified_at: stored.modified_at,
-        locals: stored.locals.unwrap_or_else(no_locals),
         participants: head.participants,
-        errors: stored.errors,
-        matched: stored.matched.into(),
+        waits: head.waits.into(),
         inbox: head.inbox,
-        label: stored.label,
-        description: stored.description,
-        display: stored.display,
-        parent: stored.parent,
-        children: stored.children.into(),
-    }))
+    };
+    let state = fields.with_text(json.as_bytes());
+    state.map(Arc::new).map_err(|error| Error::Malformed(error.to_string()))
 }
 
 /// The inbox of a record without its state.

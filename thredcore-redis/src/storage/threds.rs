@@ -373,7 +373,7 @@ impl RedisStorage {
     /// A commit as it is sent, if it is not too large.
     fn written(&self, commit: &Commit, with_step: bool) -> Result<Written, Error> {
         let limit = self.max_commit_bytes();
-        let written = Written::new(commit, with_step)?;
+        let written = Written::new(commit, self.0.connection.format(), with_step)?;
         // What is sent is less than the size that is promised.
         if written.bytes() > limit && commit.size() > limit {
             return Err(Error::TooLarge { what: "a commit", bytes: commit.size(), limit });

@@ -181,6 +181,10 @@ impl Run {
             biased;
             () = outlet.reader_gone() => false,
             () = interrupts.next() => true,
+            outdated = backends.left_behind() => {
+                given_up = Some(Unanswered(outdated.to_string()));
+                false
+            }
             ended = async {
                 feed.all(input).await?;
                 match args.is_live() {

@@ -2,9 +2,26 @@
 //!
 //! A store says by a number which version of this project's stored forms it holds. A program reads
 //! its own version and the one before, and makes new stores in its own. What it opens in the version
-//! before stays in that, so that older programs go on beside it until all are replaced. A store
+//! before stays in that, so that older programs go on beside it until all are replaced; then the
+//! number is raised, with `srvthreds store upgrade` or the adapter's own function. That rewrites
+//! nothing: both forms are read, and what is changed after that is written in the new one. A store
 //! that is newer than the program is refused: it would take what it does not know for damaged, or
 //! drop it.
+//!
+//! | version | what is new |
+//! |---|---|
+//! | 1 | never released, and not read |
+//! | 2 | the first that was released |
+//! | 3 | the text of a state leaves out what the store keeps beside it, and counts times from the start ([`StateForm::Compact`]) |
+
+mod state;
+mod upgrade;
+
+pub use state::{StateFields, StateForm, StateText};
+pub use upgrade::{Attendance, StoreFormat};
+
+/// The versions that the stores of this version read, the newest of which they make.
+pub const FORMATS: Formats = Formats::new(2, 3);
 
 /// The versions that a program reads, the newest of which it makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +40,11 @@ impl Formats {
     /// The version of a store that is made now.
     pub const fn newest(self) -> u32 {
         self.newest
+    }
+
+    /// The version that a store is made in, if another one is asked for: the nearest that is read.
+    pub fn make(self, asked: Option<u32>) -> u32 {
+        asked.map_or(self.newest, |asked| asked.clamp(self.oldest, self.newest))
     }
 
     /// Whether a store of a version can be used; gives the version, which is the one to write.
@@ -82,6 +104,8 @@ mod tests {
         let formats = Formats::new(2, 3);
         assert_eq!(formats.check(2), Ok(2));
         assert_eq!(formats.check(3), Ok(3));
+        assert_eq!((formats.make(None), formats.make(Some(2))), (3, 2));
+        assert_eq!((formats.make(Some(1)), formats.make(Some(4))), (2, 3));
         let newer = formats.check(4).unwrap_err();
         assert!(newer.is_newer());
         assert_eq!(
