@@ -92,6 +92,10 @@ pub(crate) fn read<T: Cargo>(
 ) -> Result<DeadLetter<T>, String> {
     let properties = &delivery.properties;
     let get = |key: &str| header(properties, key).and_then(words);
+    let user = properties.user_id().as_ref().map(|user| user.as_str());
+    if T::KIND == "event" && !is_ours(user) {
+        return Err(format!("it was sent by {}, who is no engine", user.unwrap_or("nobody")));
+    }
     if get(FORM).as_deref() == Some(ENVELOPE) {
         let read: Envelope<&RawValue> =
             serde_json::from_slice(&delivery.data).map_err(|error| error.to_string())?;
@@ -103,10 +107,6 @@ pub(crate) fn read<T: Cargo>(
     // As bytes are set aside that are no item, or not from whom they should be.
     if get(FORM).is_some() && T::KIND != crate::ingress::KIND {
         return Err(obituary.reason);
-    }
-    let user = properties.user_id().as_ref().map(|user| user.as_str());
-    if T::KIND == "event" && !is_ours(user) {
-        return Err(format!("it was sent by {}, who is no engine", user.unwrap_or("nobody")));
     }
     let payload = T::read(&obituary.origin, properties, &delivery.data)?;
     Ok(letter(key(delivery), payload, obituary))

@@ -224,9 +224,18 @@ impl<T: Cargo> Works<T> {
                 return;
             }
         };
-        let counts = Counts::read(&delivery.properties);
+        // What others publish has the headers that they chose.
+        let is_foreign = matches!(self.source, Source::Ingress(_));
+        let counts = match is_foreign {
+            true => Counts::default(),
+            false => Counts::read(&delivery.properties),
+        };
+        let returned = match is_foreign && !delivery.redelivered {
+            true => 0,
+            false => returns(&delivery),
+        };
         let left = counts.due.map_or(Duration::ZERO, delays::left);
-        let mut held = Held::new(tag, payload, returns(&delivery), counts);
+        let mut held = Held::new(tag, payload, returned, counts);
         if let Some(limit) = self.expiry() {
             held = held.expiring(later(limit.saturating_sub(age(&delivery.properties))));
         }
