@@ -112,6 +112,8 @@ pub use config::{AmqpConfig, Declare};
 pub use depth::QueueDepth;
 pub use error::AmqpError;
 pub use event_q::AmqpEventQ;
-pub use ingress::{Admission, AmqpIngress, Door, Incoming, IngressConfig, Principals, Submission};
+pub use ingress::{
+    Admission, AmqpIngress, Door, Incoming, IngressConfig, IngressCounts, Principals, Submission,
+};
 pub use message_q::AmqpMessageQ;
 pub use queues::AmqpQueues;

@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use thredcore::port::{DeadLetterFilter, EventQ, MessageQ, PortError, Storage};
+use thredcore_amqp::AmqpQueues;
 
-use super::{Answer, Backlogs, Found, Letter, Queries, Question, Queue, Unanswered};
+use super::{
+    Answer, Backlogs, Found, Letter, Queries, Question, Queue, Unanswered, ingresses::Ingresses,
+};
 
 /// Asks the ports.
 pub(crate) struct Direct {
     storage: Arc<dyn Storage>,
     event_q: Arc<dyn EventQ>,
     message_q: Arc<dyn MessageQ>,
+    ingresses: Ingresses,
 }
 
 impl Direct {
@@ -20,25 +24,31 @@ impl Direct {
         event_q: Arc<dyn EventQ>,
         message_q: Arc<dyn MessageQ>,
     ) -> Self {
-        Self { storage, event_q, message_q }
+        Self { storage, event_q, message_q, ingresses: Ingresses::default() }
+    }
+
+    /// With the ingress queues of a broker, if there is one.
+    pub(crate) fn with_ingresses(self, queues: Option<AmqpQueues>) -> Self {
+        Self { ingresses: Ingresses::of(queues), ..self }
     }
 }
 
 impl Direct {
-    async fn backlogs(&self) -> Result<Backlogs, PortError> {
+    async fn backlogs(&self) -> Result<Backlogs, Unanswered> {
         const MOST: usize = 10_000;
         let dead = DeadLetterFilter { limit: Some(MOST), ..DeadLetterFilter::all() };
         Ok(Backlogs {
             partitions: self.event_q.backlog().await?,
             topics: self.message_q.backlog().await?,
             parked: self.storage.parked_topics().await?,
+            ingresses: self.ingresses.backlogs().await?,
             dead_events: self.event_q.dead_letters(&dead).await?.len(),
         })
     }
 
     /// Asks the storage and the queues in turn, until the limit is reached.
     async fn every_part(&self, limit: usize, hunt: Hunt) -> Result<Vec<Found>, PortError> {
-        let Self { storage, event_q, message_q } = self;
+        let Self { storage, event_q, message_q, .. } = self;
         let mut found = Vec::new();
         for part in ["storage", "events", "messages"] {
             let rest = limit.saturating_sub(found.len());
@@ -70,7 +80,7 @@ enum Hunt {
 #[async_trait]
 impl Queries for Direct {
     async fn ask(&self, question: Question) -> Result<Answer, Unanswered> {
-        let Self { storage, event_q, message_q } = self;
+        let Self { storage, event_q, message_q, ingresses } = self;
         Ok(match question {
             Question::Threds(query) => Answer::Threds(storage.threds(&query).await?),
             Question::Load(id) => Answer::Load(storage.load(&[id]).await?.pop().flatten()),
@@ -90,9 +100,13 @@ impl Queries for Direct {
                 let letters = message_q.dead_letters(&filter).await?;
                 Answer::Letters(letters.into_iter().map(Letter::from).collect())
             }
+            Question::Letters { queue: Queue::Ingress, filter } => {
+                Answer::Letters(ingresses.letters(&filter).await?)
+            }
             Question::Redrive { queue, filter } => Answer::Count(match queue {
                 Queue::Events => event_q.redrive(&filter).await?,
                 Queue::Messages => message_q.redrive(&filter).await?,
+                Queue::Ingress => ingresses.redrive(&filter).await?,
             }),
             Question::Backlogs => Answer::Backlogs(self.backlogs().await?),
             Question::Purge(topic) => Answer::Removed(message_q.purge(&topic).await?),
@@ -107,6 +121,7 @@ impl Queries for Direct {
             Question::Discard { queue, filter } => Answer::Count(match queue {
                 Queue::Events => event_q.discard(&filter).await?,
                 Queue::Messages => message_q.discard(&filter).await?,
+                Queue::Ingress => ingresses.discard(&filter).await?,
             }),
         })
     }

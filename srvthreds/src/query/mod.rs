@@ -2,6 +2,7 @@
 //! opened here, or the process that owns it.
 
 mod direct;
+mod ingresses;
 mod letter;
 #[cfg(unix)]
 mod remote;
@@ -22,7 +23,7 @@ use thredcore::{
 use thredlib::{ThredId, Topic};
 
 pub(crate) use direct::Direct;
-pub(crate) use letter::{Item, Letter, Queue};
+pub(crate) use letter::{Item, Letter, Queue, Submission};
 #[cfg(unix)]
 pub(crate) use remote::Remote;
 #[cfg(unix)]
@@ -87,8 +88,20 @@ pub(crate) struct Backlogs {
     pub(crate) topics: Vec<TopicBacklog>,
     /// What waits in outboxes for full topics.
     pub(crate) parked: Vec<ParkedTopic>,
+    /// What other programs publish, by ingress queue.
+    #[serde(default)]
+    pub(crate) ingresses: Vec<IngressBacklog>,
     /// Events that were given up; counted up to 10,000.
     pub(crate) dead_events: usize,
+}
+
+/// What waits in an ingress queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct IngressBacklog {
+    pub(crate) queue: String,
+    #[serde(flatten)]
+    pub(crate) backlog: Backlog,
 }
 
 /// Something that cannot be read, and which part of the store it is in.

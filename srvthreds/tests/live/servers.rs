@@ -56,16 +56,28 @@ impl Store {
         Self { args }
     }
 
+    /// Threds on Redis, events and messages over a broker of the test's own.
+    pub(crate) fn on_broker(amqp: &str) -> Self {
+        Self::reached(&[("redis", "REDIS_URL"), ("amqp", "")], |variable| match variable {
+            "" => amqp.to_owned(),
+            variable => url(variable),
+        })
+    }
+
     fn redis() -> Self {
         Self::new(&[("redis", "REDIS_URL")])
     }
 
     /// Events and messages over RabbitMQ, threds on Redis, their past in MongoDB.
-    fn full() -> Self {
+    pub(crate) fn full() -> Self {
         Self::new(&[("redis", "REDIS_URL"), ("amqp", "AMQP_URL"), ("mongo", "MONGODB_URL")])
     }
 
-    fn args<'a>(&'a self, first: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    pub(crate) fn namespace(&self) -> &str {
+        &self.args[1]
+    }
+
+    pub(crate) fn args<'a>(&'a self, first: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
         let store: Vec<_> = self.args.iter().map(String::as_str).collect();
         [first, &store, more].concat()
     }
@@ -78,7 +90,7 @@ impl Store {
     }
 
     /// What a command prints about it.
-    fn ask(&self, directory: &Path, command: &[&str], more: &[&str]) -> String {
+    pub(crate) fn ask(&self, directory: &Path, command: &[&str], more: &[&str]) -> String {
         let output = srvthreds(directory, &self.args(command, more));
         assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
         text(&output.stdout)

@@ -7,7 +7,10 @@ mod incoming;
 use std::{
     collections::BTreeSet,
     pin::pin,
-    sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex as StdMutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,6 +27,7 @@ use crate::{
     AmqpError,
     dead_letters::DeadLetters,
     declare::Declaring,
+    depth::Sounding,
     inflow::{Ask, Inflow, Taken},
     letter::Obituary,
     list::List,
@@ -53,7 +57,20 @@ pub struct AmqpIngress {
     inflow: Arc<Inflow<Incoming>>,
     asks: StdMutex<Option<mpsc::UnboundedReceiver<Ask>>>,
     pump: OnceLock<Pump>,
+    sounding: Sounding,
     running: Mutex<()>,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// What an ingress has done in this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IngressCounts {
+    /// Submissions that the door has accepted; one that came again counts again.
+    pub accepted: u64,
+    /// Submissions that went to the dead letters.
+    pub refused: u64,
 }
 
 impl std::fmt::Debug for AmqpIngress {
@@ -76,8 +93,19 @@ impl AmqpIngress {
         let dead = Arc::new(wires.dead_letters(dead).of_queue(queue.clone()));
         let (inflow, asks) = Inflow::new(0, queue);
         let (asks, pump) = (StdMutex::new(Some(asks)), OnceLock::new());
-        let running = Mutex::new(());
-        Ok(Self { wires, config, notes, dead, inflow, asks, pump, running })
+        Ok(Self {
+            sounding: Sounding::new(wires.consuming.clone()),
+            wires,
+            config,
+            notes,
+            dead,
+            inflow,
+            asks,
+            pump,
+            running: Mutex::default(),
+            accepted: AtomicU64::default(),
+            refused: AtomicU64::default(),
+        })
     }
 
     /// Hands all that comes to a door, until the queues are closed. Dropping the future loses nothing.
@@ -117,6 +145,26 @@ impl AmqpIngress {
         &self.config.queue
     }
 
+    /// What this process has let in and refused.
+    pub fn counts(&self) -> IngressCounts {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        IngressCounts { accepted: count(&self.accepted), refused: count(&self.refused) }
+    }
+
+    /// How much waits in the queue. What other processes have received and not acknowledged yet is
+    /// not seen.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached.
+    pub async fn depth(&self) -> Result<usize, AmqpError> {
+        if let Some((waiting, held)) = self.inflow.depth(&self.wires.consuming).await {
+            return Ok(waiting + held);
+        }
+        let queue = std::slice::from_ref(&self.inflow.queue);
+        let waiting: usize = self.sounding.waiting(queue).await?.iter().sum();
+        Ok(waiting + self.inflow.held())
+    }
+
     /// How much waits in the queue, who consumes it, and how many dead letters it has; `None` when
     /// there is no such queue any more. What other processes have received and not acknowledged yet
     /// is not seen.
@@ -127,9 +175,8 @@ impl AmqpIngress {
         let mut declaring = Declaring::on(&self.wires.consuming);
         let looked = declaring.look(&self.inflow.queue).await?;
         declaring.end().await;
-        let Some((waiting, consumers)) = looked else { return Ok(None) };
-        let exact = self.inflow.depth(&self.wires.consuming).await;
-        let depth = exact.map_or(waiting, |(waiting, held)| (waiting + held) as u64);
+        let Some((_, consumers)) = looked else { return Ok(None) };
+        let depth = self.depth().await? as u64;
         let dead_letters = self.dead.count().await? as u64;
         Ok(Some(Backlog { depth, oldest: None, consumers: Some(consumers), dead_letters }))
     }
@@ -239,6 +286,7 @@ impl AmqpIngress {
             }
         }
         open.retain(|tag| !accepted.contains(tag));
+        self.accepted.fetch_add(accepted.len() as u64, Ordering::Relaxed);
         self.inflow.ack(&accepted).await.map_err(|error| error.to_string())?;
         waits.map_or(Ok(()), Err)
     }
@@ -279,6 +327,7 @@ impl AmqpIngress {
         let buried = self.dead.bury_bytes(body.to_vec(), obituary, first.map(String::as_str));
         buried.await.map_err(|error| error.to_string())?;
         open.retain(|tag| *tag != delivery.tag);
+        self.refused.fetch_add(1, Ordering::Relaxed);
         self.inflow.ack(&[delivery.tag]).await.map_err(|error| error.to_string())
     }
 }

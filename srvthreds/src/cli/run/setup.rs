@@ -18,6 +18,7 @@ use thredcore::{
 use thredlib::{PatternModel, Topic, task::TaskList};
 
 use super::{
+    ingress::{Ingress, Wrong},
     outlet::Outlet,
     sessions::{PERSISTENCE, PERSISTENCE_NODE, Sessions},
 };
@@ -44,6 +45,8 @@ pub(super) struct Setup {
     pub(super) sessions: Arc<Sessions>,
     /// `None`: nobody stores anything.
     records: Option<TaskList>,
+    /// What other programs publish to.
+    pub(super) ingress: Ingress,
 }
 
 impl Setup {
@@ -63,7 +66,11 @@ impl Setup {
             .map_err(|unreadable| unable(&unreadable))?;
         let tasks = tasks(records.unwrap_or_default(), args)?;
         let records = sessions.agent().then_some(tasks);
-        Ok(Self { patterns, sessions: Arc::new(sessions), records })
+        let ingress = Ingress::read(&args.ingress).map_err(|wrong| match wrong {
+            Wrong::File(unreadable) => unable(&unreadable),
+            Wrong::Users(text) => refuse(Outcome::Unable, text),
+        })?;
+        Ok(Self { patterns, sessions: Arc::new(sessions), records, ingress })
     }
 
     /// Goes by the sessions of a store that knows them; gives the topics whose messages leave here.
