@@ -16,7 +16,7 @@ use crate::{
     cargo::Cargo,
     delays::Delays,
     inflow::Inflow,
-    letter::{self, Obituary},
+    letter::{self, Obituary, Published},
     link::Link,
     publisher::{Parcel, Publisher},
     topology::{Topology, close, waiting},
@@ -94,10 +94,10 @@ impl<T: Cargo> DeadLetters<T> {
         &self,
         body: Vec<u8>,
         obituary: Obituary,
-        user: Option<&str>,
+        published: Published<'_>,
     ) -> Result<(), AmqpError> {
         let obituary = Obituary { at: self.config.clock.now(), ..obituary };
-        self.send(&[self.parcel(body, letter::raw(&obituary, user))?]).await
+        self.send(&[self.parcel(body, letter::raw(&obituary, published))?]).await
     }
 
     fn parcel(

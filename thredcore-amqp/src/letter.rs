@@ -29,6 +29,9 @@ const ORIGIN: &str = "thredcore-origin";
 /// Who had sent it, as the broker knew it then.
 pub(crate) const USER: &str = "thredcore-user";
 
+/// The id that it was published with.
+pub(crate) const ID: &str = "thredcore-id";
+
 /// Why a message is dead that has waited for too long.
 pub(crate) const EXPIRED: &str = "EXPIRED";
 
@@ -69,8 +72,17 @@ pub(crate) fn enveloped(
     Ok((body, headers))
 }
 
-/// The headers of a letter that is the bytes as they came, sent by a user of the broker.
-pub(crate) fn raw(obituary: &Obituary, user: Option<&str>) -> FieldTable {
+/// How something was published that cannot be read or is refused.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Published<'a> {
+    /// The user of the broker.
+    pub(crate) user: Option<&'a str>,
+    /// The id: that of a letter is its own.
+    pub(crate) id: Option<&'a str>,
+}
+
+/// The headers of a letter that is the bytes as they came.
+pub(crate) fn raw(obituary: &Obituary, published: Published<'_>) -> FieldTable {
     let mut headers = FieldTable::default();
     let mut set = |key: &str, value| _ = headers.insert(key.into(), value);
     set(FORM, short_text(RAW));
@@ -78,8 +90,11 @@ pub(crate) fn raw(obituary: &Obituary, user: Option<&str>) -> FieldTable {
     set(AT, AMQPValue::LongLongInt(obituary.at));
     set(ATTEMPTS, AMQPValue::LongLongInt(obituary.attempts.into()));
     set(ORIGIN, short_text(&obituary.origin));
-    if let Some(user) = user {
+    if let Some(user) = published.user {
         set(USER, short_text(user));
+    }
+    if let Some(id) = published.id {
+        set(ID, short_text(id));
     }
     headers
 }

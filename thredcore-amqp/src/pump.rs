@@ -18,7 +18,7 @@ use crate::{
     dead_letters::DeadLetters,
     delays::{self, Delays},
     inflow::{Ask, Held, Inflow, later},
-    letter::{EXPIRED, Obituary},
+    letter::{EXPIRED, Obituary, Published},
     link::Link,
     lock::Lock,
     topology::Topology,
@@ -294,7 +294,8 @@ impl<T: Cargo> Works<T> {
         let attempts = returns(&delivery).saturating_add(1);
         let obituary = Obituary { reason, attempts, origin, ..Obituary::default() };
         let user = delivery.properties.user_id().as_ref().map(|user| user.as_str());
-        let done = match self.dead.bury_bytes(delivery.data, obituary, user).await {
+        let published = Published { user, id };
+        let done = match self.dead.bury_bytes(delivery.data, obituary, published).await {
             Ok(()) => self.inflow.drop_unread(tag, generation).await,
             Err(error) => Err(error),
         };

@@ -12,7 +12,7 @@ use crate::{
     AmqpError,
     cargo::Cargo,
     counts::{header, short_text, words},
-    letter::USER,
+    letter::{ID, USER},
     names::short,
     publisher::Parcel,
     topology::Topology,
@@ -32,6 +32,8 @@ pub struct Incoming {
     pub message_id: Option<String>,
     /// Who has published it at first, as an engine says that has redriven it; empty: nobody knows.
     pub(super) first_user: Option<String>,
+    /// The id that it was published with at first, as its letter says.
+    first_id: Option<String>,
 }
 
 pub(crate) const KIND: &str = "submission";
@@ -77,14 +79,19 @@ impl Cargo for Incoming {
             user: text(properties.user_id()),
             message_id: text(properties.message_id()).filter(|id| !id.is_empty()),
             first_user: header(properties, USER).and_then(words),
+            first_id: header(properties, ID).and_then(words),
         })
     }
 
     /// It goes back to its own queue, and is of who is known to have sent it: what the broker itself
     /// has put to the dead letters has the headers that its sender chose.
     fn of_letter(self, home: &str, is_ours: bool) -> Self {
-        let user = if is_ours { self.first_user } else { self.user };
+        let (user, message_id) = match is_ours {
+            true => (self.first_user, self.first_id),
+            false => (self.user, self.message_id),
+        };
         let user = user.filter(|user| !user.is_empty());
-        Self { queue: home.to_owned(), user, first_user: None, ..self }
+        let queue = home.to_owned();
+        Self { queue, body: self.body, user, message_id, first_user: None, first_id: None }
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     declare::Declaring,
     depth::Sounding,
     inflow::{Ask, Inflow, Taken},
-    letter::Obituary,
+    letter::{Obituary, Published},
     list::List,
     names::short,
     pump::{Pump, Source, Works},
@@ -316,7 +316,7 @@ impl AmqpIngress {
         reason: String,
         open: &mut Vec<DeliveryTag>,
     ) -> Result<(), String> {
-        let Incoming { queue, body, user, message_id, first_user } = &delivery.payload;
+        let Incoming { queue, body, user, message_id, first_user, .. } = &delivery.payload;
         tracing::warn!(reason, queue, ?user, ?message_id, "what was submitted is refused");
         let first = match self.wires.config.vouches(user.as_deref()) {
             true => first_user.as_ref().or(user.as_ref()),
@@ -324,7 +324,8 @@ impl AmqpIngress {
         };
         let attempts = delivery.attempt;
         let obituary = Obituary { reason, attempts, origin: queue.clone(), ..Obituary::default() };
-        let buried = self.dead.bury_bytes(body.to_vec(), obituary, first.map(String::as_str));
+        let published = Published { user: first.map(String::as_str), id: message_id.as_deref() };
+        let buried = self.dead.bury_bytes(body.to_vec(), obituary, published);
         buried.await.map_err(|error| error.to_string())?;
         open.retain(|tag| *tag != delivery.tag);
         self.refused.fetch_add(1, Ordering::Relaxed);
