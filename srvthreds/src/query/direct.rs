@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use thredcore::port::{DeadLetterFilter, EventQ, MessageQ, PortError, Storage};
+use thredcore::port::{
+    DeadLetter, DeadLetterFilter, EventQ, Inbound, MessageQ, PortError, REJECTED, Storage,
+    Unreadable,
+};
 use thredcore_amqp::AmqpQueues;
 
 use super::{
-    Answer, Backlogs, Found, Letter, Queries, Question, Queue, Unanswered, ingresses::Ingresses,
+    Answer, Backlogs, COMMANDS, Found, Letter, Queries, Question, Queue, Unanswered,
+    ingresses::Ingresses,
 };
 
 /// Asks the ports.
@@ -46,11 +50,48 @@ impl Direct {
         })
     }
 
+    /// Commands that the event queue has refused for good; they are among its dead letters.
+    async fn refused_commands(
+        &self,
+        limit: usize,
+        hunt: Hunt,
+    ) -> Result<Vec<Unreadable>, PortError> {
+        const PAGE: usize = 1_000;
+        let mut page = DeadLetterFilter {
+            reason: Some(REJECTED.to_owned()),
+            limit: Some(PAGE),
+            ..DeadLetterFilter::all()
+        };
+        let (mut found, mut ids) = (Vec::new(), Vec::new());
+        while found.len() < limit {
+            let letters = self.event_q.dead_letters(&page).await?;
+            let Some(last) = letters.last() else { break };
+            page.after = Some(last.id.clone());
+            for DeadLetter { id, payload, reason, .. } in letters {
+                let Inbound::Command(command) = &payload else { continue };
+                if found.len() < limit && reason.starts_with(REJECTED) {
+                    found.push(Unreadable {
+                        kind: "command".to_owned(),
+                        key: format!("{}/{id}", Queue::Events.name()),
+                        reason: format!("for thred {}: {reason}", command.thred_id()),
+                        content: shown(&payload),
+                    });
+                    ids.push(id);
+                }
+            }
+        }
+        if hunt == Hunt::MoveOut && !ids.is_empty() {
+            let meant = DeadLetterFilter { ids: Some(ids), ..DeadLetterFilter::all() };
+            self.event_q.discard(&meant).await?;
+        }
+        Ok(found)
+    }
+
     /// Asks the storage and the queues in turn, until the limit is reached.
     async fn every_part(&self, limit: usize, hunt: Hunt) -> Result<Vec<Found>, PortError> {
         let Self { storage, event_q, message_q, .. } = self;
         let mut found = Vec::new();
-        for part in ["storage", "events", "messages"] {
+        for part in ["storage", "events", COMMANDS, "messages"] {
             let rest = limit.saturating_sub(found.len());
             if rest == 0 {
                 break;
@@ -60,6 +101,7 @@ impl Direct {
                 ("storage", Hunt::MoveOut) => storage.move_out(rest).await?,
                 ("events", Hunt::Look) => event_q.unreadable(rest).await?,
                 ("events", Hunt::MoveOut) => event_q.move_out(rest).await?,
+                (COMMANDS, hunt) => self.refused_commands(rest, hunt).await?,
                 (_, Hunt::Look) => message_q.unreadable(rest).await?,
                 (_, Hunt::MoveOut) => message_q.move_out(rest).await?,
             };
@@ -70,8 +112,16 @@ impl Direct {
     }
 }
 
+/// As JSON, cut as what cannot be read is.
+fn shown(item: &Inbound) -> String {
+    const SHOWN: usize = 64 * 1024;
+    let mut text = serde_json::to_string(item).unwrap_or_default();
+    text.truncate(text.floor_char_boundary(SHOWN));
+    text
+}
+
 /// What is done with what cannot be read.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Hunt {
     Look,
     MoveOut,

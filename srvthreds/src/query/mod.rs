@@ -108,11 +108,14 @@ pub(crate) struct IngressBacklog {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Found {
-    /// `storage`, `events` or `messages`.
+    /// `storage`, `events`, `commands` (those that the queue has refused) or `messages`.
     pub(crate) part: String,
     #[serde(flatten)]
     pub(crate) unreadable: Unreadable,
 }
+
+/// The part of a store with the commands that were refused.
+pub(crate) const COMMANDS: &str = "commands";
 
 /// Why there is no answer, for people.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
