@@ -214,6 +214,9 @@ fn filter(text: &str) -> Result<String, String> {
 
 /// Says everything that is wrong with patterns, where, and how to mend it.
 ///
+/// An error keeps a pattern from running, a warning says that it hardly does what was meant; a note
+/// is good to know, and no reason to change anything.
+///
 /// A directory stands for all pattern files below it: `*.pattern.json`, and other `.json` files
 /// that have `reactions`. Several patterns are taken as one set: their ids must differ, and
 /// they can spawn each other.

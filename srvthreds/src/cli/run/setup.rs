@@ -15,7 +15,7 @@ use thredcore::{
     persistence::{MemoryPersistence, PersistenceAgent, TaskContext, execute_list},
     port::{Clock, SystemClock},
 };
-use thredlib::{PatternModel, Topic, task::TaskList};
+use thredlib::{PatternModel, Topic, task::TaskList, validate::Severity};
 
 use super::{
     ingress::{Ingress, Wrong},
@@ -163,7 +163,7 @@ fn patterns(args: &RunArgs, printer: Printer) -> Result<Vec<(SourceFile, Pattern
     let checked = validate::check(&files);
     let mut err = io::BufWriter::new(io::stderr().lock());
     // Standard error that cannot be written to has nobody who reads it.
-    let _ = validate::print(&mut err, &checked, printer);
+    let _ = validate::print(&mut err, &checked, printer, Severity::Warning);
     let valid = checked.iter().all(|file| file.report.is_valid());
     if !valid {
         let _ = writeln!(err, "error: these patterns cannot run; nothing was started");
