@@ -16,6 +16,11 @@ const WARNED: &str = r#"{ "name": "warned", "reactions": [
   { "name": "r", "allowUnboundEvent": true, "condition": { "type": "filter", "xpr": "true" } }
 ] }"#;
 
+const NOTED: &str = r#"{ "name": "noted", "reactions": [
+  { "name": "r", "condition": { "type": "filter", "xpr": "true" } },
+  { "name": "w", "allowUnboundEvents": true, "condition": { "type": "filter", "xpr": "true" } }
+] }"#;
+
 const BAD: &str = r#"{
   "name": "bad",
   "reactions": [
@@ -49,11 +54,17 @@ fn text(bytes: &[u8]) -> &str {
 
 #[test]
 fn exit_codes_and_summary() {
-    let directory = files(&[("good.json", GOOD), ("warned.json", WARNED), ("bad.json", BAD)]);
+    let directory = files(&[
+        ("good.json", GOOD),
+        ("warned.json", WARNED),
+        ("noted.json", NOTED),
+        ("bad.json", BAD),
+    ]);
     for (args, code, summary) in [
         (&["good.json"][..], 0, "1 pattern, 0 errors, 0 warnings"),
         (&["good.json", "warned.json"], 0, "2 patterns, 0 errors, 1 warning"),
         (&["warned.json", "--deny-warnings"], 1, "1 pattern, 0 errors, 1 warning"),
+        (&["noted.json", "--deny-warnings"], 0, "1 pattern, 0 errors, 0 warnings, 1 note"),
         (&["bad.json"], 1, "1 pattern, 2 errors, 1 warning"),
         (&["bad.json", "missing.json"], 2, "1 pattern, 2 errors, 1 warning"),
     ] {
@@ -89,6 +100,28 @@ warning[unknown-variable]: nothing gives `$evnt` a value
     assert!(!stdout.contains('\u{1b}'));
     let coloured = srvthreds(directory.path(), &["validate", "bad.json", "--color", "always"]);
     assert!(text(&coloured.stdout).contains("\u{1b}[1;31merror[unknown-reaction]\u{1b}[0m"));
+}
+
+#[test]
+fn a_note_says_what_to_do_and_is_for_validate_alone() {
+    let directory = files(&[("noted.json", NOTED)]);
+    let stdout = srvthreds(directory.path(), &["validate", "noted.json"]).stdout;
+    let stdout = text(&stdout);
+    assert!(
+        stdout.starts_with("note[wait-without-key]: each event of its type is tried"),
+        "{stdout}"
+    );
+    assert!(stdout.contains("= help: ") && stdout.contains("$local('order')"), "{stdout}");
+    let output = srvthreds(directory.path(), &["validate", "noted.json", "--json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&document["notes"], &document["findings"][0]["severity"]),
+        (&1.into(), &"note".into())
+    );
+    fs::write(directory.path().join("none.jsonl"), "").unwrap();
+    let run = ["run", "--patterns", "noted.json", "--events", "none.jsonl"];
+    let output = srvthreds(directory.path(), &run);
+    assert!(!text(&output.stderr).contains("note["), "{}", text(&output.stderr));
 }
 
 #[test]

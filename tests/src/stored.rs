@@ -276,10 +276,7 @@ impl Contents {
             found.receipts.extend(receipts.filter_map(|(key, receipt)| Some((key, receipt?))));
         }
         for (id, waits) in waits.into_iter().filter(|(_, waits)| !waits.is_empty()) {
-            let mut met = vec![];
-            for partition in 0..storage.partitions() {
-                met.extend(storage.waiting(partition, &waits, None, MANY).await.expect("waiting"));
-            }
+            let met = storage.waiting(&waits, None, MANY).await.expect("waiting");
             found.waiting.push((id, met));
         }
         found.timers.sort();

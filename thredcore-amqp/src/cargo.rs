@@ -40,6 +40,12 @@ pub(crate) trait Cargo: Clone + Send + Sync + 'static {
         Redriven::default()
     }
 
+    /// The item of a letter, whose queue it goes back to. `is_ours`: the letter was written by an
+    /// engine, not put there by the broker as somebody had sent it.
+    fn of_letter(self, _home: &str, _is_ours: bool) -> Self {
+        self
+    }
+
     /// The item as it comes out of the dead letters.
     fn revived(self, _times: u32, _moved: Vec<ThredId>) -> Self {
         self

@@ -212,6 +212,15 @@ impl AmqpConfig {
         self
     }
 
+    /// The queue with the list of the [ingress](crate::AmqpIngress) queues. Default
+    /// `{namespace}.ingresses`. With [`Declare::No`] it may be missing: then a process knows those
+    /// that it has opened.
+    #[must_use]
+    pub fn ingresses_queue(mut self, name: impl Into<String>) -> Self {
+        self.names.ingresses_queue = name.into();
+        self
+    }
+
     /// The queues of the topics. Default `{namespace}.messages.{topic}`.
     #[must_use]
     pub fn message_queue(mut self, name: impl Into<String>) -> Self {

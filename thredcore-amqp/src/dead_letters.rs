@@ -16,7 +16,7 @@ use crate::{
     cargo::Cargo,
     delays::Delays,
     inflow::Inflow,
-    letter::{self, Obituary},
+    letter::{self, Obituary, Published},
     link::Link,
     publisher::{Parcel, Publisher},
     topology::{Topology, close, waiting},
@@ -35,6 +35,8 @@ pub(crate) struct DeadLetters<T> {
     looking: Mutex<()>,
     /// How many letters came from where, when there were so many.
     origins: Mutex<Option<(usize, HashMap<String, u64>)>>,
+    /// The queue that they go back to, where it is one for all of them.
+    home: ShortString,
     /// Makes the topics that letters go back to.
     topics: Option<Arc<Delays>>,
     kind: std::marker::PhantomData<fn() -> T>,
@@ -60,8 +62,14 @@ impl<T: Cargo> DeadLetters<T> {
         link: Arc<Link>,
     ) -> Self {
         let (looking, origins) = (Mutex::new(()), Mutex::new(None));
-        let kind = std::marker::PhantomData;
-        Self { queue, config, topology, publisher, link, looking, origins, topics: None, kind }
+        let (home, topics, kind) = ("".into(), None, std::marker::PhantomData);
+        Self { queue, config, topology, publisher, link, looking, origins, home, topics, kind }
+    }
+
+    /// Letters go back to one queue.
+    pub(crate) fn of_queue(mut self, home: ShortString) -> Self {
+        self.home = home;
+        self
     }
 
     /// Letters go back to topics, which may have to be made.
@@ -86,10 +94,10 @@ impl<T: Cargo> DeadLetters<T> {
         &self,
         body: Vec<u8>,
         obituary: Obituary,
-        user: Option<&str>,
+        published: Published<'_>,
     ) -> Result<(), AmqpError> {
         let obituary = Obituary { at: self.config.clock.now(), ..obituary };
-        self.send(&[self.parcel(body, letter::raw(&obituary, user))?]).await
+        self.send(&[self.parcel(body, letter::raw(&obituary, published))?]).await
     }
 
     fn parcel(
@@ -205,7 +213,11 @@ impl<T: Cargo> DeadLetters<T> {
     }
 
     fn read(&self, delivery: &Delivery) -> Result<DeadLetter<T>, String> {
-        letter::read(delivery, |user| self.config.is_engine(user))
+        let user = delivery.properties.user_id().as_ref().map(|user| user.as_str());
+        let is_ours = self.config.vouches(user);
+        let letter: DeadLetter<T> = letter::read(delivery, |user| self.config.is_engine(user))?;
+        let payload = letter.payload.of_letter(self.home.as_str(), is_ours);
+        Ok(DeadLetter { payload, ..letter })
     }
 
     /// Looks at letters, as long as it is wanted.

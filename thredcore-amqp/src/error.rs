@@ -82,6 +82,12 @@ pub enum AmqpError {
         /// How many there are.
         consumers: u32,
     },
+    /// Commands or messages travel in a queue, so that others must not publish there.
+    #[error(
+        "the queue `{0}` is the engine's own, where no others may publish; \
+         take another queue for an ingress"
+    )]
+    NotAnIngress(String),
     /// Another process does something that only one may do.
     #[error("another process holds `{0}`; try again when it is done")]
     Locked(String),
@@ -169,7 +175,8 @@ impl AmqpError {
             | Self::Name(_)
             | Self::Json(_)
             | Self::TooLarge { .. }
-            | Self::InUse { .. } => PortErrorKind::Rejected,
+            | Self::InUse { .. }
+            | Self::NotAnIngress(_) => PortErrorKind::Rejected,
             Self::Full { .. } => PortErrorKind::Full,
             Self::Closed => PortErrorKind::Closed,
             // A missing queue is nothing that the item has done: it waits until there is one.

@@ -261,6 +261,16 @@ impl EventQ for AmqpEventQ {
         buried.map_err(|error| error.at("dead-letter an event"))
     }
 
+    async fn bury(&self, items: Vec<(Inbound, String)>) -> Result<(), PortError> {
+        let bury = async {
+            self.wires.topology.events().await?;
+            let obituary = |reason| Obituary { reason, ..Obituary::default() };
+            let letters = items.into_iter().map(|(it, reason)| (it, obituary(reason)));
+            self.dead.bury(&letters.collect::<Vec<_>>()).await
+        };
+        bury.await.map_err(|error| error.at("dead-letter events"))
+    }
+
     async fn dead_letters(
         &self,
         filter: &DeadLetterFilter,

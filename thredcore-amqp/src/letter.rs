@@ -29,6 +29,9 @@ const ORIGIN: &str = "thredcore-origin";
 /// Who had sent it, as the broker knew it then.
 pub(crate) const USER: &str = "thredcore-user";
 
+/// The id that it was published with.
+pub(crate) const ID: &str = "thredcore-id";
+
 /// Why a message is dead that has waited for too long.
 pub(crate) const EXPIRED: &str = "EXPIRED";
 
@@ -69,8 +72,17 @@ pub(crate) fn enveloped(
     Ok((body, headers))
 }
 
-/// The headers of a letter that is the bytes as they came, sent by a user of the broker.
-pub(crate) fn raw(obituary: &Obituary, user: Option<&str>) -> FieldTable {
+/// How something was published that cannot be read or is refused.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Published<'a> {
+    /// The user of the broker.
+    pub(crate) user: Option<&'a str>,
+    /// The id: that of a letter is its own.
+    pub(crate) id: Option<&'a str>,
+}
+
+/// The headers of a letter that is the bytes as they came.
+pub(crate) fn raw(obituary: &Obituary, published: Published<'_>) -> FieldTable {
     let mut headers = FieldTable::default();
     let mut set = |key: &str, value| _ = headers.insert(key.into(), value);
     set(FORM, short_text(RAW));
@@ -78,8 +90,11 @@ pub(crate) fn raw(obituary: &Obituary, user: Option<&str>) -> FieldTable {
     set(AT, AMQPValue::LongLongInt(obituary.at));
     set(ATTEMPTS, AMQPValue::LongLongInt(obituary.attempts.into()));
     set(ORIGIN, short_text(&obituary.origin));
-    if let Some(user) = user {
+    if let Some(user) = published.user {
         set(USER, short_text(user));
+    }
+    if let Some(id) = published.id {
+        set(ID, short_text(id));
     }
     headers
 }
@@ -92,6 +107,10 @@ pub(crate) fn read<T: Cargo>(
 ) -> Result<DeadLetter<T>, String> {
     let properties = &delivery.properties;
     let get = |key: &str| header(properties, key).and_then(words);
+    let user = properties.user_id().as_ref().map(|user| user.as_str());
+    if T::KIND == "event" && !is_ours(user) {
+        return Err(format!("it was sent by {}, who is no engine", user.unwrap_or("nobody")));
+    }
     if get(FORM).as_deref() == Some(ENVELOPE) {
         let read: Envelope<&RawValue> =
             serde_json::from_slice(&delivery.data).map_err(|error| error.to_string())?;
@@ -103,10 +122,6 @@ pub(crate) fn read<T: Cargo>(
     // As bytes are set aside that are no item, or not from whom they should be.
     if get(FORM).is_some() && T::KIND != crate::ingress::KIND {
         return Err(obituary.reason);
-    }
-    let user = properties.user_id().as_ref().map(|user| user.as_str());
-    if T::KIND == "event" && !is_ours(user) {
-        return Err(format!("it was sent by {}, who is no engine", user.unwrap_or("nobody")));
     }
     let payload = T::read(&obituary.origin, properties, &delivery.data)?;
     Ok(letter(key(delivery), payload, obituary))

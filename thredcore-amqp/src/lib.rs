@@ -35,7 +35,9 @@
 //! | `{namespace}.dead.events`, `{namespace}.dead.messages` | quorum queues |
 //! | `{namespace}.dead.dropped` | quorum queue: dead letters that the broker drops, to be counted |
 //! | `{namespace}.lock.…` | exclusive queues, always empty: who has declared one does what only one may |
-//! | an [ingress](AmqpIngress) queue, `….dead`, `….tries` | quorum queues |
+//! | `{namespace}.ingresses` | quorum queue with a message for each ingress queue |
+//! | an [ingress](AmqpIngress) queue | direct exchange and quorum queue, unless there is such a queue |
+//! | `….dead`, `….tries` of an ingress queue | quorum queues |
 //!
 //! The adapter declares all of it when it is first used, and again when the broker says that it is
 //! gone. A queue that exists with other limits is used as it is, with a warning that says what
@@ -98,6 +100,7 @@ mod letter;
 
 mod delays;
 mod idle;
+mod list;
 mod topics;
 
 mod event_q;
@@ -109,6 +112,8 @@ pub use config::{AmqpConfig, Declare};
 pub use depth::QueueDepth;
 pub use error::AmqpError;
 pub use event_q::AmqpEventQ;
-pub use ingress::{Admission, AmqpIngress, Door, Incoming, IngressConfig, Principals, Submission};
+pub use ingress::{
+    Admission, AmqpIngress, Door, Incoming, IngressConfig, IngressCounts, Principals, Submission,
+};
 pub use message_q::AmqpMessageQ;
 pub use queues::AmqpQueues;

@@ -18,6 +18,7 @@ pub(crate) struct Names {
     pub(crate) message_exchange: String,
     pub(crate) message_queue: String,
     pub(crate) topics_queue: String,
+    pub(crate) ingresses_queue: String,
     pub(crate) delay_queue: String,
     pub(crate) dead_exchange: String,
     pub(crate) dead_events: String,
@@ -37,6 +38,7 @@ impl Default for Names {
             message_exchange: "{namespace}.messages".into(),
             message_queue: "{namespace}.messages.{topic}".into(),
             topics_queue: "{namespace}.topics".into(),
+            ingresses_queue: "{namespace}.ingresses".into(),
             delay_queue: "{namespace}.delayed.{minutes}.{topic}".into(),
             dead_exchange: "{namespace}.dead".into(),
             dead_events: "{namespace}.dead.events".into(),
@@ -83,6 +85,11 @@ impl Names {
         self.fill(&self.topics_queue, &[])
     }
 
+    /// The list of the ingress queues.
+    pub(crate) fn ingresses_queue(&self) -> Result<ShortString, AmqpError> {
+        self.fill(&self.ingresses_queue, &[])
+    }
+
     /// Where messages of a topic wait for some minutes.
     pub(crate) fn delay_queue(
         &self,
@@ -114,6 +121,26 @@ impl Names {
     /// that does something.
     pub(crate) fn lock(&self, what: &str) -> Result<ShortString, AmqpError> {
         self.fill("{namespace}.lock.", &[]).and_then(|front| short(&format!("{front}{what}")))
+    }
+
+    /// Whether a queue is one of these: commands, messages or notes travel there.
+    pub(crate) fn is_own(&self, queue: &str, partitions: u16) -> Result<bool, AmqpError> {
+        let mut own = vec![
+            self.engines_queue()?,
+            self.dead_events()?,
+            self.dead_messages()?,
+            self.dropped_queue()?,
+            self.topics_queue()?,
+            self.ingresses_queue()?,
+        ];
+        for partition in 0..partitions {
+            own.push(self.event_queue(partition)?);
+            own.push(self.tries_queue(partition)?);
+        }
+        // With a topic for whatever follows.
+        let of_topics = self.message_queue(&Topic::from(""))?;
+        let is_of_topic = !of_topics.as_str().is_empty() && queue.starts_with(of_topics.as_str());
+        Ok(is_of_topic || own.iter().any(|own| own.as_str() == queue))
     }
 
     fn fill(&self, template: &str, holes: &[(&str, &str)]) -> Result<ShortString, AmqpError> {

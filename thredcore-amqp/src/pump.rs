@@ -18,7 +18,7 @@ use crate::{
     dead_letters::DeadLetters,
     delays::{self, Delays},
     inflow::{Ask, Held, Inflow, later},
-    letter::{EXPIRED, Obituary},
+    letter::{EXPIRED, Obituary, Published},
     link::Link,
     lock::Lock,
     topology::Topology,
@@ -224,9 +224,18 @@ impl<T: Cargo> Works<T> {
                 return;
             }
         };
-        let counts = Counts::read(&delivery.properties);
+        // What others publish has the headers that they chose.
+        let is_foreign = matches!(self.source, Source::Ingress(_));
+        let counts = match is_foreign {
+            true => Counts::default(),
+            false => Counts::read(&delivery.properties),
+        };
+        let returned = match is_foreign && !delivery.redelivered {
+            true => 0,
+            false => returns(&delivery),
+        };
         let left = counts.due.map_or(Duration::ZERO, delays::left);
-        let mut held = Held::new(tag, payload, returns(&delivery), counts);
+        let mut held = Held::new(tag, payload, returned, counts);
         if let Some(limit) = self.expiry() {
             held = held.expiring(later(limit.saturating_sub(age(&delivery.properties))));
         }
@@ -285,7 +294,8 @@ impl<T: Cargo> Works<T> {
         let attempts = returns(&delivery).saturating_add(1);
         let obituary = Obituary { reason, attempts, origin, ..Obituary::default() };
         let user = delivery.properties.user_id().as_ref().map(|user| user.as_str());
-        let done = match self.dead.bury_bytes(delivery.data, obituary, user).await {
+        let published = Published { user, id };
+        let done = match self.dead.bury_bytes(delivery.data, obituary, published).await {
             Ok(()) => self.inflow.drop_unread(tag, generation).await,
             Err(error) => Err(error),
         };

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use crate::{
     AmqpConfig, AmqpError, AmqpEventQ, AmqpIngress, AmqpMessageQ, IngressConfig, QueueDepth,
-    cargo::Cargo, dead_letters::DeadLetters, dropped::Dropped, link::Link, publisher::Publisher,
-    topology::Topology, tries::Tries,
+    cargo::Cargo, dead_letters::DeadLetters, dropped::Dropped, ingress::Known, link::Link,
+    publisher::Publisher, topology::Topology, tries::Tries,
 };
 
 /// The queues of a broker. Clones are the same queues.
@@ -112,6 +112,15 @@ impl AmqpQueues {
     /// When it cannot be made, or a name is too long.
     pub async fn ingress(&self, config: IngressConfig) -> Result<AmqpIngress, AmqpError> {
         AmqpIngress::open(self.wires.clone(), config).await
+    }
+
+    /// The ingress queues that processes of this namespace have opened. Who
+    /// [opens](Self::ingress) one of them can look at it, and at its dead letters, without running it.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached.
+    pub async fn ingresses(&self) -> Result<Vec<IngressConfig>, AmqpError> {
+        Ok(Known::all(&self.wires).await?.into_iter().map(Known::config).collect())
     }
 
     /// How many dead letters this process has seen dropped, by the broker, for their age or for want

@@ -10,14 +10,7 @@ use serde::{Deserialize, Serialize};
 use thredlib::Topic;
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::{
-    AmqpError,
-    browse::{Browsing, Purpose},
-    cargo::json,
-    declare::Declaring,
-    publisher::{Parcel, Publisher},
-    topology::Topology,
-};
+use crate::{AmqpError, list::List, publisher::Publisher, topology::Topology};
 
 /// Topics, each with the times (minutes) that it has a queue of delayed messages for.
 pub(crate) type Listed = BTreeMap<Topic, BTreeSet<u32>>;
@@ -80,27 +73,15 @@ impl TopicList {
             Some(minutes) => !listed.get(&entry.topic).is_some_and(|it| it.contains(&minutes)),
         };
         let new: Vec<Entry> = entries.into_iter().filter(is_new).collect();
-        let parcels = new.iter().map(|entry| self.parcel(entry)).collect::<Result<Vec<_>, _>>()?;
-        if parcels.is_empty() {
+        if new.is_empty() {
             return Ok(());
         }
-        for answer in self.publisher.publish(&parcels).await {
-            answer?;
-        }
+        let named = new.iter().map(|entry| (entry.topic.to_string(), entry));
+        self.list()?.append(named).await?;
         for Entry { topic, minutes } in new {
             listed.entry(topic).or_default().extend(minutes);
         }
         Ok(())
-    }
-
-    fn parcel(&self, entry: &Entry) -> Result<Parcel, AmqpError> {
-        Ok(Parcel {
-            exchange: "".into(),
-            key: self.topology.names().topics_queue()?,
-            id: entry.topic.to_string(),
-            headers: None,
-            body: json(entry)?,
-        })
     }
 
     /// All topics that there are, read just now.
@@ -138,42 +119,18 @@ impl TopicList {
         View { since: Instant::now(), forgotten, listed }
     }
 
-    /// Reads the list; removes doubles, what cannot be read, and one topic.
+    /// Reads the list, and takes one topic off it.
     async fn read(&self, without: Option<&Topic>) -> Result<Listed, AmqpError> {
-        let queue = self.topology.names().topics_queue()?;
-        let mut declaring = Declaring::on(&self.topology.link);
-        let is_there = self.topology.is_declaring() || declaring.has_queue(&queue).await?;
-        declaring.end().await;
-        if !is_there {
-            return Ok(Listed::new());
-        }
-        let lock = self.topology.names().lock("look.topics")?;
-        let Some(mut browsing) =
-            Browsing::start(&self.topology.link, &queue, lock, Purpose::Removing).await?
-        else {
-            return Ok(Listed::new());
-        };
-        let (mut entries, mut surplus) = (BTreeSet::new(), Vec::new());
-        let read = async {
-            while let Some(delivery) = browsing.next().await? {
-                let entry = serde_json::from_slice::<Entry>(&delivery.data);
-                let stays = match entry {
-                    Ok(entry) if without != Some(&entry.topic) => entries.insert(entry),
-                    _ => false,
-                };
-                if !stays {
-                    surplus.push(delivery.delivery_tag);
-                }
-            }
-            browsing.remove(surplus).await
-        };
-        let read = read.await;
-        browsing.end().await;
-        read?;
+        let entries = self.list()?.read(|entry: &Entry| without != Some(&entry.topic)).await?;
         let mut listed = Listed::new();
         for Entry { topic, minutes } in entries {
             listed.entry(topic).or_default().extend(minutes);
         }
         Ok(listed)
+    }
+
+    fn list(&self) -> Result<List, AmqpError> {
+        let queue = self.topology.names().topics_queue()?;
+        Ok(List::new(queue, "topics", self.topology.clone(), self.publisher.clone()))
     }
 }

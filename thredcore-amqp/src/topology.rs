@@ -105,9 +105,7 @@ impl Topology {
         if self.is_declaring() {
             declaring.exchange(&exchange).await?;
             self.make_dead(&mut declaring, &dead).await?;
-            let list =
-                self.quorum().number("x-max-length", 100_000).text("x-overflow", "drop-head");
-            declaring.queue(&self.names().topics_queue()?, list).await?;
+            declaring.queue(&self.names().topics_queue()?, self.bounded()).await?;
         } else {
             declaring.find_exchange(&exchange).await?;
             declaring.find_queue(&dead).await?;
@@ -190,10 +188,16 @@ impl Topology {
 
     /// Makes the queue of dead letters that are dropped; says whether there is one.
     pub(crate) async fn dropped(&self) -> Result<bool, AmqpError> {
-        self.extra_queue(&self.names().dropped_queue()?, self.dropped_arguments()).await
+        self.extra_queue(&self.names().dropped_queue()?, self.bounded()).await
     }
 
-    /// Makes a queue that others publish events to, and that of its dead letters.
+    /// Makes the list of the ingress queues; says whether there is one.
+    pub(crate) async fn ingresses(&self) -> Result<bool, AmqpError> {
+        self.extra_queue(&self.names().ingresses_queue()?, self.bounded()).await
+    }
+
+    /// Makes a queue that others publish events to, with an exchange to publish them to, and the
+    /// queue of its dead letters. One that is there is used as it is.
     pub(crate) async fn ingress(
         &self,
         queue: &ShortString,
@@ -202,7 +206,11 @@ impl Topology {
         let mut declaring = Declaring::on(&self.link);
         if self.is_declaring() {
             self.make_dead(&mut declaring, dead).await?;
-            declaring.queue(queue, self.dying(self.quorum(), dead)?).await?;
+            if !declaring.has_queue(queue).await? {
+                declaring.exchange(queue).await?;
+                declaring.queue(queue, self.dying(self.quorum(), dead)?).await?;
+                declaring.bind(queue, queue, queue).await?;
+            }
         } else {
             declaring.find_queue(queue).await?;
             declaring.find_queue(dead).await?;
@@ -262,6 +270,7 @@ impl Topology {
             names.dead_messages()?,
             names.dropped_queue()?,
             names.topics_queue()?,
+            names.ingresses_queue()?,
         ];
         for partition in 0..self.config.partitions {
             queues.push(names.event_queue(partition)?);
@@ -318,7 +327,8 @@ impl Topology {
             .text("x-dead-letter-routing-key", dead.as_str()))
     }
 
-    fn dropped_arguments(&self) -> Arguments {
+    /// A queue that is there to be read as a whole.
+    fn bounded(&self) -> Arguments {
         self.quorum().number("x-max-length", 100_000).text("x-overflow", "drop-head")
     }
 
@@ -330,7 +340,7 @@ impl Topology {
     ) -> Result<(), AmqpError> {
         let (exchange, dropped) = (self.names().dead_exchange()?, self.names().dropped_queue()?);
         declaring.exchange(&exchange).await?;
-        declaring.queue(&dropped, self.dropped_arguments()).await?;
+        declaring.queue(&dropped, self.bounded()).await?;
         declaring.bind(&dropped, &exchange, &dropped).await?;
         let arguments = self
             .dying(self.quorum(), &dropped)?

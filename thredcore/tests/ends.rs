@@ -1,16 +1,26 @@
 //! What can't succeed ends, and stops nobody else.
 
 mod common;
+#[path = "common/refusing.rs"]
+mod refusing;
 
-use std::{future::ready, sync::Arc, time::Duration};
+use std::{
+    future::ready,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use common::{settle, threds};
 use futures::FutureExt;
+use refusing::Refusing;
 use serde_json::json;
 use thredcore::{
     Engine, EngineConfig,
     memory::{MemoryMessageQ, MemoryMessageQConfig, MemoryStorage, MemoryStorageConfig},
-    port::{DeadLetterFilter, Directory, FixedDirectory, MessageQ, PortError, PortErrorKind},
+    port::{
+        Command, DeadLetterFilter, Directory, FixedDirectory, Inbound, MessageQ, PortError,
+        PortErrorKind, REJECTED,
+    },
     testing::fault::Commits,
 };
 use thredlib::{ConditionBuilder, Event, EventKey, PatternBuilder, PatternModel, ReactionBuilder};
@@ -242,4 +252,56 @@ async fn a_thred_of_an_older_revision_is_moved_after_a_restart() {
         .values(json!({ "op": "transitionThred", "thredId": id.as_str(), "transition": "decide" }));
     bed.send(control.build()).await.unwrap();
     assert_eq!(&*bed.thred(&id).await.unwrap().unwrap().reaction, "decide");
+}
+
+/// A command that the queue will never take is kept with the reason, and can be sent again once it
+/// does; what is sent with it is sent. When its letter is refused too, that is all that is lost.
+#[tokio::test]
+async fn a_command_that_the_queue_refuses_is_kept_and_the_others_go_on() {
+    let is_odd = |item: &Inbound| {
+        let Inbound::Command(command) = item else { return false };
+        matches!(&**command, Command::Start(start) if start.pattern_id.as_str() == "odd")
+    };
+    let spawn = json!({ "names": ["odd", "even"], "type": "child" });
+    let order = ConditionBuilder::filter("$event.type = 'order'")
+        .spawn(serde_json::from_value(spawn).unwrap());
+    let wait = || ConditionBuilder::filter("$event.type = 'end'");
+    let parent = PatternBuilder::new("parent")
+        .reaction(ReactionBuilder::new("order").condition(order))
+        .reaction(ReactionBuilder::new("wait").condition(wait()));
+    let child = |name: &str| {
+        PatternBuilder::new(name).reaction(ReactionBuilder::new("wait").condition(wait())).build()
+    };
+    let queue = Arc::new(Refusing::new(is_odd));
+    let engine = Engine::builder()
+        .event_q(queue.clone())
+        .pattern(parent.build())
+        .pattern(child("odd"))
+        .pattern(child("even"));
+    let engine = engine.build().await.unwrap();
+    let names = async || {
+        let threds = threds(&engine).await;
+        let mut names: Vec<_> = threds.iter().map(|it| it.pattern.id.to_string()).collect();
+        names.sort();
+        names
+    };
+    let order = async |id: &str| {
+        engine.accept(vec![Event::builder("order", "ann").id(id).build()]).await.unwrap();
+        timeout(Duration::from_secs(10), settle(&engine)).await.expect("it ends");
+    };
+    order("one").await;
+    assert_eq!(names().await, ["even", "parent"]);
+    let dead = engine.event_q().dead_letters(&DeadLetterFilter::all()).await.unwrap();
+    assert_eq!(dead.len(), 1);
+    assert!(is_odd(&dead[0].payload) && dead[0].attempts == 0);
+    assert_eq!(dead[0].reason, format!("{REJECTED}publish events failed: too odd"));
+    // The queue itself takes it again, whoever had refused it.
+    engine.event_q().redrive(&DeadLetterFilter::all()).await.unwrap();
+    settle(&engine).await;
+    assert_eq!(names().await, ["even", "odd", "parent"]);
+
+    queue.letters_too.store(true, Ordering::Relaxed);
+    order("two").await;
+    assert_eq!(names().await.len(), 5);
+    assert!(engine.event_q().dead_letters(&DeadLetterFilter::all()).await.unwrap().is_empty());
 }

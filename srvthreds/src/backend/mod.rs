@@ -16,6 +16,7 @@ use thredcore::{
     persistence::Persistence,
     port::{AddressResolver, Delivery, EventQ, MessageQ, PortError, Routed, Storage, ThredQuery},
 };
+use thredcore_amqp::{AmqpIngress, IngressConfig};
 use thredcore_redb::RedbBackends;
 use thredcore_redis::RedisDirectory;
 use thredlib::Topic;
@@ -130,9 +131,22 @@ impl Backends {
         }
     }
 
+    /// Opens a queue that other programs publish events to.
+    pub(crate) async fn ingress(&self, config: IngressConfig) -> Result<AmqpIngress, OpenError> {
+        match &self.kind {
+            Kind::Shared(it) => it.queues.ingress(config).await,
+            _ => Err(OpenError::because_of("an ingress is a queue of RabbitMQ; add --amqp URL")),
+        }
+    }
+
     /// Answers to what commands ask.
     pub(crate) fn queries(&self) -> Direct {
-        Direct::new(self.storage(), self.event_q(), self.message_q()).with_formats(self.clone())
+        let direct = Direct::new(self.storage(), self.event_q(), self.message_q());
+        let direct = direct.with_formats(self.clone());
+        match &self.kind {
+            Kind::Shared(it) => direct.with_ingresses(it.queues.amqp().cloned()),
+            _ => direct,
+        }
     }
 
     /// The format of each part, and which processes are at work on it; empty in memory.

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     check::StoreCommandArgs, dead_letters::DeadLettersArgs, queues::QueuesArgs, replay::ReplayArgs,
-    store::ServerArgs, threds::ThredsArgs,
+    run::IngressArgs, store::ServerArgs, threds::ThredsArgs,
 };
 use crate::{
     backend::Place,
@@ -71,6 +71,10 @@ pub(crate) enum Command {
 /// stays, the pattern of a file that is removed goes out of use. At the start the files win over
 /// the store. Running threds keep the revision that they started with.
 ///
+/// On RabbitMQ other programs publish events to ingress queues (--ingress). Each is taken for the
+/// participant that its user of the broker stands for; one with another source, or of a user who is
+/// not named, is refused, and kept among the dead letters of that queue.
+///
 /// If the sessions list the service `org.wt.persistence`, a persistence agent answers for it. Its
 /// records are in MongoDB with --mongo; else in memory, with a store too: they are gone when the
 /// program ends. Other services have nobody behind them: messages to them are printed, that is all.
@@ -89,6 +93,8 @@ pub(crate) enum Command {
   srvthreds run --redis redis://localhost --patterns patterns/ --events - --print none
   srvthreds run --redis redis://localhost --amqp amqp://localhost --mongo mongodb://localhost \
     --patterns patterns/ --sessions sessions.json
+  srvthreds run --redis redis://localhost --amqp amqp://localhost --patterns patterns/ \
+    --ingress event-queue --ingress-user shop=erp --ingress-user gateway=*
 
 The sessions file says who there is:
   { \"groups\": { \"ops\": [\"ann\", \"bob\"] }, \"roles\": { \"admin\": [\"root\"] },
@@ -110,6 +116,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     servers: ServerArgs,
+
+    #[command(flatten)]
+    pub(crate) ingress: IngressArgs,
 
     /// With Redis: how many replicas must have a write before it counts.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "redis")]
@@ -204,6 +213,9 @@ fn filter(text: &str) -> Result<String, String> {
 }
 
 /// Says everything that is wrong with patterns, where, and how to mend it.
+///
+/// An error keeps a pattern from running, a warning says that it hardly does what was meant; a note
+/// is good to know, and no reason to change anything.
 ///
 /// A directory stands for all pattern files below it: `*.pattern.json`, and other `.json` files
 /// that have `reactions`. Several patterns are taken as one set: their ids must differ, and

@@ -1,4 +1,5 @@
-//! `srvthreds store`: the format of a store, and what it holds that nobody can read.
+//! `srvthreds store`: the format of a store, what it holds that nobody can read, and what it has
+//! refused.
 
 use std::{
     fs::{self, OpenOptions},
@@ -17,14 +18,15 @@ use super::{
 };
 use crate::{
     backend::PartFormat,
-    query::{Found, Queries},
+    query::{COMMANDS, Found, Queries},
 };
 
 /// Looks after a store itself.
 ///
 /// A record that cannot be read stops nothing: it is passed over, with a warning that names it, and
-/// stays where it is. `check` finds all of them, and says which format the store has. `upgrade` raises
-/// that after all programs have been replaced.
+/// stays where it is. A command from one thred to another that the queue refuses for good is kept
+/// among the dead letters of events. `check` finds all of them, and says which format the store has.
+/// `upgrade` raises that after all programs have been replaced.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   srvthreds store check --data data/
@@ -41,10 +43,13 @@ pub(crate) enum StoreCommand {
     Upgrade(UpgradeArgs),
 }
 
-/// Shows the format of a store, lists what cannot be read, and on request moves that out into a file.
+/// Shows the format of a store, lists what cannot be read and the commands that were refused, and on
+/// request moves them out into a file.
 ///
-/// Exit code: 0 when everything can be read, 1 when something cannot, 2 when the store does not
-/// answer.
+/// A refused command can also be sent again: `srvthreds dead-letters redrive events/3`.
+///
+/// Exit code: 0 when everything can be read and nothing was refused, 1 when not, 2 when the store
+/// does not answer.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   srvthreds store check --data data/
@@ -142,10 +147,69 @@ fn report(
         ]);
     }
     table.write(out)?;
-    let records = count(found.len(), "record");
+    let commands = found.iter().filter(|it| it.part == COMMANDS).count();
+    let records = count(found.len() - commands, "record");
+    let commands = count(commands, "command");
     match &args.to {
-        Some(file) => writeln!(out, "moved {records} to {}", file.display())?,
-        None => writeln!(out, "{records} cannot be read; --repair --to FILE moves them out")?,
+        Some(file) => writeln!(out, "moved {records} and {commands} to {}", file.display())?,
+        None => writeln!(
+            out,
+            "{records} cannot be read, {commands} refused; --repair --to FILE moves them out"
+        )?,
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+    use thredcore::port::{Command, DeadLetterFilter, Inbound, REJECTED};
+
+    use super::*;
+    use crate::cli::testing::{args, bed, fail, queries};
+
+    async fn checked(line: &[&str], queries: &dyn Queries) -> (Outcome, String) {
+        let mut out = Vec::new();
+        let outcome = check(&args(line), queries, &mut out).await.unwrap();
+        (outcome, String::from_utf8(out).unwrap())
+    }
+
+    #[tokio::test]
+    async fn refused_commands_are_listed_counted_and_moved_out() {
+        let mut bed = bed().await;
+        let queries = queries(&bed);
+        // One that failed is no refused one.
+        fail(&mut bed, "one").await;
+        let clean = (Outcome::Good, "everything can be read\n".to_owned());
+        assert_eq!(checked(&[], &queries).await, clean);
+        let expire = Command::Expire { thred_id: "t".into(), entry: 1, at: 2 };
+        let command = Inbound::Command(Arc::new(expire));
+        let letter = (command.clone(), format!("{REJECTED}publish events: too large"));
+        bed.engine().ports().event_q.bury(vec![letter.clone(), letter]).await.unwrap();
+
+        let (outcome, text) = checked(&[], &queries).await;
+        assert_eq!(outcome, Outcome::Bad);
+        let row = text.lines().nth(1).unwrap();
+        assert!(row.starts_with("commands  command  events/2  for thred t: REJECTED: "), "{text}");
+        let last =
+            "0 records cannot be read, 2 commands refused; --repair --to FILE moves them out";
+        assert_eq!(text.lines().last(), Some(last));
+        let (_, one) = checked(&["--limit", "1", "--json"], &queries).await;
+        let one: Value = serde_json::from_str(&one).unwrap();
+        assert_eq!(one["unreadable"].as_array().unwrap().len(), 1);
+        let content = one["unreadable"][0]["content"].as_str().unwrap();
+        assert_eq!(serde_json::from_str::<Inbound>(content).unwrap(), command);
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let name = file.path().to_str().unwrap();
+        let (_, text) = checked(&["--repair", "--to", name], &queries).await;
+        assert!(text.ends_with(&format!("moved 0 records and 2 commands to {name}\n")), "{text}");
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap().lines().count(), 2);
+        assert_eq!(checked(&[], &queries).await, clean);
+        let all = DeadLetterFilter::all();
+        let left = bed.engine().ports().event_q.dead_letters(&all).await.unwrap();
+        assert_eq!(left.iter().map(|it| it.payload.id()).collect::<Vec<_>>(), ["one"]);
+    }
 }

@@ -140,6 +140,7 @@ impl Printer {
         let colour = match severity {
             Severity::Error => RED,
             Severity::Warning => YELLOW,
+            Severity::Note => BLUE,
         };
         let bar = self.paint(BLUE, "|");
         let title = self.paint(colour, &format!("{severity}[{code}]"));

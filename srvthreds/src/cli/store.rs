@@ -76,6 +76,9 @@ impl ServerArgs {
     /// The group of the arguments that name a server; one of them at least means a store there.
     pub(crate) const ANY: &str = "server";
 
+    /// The argument that names RabbitMQ.
+    pub(crate) const AMQP: &str = "amqp";
+
     /// The place, if one is meant.
     pub(crate) fn place(&self, replicas: usize) -> Option<Place> {
         let Self { redis, amqp, mongo, namespace, partitions } = self;

@@ -26,7 +26,7 @@ pub(crate) fn run(args: &ValidateArgs, colours: bool) -> io::Result<Outcome> {
     if args.json {
         writeln!(out, "{:#}", document(&checked, &total))?;
     } else {
-        print(&mut out, &checked, Printer { colours })?;
+        print(&mut out, &checked, Printer { colours }, Severity::Note)?;
         writeln!(out, "{total}")?;
     }
     out.flush()?;
@@ -79,14 +79,15 @@ pub(crate) fn check(files: &[SourceFile]) -> Vec<Checked<'_>> {
     checked
 }
 
-/// Prints all diagnostics for people.
+/// Prints diagnostics for people, from a severity on.
 pub(crate) fn print(
     out: &mut impl Write,
     checked: &[Checked<'_>],
     printer: Printer,
+    least: Severity,
 ) -> io::Result<()> {
     for file in checked {
-        for diagnostic in &file.diagnostics {
+        for diagnostic in file.diagnostics.iter().filter(|it| it.severity >= least) {
             printer.diagnostic(out, file.source, diagnostic)?;
         }
     }
@@ -120,6 +121,7 @@ fn document(checked: &[Checked], total: &Total) -> Value {
         "findings": findings.collect::<Vec<_>>(),
         "errors": total.errors,
         "warnings": total.warnings,
+        "notes": total.notes,
     })
 }
 
@@ -128,6 +130,7 @@ struct Total {
     patterns: usize,
     errors: usize,
     warnings: usize,
+    notes: usize,
 }
 
 impl Total {
@@ -137,7 +140,7 @@ impl Total {
             all.filter(|diagnostic| diagnostic.severity == severity).count()
         };
         let (errors, warnings) = (of(Severity::Error), of(Severity::Warning));
-        Self { patterns: checked.len(), errors, warnings }
+        Self { patterns: checked.len(), errors, warnings, notes: of(Severity::Note) }
     }
 }
 
@@ -145,6 +148,10 @@ impl std::fmt::Display for Total {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let count = |n: usize, what| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let (errors, warnings) = (count(self.errors, "error"), count(self.warnings, "warning"));
-        write!(f, "{}, {errors}, {warnings}", count(self.patterns, "pattern"))
+        write!(f, "{}, {errors}, {warnings}", count(self.patterns, "pattern"))?;
+        match self.notes {
+            0 => Ok(()),
+            notes => write!(f, ", {}", count(notes, "note")),
+        }
     }
 }

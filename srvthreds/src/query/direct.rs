@@ -3,11 +3,18 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use thredcore::port::{DeadLetterFilter, EventQ, MessageQ, PortError, Storage};
+use thredcore::port::{
+    DeadLetter, DeadLetterFilter, EventQ, Inbound, MessageQ, PortError, REJECTED, Storage,
+    Unreadable,
+};
+use thredcore_amqp::AmqpQueues;
 
 use crate::backend::Backends;
 
-use super::{Answer, Backlogs, Found, Letter, Queries, Question, Queue, Unanswered};
+use super::{
+    Answer, Backlogs, COMMANDS, Found, Letter, Queries, Question, Queue, Unanswered,
+    ingresses::Ingresses,
+};
 
 /// Asks the ports.
 pub(crate) struct Direct {
@@ -16,6 +23,7 @@ pub(crate) struct Direct {
     message_q: Arc<dyn MessageQ>,
     /// Whose formats are asked for.
     backends: Option<Backends>,
+    ingresses: Ingresses,
 }
 
 impl Direct {
@@ -24,31 +32,74 @@ impl Direct {
         event_q: Arc<dyn EventQ>,
         message_q: Arc<dyn MessageQ>,
     ) -> Self {
-        Self { storage, event_q, message_q, backends: None }
+        Self { storage, event_q, message_q, backends: None, ingresses: Ingresses::default() }
     }
 
     pub(crate) fn with_formats(self, backends: Backends) -> Self {
         Self { backends: Some(backends), ..self }
     }
+
+    /// With the ingress queues of a broker, if there is one.
+    pub(crate) fn with_ingresses(self, queues: Option<AmqpQueues>) -> Self {
+        Self { ingresses: Ingresses::of(queues), ..self }
+    }
 }
 
 impl Direct {
-    async fn backlogs(&self) -> Result<Backlogs, PortError> {
+    async fn backlogs(&self) -> Result<Backlogs, Unanswered> {
         const MOST: usize = 10_000;
         let dead = DeadLetterFilter { limit: Some(MOST), ..DeadLetterFilter::all() };
         Ok(Backlogs {
             partitions: self.event_q.backlog().await?,
             topics: self.message_q.backlog().await?,
             parked: self.storage.parked_topics().await?,
+            ingresses: self.ingresses.backlogs().await?,
             dead_events: self.event_q.dead_letters(&dead).await?.len(),
         })
+    }
+
+    /// Commands that the event queue has refused for good; they are among its dead letters.
+    async fn refused_commands(
+        &self,
+        limit: usize,
+        hunt: Hunt,
+    ) -> Result<Vec<Unreadable>, PortError> {
+        const PAGE: usize = 1_000;
+        let mut page = DeadLetterFilter {
+            reason: Some(REJECTED.to_owned()),
+            limit: Some(PAGE),
+            ..DeadLetterFilter::all()
+        };
+        let (mut found, mut ids) = (Vec::new(), Vec::new());
+        while found.len() < limit {
+            let letters = self.event_q.dead_letters(&page).await?;
+            let Some(last) = letters.last() else { break };
+            page.after = Some(last.id.clone());
+            for DeadLetter { id, payload, reason, .. } in letters {
+                let Inbound::Command(command) = &payload else { continue };
+                if found.len() < limit && reason.starts_with(REJECTED) {
+                    found.push(Unreadable {
+                        kind: "command".to_owned(),
+                        key: format!("{}/{id}", Queue::Events.name()),
+                        reason: format!("for thred {}: {reason}", command.thred_id()),
+                        content: shown(&payload),
+                    });
+                    ids.push(id);
+                }
+            }
+        }
+        if hunt == Hunt::MoveOut && !ids.is_empty() {
+            let meant = DeadLetterFilter { ids: Some(ids), ..DeadLetterFilter::all() };
+            self.event_q.discard(&meant).await?;
+        }
+        Ok(found)
     }
 
     /// Asks the storage and the queues in turn, until the limit is reached.
     async fn every_part(&self, limit: usize, hunt: Hunt) -> Result<Vec<Found>, PortError> {
         let Self { storage, event_q, message_q, .. } = self;
         let mut found = Vec::new();
-        for part in ["storage", "events", "messages"] {
+        for part in ["storage", "events", COMMANDS, "messages"] {
             let rest = limit.saturating_sub(found.len());
             if rest == 0 {
                 break;
@@ -58,6 +109,7 @@ impl Direct {
                 ("storage", Hunt::MoveOut) => storage.move_out(rest).await?,
                 ("events", Hunt::Look) => event_q.unreadable(rest).await?,
                 ("events", Hunt::MoveOut) => event_q.move_out(rest).await?,
+                (COMMANDS, hunt) => self.refused_commands(rest, hunt).await?,
                 (_, Hunt::Look) => message_q.unreadable(rest).await?,
                 (_, Hunt::MoveOut) => message_q.move_out(rest).await?,
             };
@@ -68,8 +120,16 @@ impl Direct {
     }
 }
 
+/// As JSON, cut as what cannot be read is.
+fn shown(item: &Inbound) -> String {
+    const SHOWN: usize = 64 * 1024;
+    let mut text = serde_json::to_string(item).unwrap_or_default();
+    text.truncate(text.floor_char_boundary(SHOWN));
+    text
+}
+
 /// What is done with what cannot be read.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Hunt {
     Look,
     MoveOut,
@@ -78,7 +138,7 @@ enum Hunt {
 #[async_trait]
 impl Queries for Direct {
     async fn ask(&self, question: Question) -> Result<Answer, Unanswered> {
-        let Self { storage, event_q, message_q, .. } = self;
+        let Self { storage, event_q, message_q, ingresses, .. } = self;
         Ok(match question {
             Question::Threds(query) => Answer::Threds(storage.threds(&query).await?),
             Question::Load(id) => Answer::Load(storage.load(&[id]).await?.pop().flatten()),
@@ -98,9 +158,13 @@ impl Queries for Direct {
                 let letters = message_q.dead_letters(&filter).await?;
                 Answer::Letters(letters.into_iter().map(Letter::from).collect())
             }
+            Question::Letters { queue: Queue::Ingress, filter } => {
+                Answer::Letters(ingresses.letters(&filter).await?)
+            }
             Question::Redrive { queue, filter } => Answer::Count(match queue {
                 Queue::Events => event_q.redrive(&filter).await?,
                 Queue::Messages => message_q.redrive(&filter).await?,
+                Queue::Ingress => ingresses.redrive(&filter).await?,
             }),
             Question::Backlogs => Answer::Backlogs(self.backlogs().await?),
             Question::Purge(topic) => Answer::Removed(message_q.purge(&topic).await?),
@@ -122,6 +186,7 @@ impl Queries for Direct {
             Question::Discard { queue, filter } => Answer::Count(match queue {
                 Queue::Events => event_q.discard(&filter).await?,
                 Queue::Messages => message_q.discard(&filter).await?,
+                Queue::Ingress => ingresses.discard(&filter).await?,
             }),
         })
     }

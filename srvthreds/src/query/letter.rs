@@ -1,13 +1,14 @@
-//! Dead letters of either queue.
+//! Dead letters of all queues.
 
 use std::sync::Arc;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use thredcore::port::{Command, DeadLetter, Inbound, Routed};
+use thredcore_amqp::Incoming;
 use thredlib::Event;
 
-/// One of the two queues.
+/// A kind of queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Queue {
@@ -15,15 +16,18 @@ pub(crate) enum Queue {
     Events,
     /// What goes out.
     Messages,
+    /// What other programs publish to ingress queues.
+    Ingress,
 }
 
 impl Queue {
-    pub(crate) const ALL: [Self; 2] = [Self::Events, Self::Messages];
+    pub(crate) const ALL: [Self; 3] = [Self::Events, Self::Messages, Self::Ingress];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Events => "events",
             Self::Messages => "messages",
+            Self::Ingress => "ingress",
         }
     }
 }
@@ -51,6 +55,39 @@ pub(crate) enum Item {
     Event(Arc<Event>),
     Command(Arc<Command>),
     Routed(Routed),
+    Submission(Submission),
+}
+
+/// What was refused at an ingress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Submission {
+    /// The ingress queue.
+    pub(crate) queue: String,
+    /// The user of the broker who has published it, if the broker vouches for one.
+    pub(crate) user: Option<String>,
+    /// The id that it was published with.
+    pub(crate) message_id: Option<String>,
+    /// How long it is.
+    pub(crate) bytes: usize,
+    /// It as text; bytes that are no text are replaced. Cut after 64 KiB.
+    pub(crate) body: String,
+}
+
+impl From<DeadLetter<Incoming>> for Letter {
+    fn from(letter: DeadLetter<Incoming>) -> Self {
+        const SHOWN: usize = 64 * 1024;
+        let DeadLetter { id, payload, reason, at, attempts, .. } = letter;
+        let shown = &payload.body[..payload.body.len().min(SHOWN)];
+        let item = Item::Submission(Submission {
+            bytes: payload.body.len(),
+            body: String::from_utf8_lossy(shown).into_owned(),
+            queue: payload.queue,
+            user: payload.user,
+            message_id: payload.message_id,
+        });
+        Self { queue: Queue::Ingress, id, at, attempts, reason, item }
+    }
 }
 
 impl From<DeadLetter<Inbound>> for Letter {
@@ -72,7 +109,7 @@ impl From<DeadLetter<Routed>> for Letter {
 }
 
 impl Letter {
-    /// The id by which the commands know it, over both queues.
+    /// The id by which the commands know it, over all queues.
     pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.queue.name(), self.id)
     }
@@ -83,6 +120,7 @@ impl Letter {
             Item::Event(event) => event.id.to_string(),
             Item::Command(command) => command.id().to_string(),
             Item::Routed(routed) => routed.message.id.to_string(),
+            Item::Submission(it) => it.message_id.clone().unwrap_or_else(|| "-".to_owned()),
         }
     }
 
@@ -95,6 +133,10 @@ impl Letter {
             },
             Item::Command(command) => format!("command for {}", command.thred_id()),
             Item::Routed(routed) => format!("to {}", routed.topic),
+            Item::Submission(it) => {
+                let user = it.user.as_deref().unwrap_or("nobody");
+                format!("{} bytes of {user} in {}", it.bytes, it.queue)
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 //! opened here, or the process that owns it.
 
 mod direct;
+mod ingresses;
 mod letter;
 #[cfg(unix)]
 mod remote;
@@ -24,7 +25,7 @@ use thredlib::{ThredId, Topic};
 use crate::backend::PartFormat;
 
 pub(crate) use direct::Direct;
-pub(crate) use letter::{Item, Letter, Queue};
+pub(crate) use letter::{Item, Letter, Queue, Submission};
 #[cfg(unix)]
 pub(crate) use remote::Remote;
 #[cfg(unix)]
@@ -91,19 +92,34 @@ pub(crate) struct Backlogs {
     pub(crate) topics: Vec<TopicBacklog>,
     /// What waits in outboxes for full topics.
     pub(crate) parked: Vec<ParkedTopic>,
+    /// What other programs publish, by ingress queue.
+    #[serde(default)]
+    pub(crate) ingresses: Vec<IngressBacklog>,
     /// Events that were given up; counted up to 10,000.
     pub(crate) dead_events: usize,
+}
+
+/// What waits in an ingress queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct IngressBacklog {
+    pub(crate) queue: String,
+    #[serde(flatten)]
+    pub(crate) backlog: Backlog,
 }
 
 /// Something that cannot be read, and which part of the store it is in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Found {
-    /// `storage`, `events` or `messages`.
+    /// `storage`, `events`, `commands` (those that the queue has refused) or `messages`.
     pub(crate) part: String,
     #[serde(flatten)]
     pub(crate) unreadable: Unreadable,
 }
+
+/// The part of a store with the commands that were refused.
+pub(crate) const COMMANDS: &str = "commands";
 
 /// Why there is no answer, for people.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]

@@ -2,11 +2,15 @@
 
 #![cfg(unix)]
 
+#[path = "../../../thredcore-amqp/tests/support/broker.rs"]
+#[allow(dead_code, reason = "it is that of another crate's tests")]
+mod broker;
 mod commands;
 mod drain;
 mod freezer;
 mod frozen;
 mod idle;
+mod ingress;
 mod once;
 mod program;
 mod reload;

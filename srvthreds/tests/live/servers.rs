@@ -62,6 +62,11 @@ impl Store {
         Self { args }
     }
 
+    /// Threds on Redis, events and messages over a broker of the test's own.
+    pub(crate) fn on_broker(amqp: &str) -> Self {
+        Self::at(&[("redis", url("REDIS_URL")), ("amqp", amqp.to_owned())])
+    }
+
     pub(crate) fn redis() -> Self {
         Self::new(&[("redis", "REDIS_URL")])
     }
@@ -89,7 +94,7 @@ impl Store {
     }
 
     /// What a command prints about it.
-    fn ask(&self, directory: &Path, command: &[&str], more: &[&str]) -> String {
+    pub(crate) fn ask(&self, directory: &Path, command: &[&str], more: &[&str]) -> String {
         let output = srvthreds(directory, &self.args(command, more));
         assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
         text(&output.stdout)

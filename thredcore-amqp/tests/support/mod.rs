@@ -77,6 +77,7 @@ impl Namespace {
             format!("{name}.dead.dropped"),
             format!("{name}.engines"),
             format!("{name}.topics"),
+            format!("{name}.ingresses"),
         ];
         for topic in &self.topics {
             queues.push(format!("{name}.messages.{topic}"));
@@ -84,7 +85,7 @@ impl Namespace {
             let minutes = (0..8).map(|power| 4_u32.pow(power));
             queues.extend(minutes.map(|minutes| format!("{name}.delayed.{minutes}.{topic}")));
         }
-        for queue in ["in", "in.dead", "in.tries"] {
+        for queue in ["in", "in.dead", "in.tries", "event-queue", "event-queue.dead"] {
             queues.push(format!("{name}.{queue}"));
         }
         for partition in 0..PARTITIONS {
@@ -97,7 +98,7 @@ impl Namespace {
                 .await
                 .expect("delete");
         }
-        for exchange in ["events", "messages", "dead"] {
+        for exchange in ["events", "messages", "dead", "in"] {
             let options = ExchangeDeleteOptions::default();
             channel
                 .exchange_delete(format!("{name}.{exchange}").into(), options)

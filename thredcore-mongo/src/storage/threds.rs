@@ -90,7 +90,7 @@ impl ThredStore for MongoStorage {
         made_before: i64,
         limit: usize,
     ) -> Result<Vec<PendingOutbox>, PortError> {
-        if limit == 0 {
+        if partition > 0 || limit == 0 {
             return Ok(vec![]);
         }
         self.pending(made_before, limit).await
@@ -106,7 +106,7 @@ impl ThredStore for MongoStorage {
         topic: &Topic,
         limit: usize,
     ) -> Result<Vec<PendingOutbox>, PortError> {
-        if limit == 0 {
+        if partition > 0 || limit == 0 {
             return Ok(vec![]);
         }
         self.parked_for(topic, limit).await
@@ -228,7 +228,7 @@ impl ThredStore for MongoStorage {
         limit: usize,
     ) -> Result<Vec<Ended>, PortError> {
         const OPERATION: &str = "look for ended threds";
-        if limit == 0 {
+        if partition > 0 || limit == 0 {
             return Ok(vec![]);
         }
         let threds = self.mongo.collection::<RawDocumentBuf>(THREDS);

@@ -188,6 +188,20 @@ impl EventQ for RedbEventQ {
         Ok(())
     }
 
+    async fn bury(&self, items: Vec<(Inbound, String)>) -> Result<(), PortError> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        let now = self.journal.shared.now();
+        let bodies = items.iter().map(|(item, reason)| {
+            let why = Why { reason: reason.clone(), at: now, ..Why::default() };
+            Ok((None, dead::body(&why, item)?))
+        });
+        let bodies = bodies.collect::<Result<_, _>>().map_err(texts::unwritable("bury"))?;
+        let what = self.dead().add(vec![], bodies, now);
+        self.journal.write("bury events", what).await.map(drop)
+    }
+
     async fn dead_letters(
         &self,
         filter: &DeadLetterFilter,

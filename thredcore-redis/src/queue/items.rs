@@ -7,7 +7,7 @@
 use std::{collections::HashMap, fmt, ops::Range, sync::LazyLock, time::Duration};
 
 use redis::Value;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use thredcore::port::{Backlog, Death};
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     letters::{LetterLimits, Letters},
     lightly,
     publish::Portion,
-    scripts::{BACKLOG, Fenced},
+    scripts::{BACKLOG, BURY_NEW, Fenced},
 };
 use crate::{Connection, Error, Request, Tag, gather::Gathering};
 
@@ -323,6 +323,30 @@ impl Items {
             Value::Int(dropped) => Ok(self.dropped(dropped)),
             _ => Ok(0),
         }
+    }
+
+    /// Puts among the dead letters what has never been an item; says how many others were dropped for
+    /// that.
+    pub(super) async fn bury_new(
+        &self,
+        connection: &Connection,
+        letters: &[(impl Serialize, String)],
+    ) -> Result<u64, Error> {
+        /// How many are added with one call.
+        const AT_ONCE: usize = 64;
+        let keys = [&*self.dead, &self.dead_bytes];
+        let mut dropped = 0;
+        for some in letters.chunks(AT_ONCE) {
+            let limits = self.letter_limits.args();
+            let mut request = Request::script(&self.tag, &BURY_NEW, &keys).arg(limits);
+            for (item, reason) in some {
+                let text = serde_json::to_vec(item);
+                request.push(text.map_err(|error| Error::Malformed(error.to_string()))?);
+                request.push(reason);
+            }
+            dropped += self.dropped(connection.ask(request).await?);
+        }
+        Ok(dropped)
     }
 
     /// Tells of dead letters that were dropped.

@@ -1,6 +1,9 @@
 //! What [`EventQ`] promises.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use futures::future::select_all;
 use serde_json::json;
@@ -262,6 +265,28 @@ pub async fn dead_letters_tell_why(fixture: Queue) {
     }
     assert!(waits(receive(queue, 1)).await);
     assert_eq!(queue.depth().await.unwrap(), 0);
+}
+
+/// What the queue has refused can be put away; redriven it comes, if it can.
+pub async fn what_was_refused_is_buried(fixture: Queue) {
+    let queue = &*fixture.port;
+    let commands = commands().into_iter().map(|command| Inbound::Command(Arc::new(command)));
+    let items: Vec<_> = commands.chain(numbered("erp", 0..2)).collect();
+    let buried = items.iter().map(|item| (item.clone(), "REJECTED: too large".to_owned()));
+    queue.bury(buried.collect()).await.unwrap();
+    queue.bury(vec![]).await.unwrap();
+    let letters = queue.dead_letters(&DeadLetterFilter::all()).await.unwrap();
+    assert_eq!(letters.len(), items.len());
+    for item in &items {
+        let letter = letters.iter().find(|letter| letter.payload == *item).expect("a letter");
+        assert_eq!((letter.reason.as_str(), letter.attempts), ("REJECTED: too large", 0));
+        assert!(letter.moved.is_empty() && letter.at > 1_000_000_000_000);
+    }
+    assert!(waits(receive(queue, 1)).await);
+    assert_eq!(queue.depth().await.unwrap(), 0);
+    assert_eq!(queue.redrive(&DeadLetterFilter::all()).await.unwrap(), items.len());
+    let ids = |items: &[Inbound]| items.iter().map(Inbound::key).collect::<HashSet<_>>();
+    assert_eq!(ids(&drain(queue, items.len()).await), ids(&items));
 }
 
 /// Puts five letters away: three are `bad`, two are `worse`.

@@ -370,6 +370,7 @@ macro_rules! event_q_tests {
             returned_items_come_first_and_in_order
             attempts_are_counted
             dead_letters_tell_why
+            what_was_refused_is_buried
             dead_letters_are_filtered
             redriven_items_come_again
             a_redriven_event_carries_its_life

@@ -13,9 +13,11 @@ use super::{
     topics::{TOPIC_FULL, TopicState},
 };
 use crate::port::{
-    Cleared, Inbound, OutboxEntry, Outgoing, PendingOutbox, PortError, PortErrorKind, Routed,
-    describe,
+    Cleared, Inbound, OutboxEntry, Outgoing, PendingOutbox, PortError, PortErrorKind, REJECTED,
+    Routed, describe,
 };
+
+const LOST: &str = "the queue refuses its dead letter too";
 
 /// How a message fared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +159,7 @@ impl Engine {
                     }
                     Err(PortErrorKind::Rejected) => {
                         let reason = answer.err().map(|error| describe(&error)).unwrap_or_default();
+                        let reason = format!("{REJECTED}{reason}");
                         tracing::warn!(%topic, reason, "a message is refused");
                         buried.push((routed(&number), reason));
                     }
@@ -171,10 +174,28 @@ impl Engine {
                 self.pause(&error, &mut pauses).await?;
             }
         }
-        if !buried.is_empty() {
-            self.insist(|| self.message_q().bury(buried.clone())).await?;
-        }
+        self.bury_messages(buried).await?;
         Ok(ends)
+    }
+
+    /// Keeps messages that no topic takes where people find them.
+    async fn bury_messages(&self, letters: Vec<(Routed, String)>) -> Result<(), Stopped> {
+        if letters.is_empty()
+            || self.until_refused(|| self.message_q().bury(letters.clone())).await?.is_ok()
+        {
+            return Ok(());
+        }
+        // One of the letters is not taken; the others are.
+        for letter in letters {
+            let one = [letter];
+            let buried = self.until_refused(|| self.message_q().bury(one.to_vec())).await?;
+            if let Err(error) = buried {
+                let [(Routed { topic, message }, reason)] = &one;
+                let id = &message.id;
+                tracing::error!(%error, %id, %topic, reason, "a message is lost: {LOST}");
+            }
+        }
+        Ok(())
     }
 
     /// Publishes messages that belong to no outbox: what finds its topic full is dead-lettered.
@@ -182,11 +203,7 @@ impl Engine {
         let borrowed: Vec<_> = messages.iter().map(|it| (&it.topic, &it.message)).collect();
         let ends = self.publish_messages(&borrowed, |_| false).await?;
         let parked = messages.into_iter().zip(ends).filter(|(_, end)| *end == Sent::Parked);
-        let parked: Vec<_> = parked.map(|(it, _)| (it, TOPIC_FULL.to_owned())).collect();
-        match parked.is_empty() {
-            true => Ok(()),
-            false => self.insist(|| self.message_q().bury(parked.clone())).await,
-        }
+        self.bury_messages(parked.map(|(it, _)| (it, TOPIC_FULL.to_owned())).collect()).await
     }
 
     pub(super) async fn publish_commands(&self, commands: Vec<Inbound>) -> Result<(), Stopped> {
@@ -201,10 +218,22 @@ impl Engine {
             let one = [command];
             let published = self.until_refused(|| self.event_q().publish(one.to_vec())).await?;
             if let Err(error) = published {
-                let [command] = &one;
-                let (id, thred) = (command.id(), command.partition_key());
-                tracing::error!(%error, %id, thred, "a command is refused and left out");
+                let [command] = one;
+                let reason = format!("{REJECTED}{}", describe(&error));
+                self.bury_command(command, reason).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Keeps a command that the queue refuses where people find it.
+    async fn bury_command(&self, command: Inbound, reason: String) -> Result<(), Stopped> {
+        let (id, thred) = (command.id(), command.partition_key().to_owned());
+        tracing::error!(%id, thred, reason, "a command is refused; it goes to the dead letters");
+        let letter = [(command, reason)];
+        let buried = self.until_refused(|| self.event_q().bury(letter.to_vec())).await?;
+        if let Err(error) = buried {
+            tracing::error!(%error, %id, thred, "a command is lost: {LOST}");
         }
         Ok(())
     }

@@ -222,7 +222,7 @@ impl MemoryEventQ {
     }
 
     /// Dead-letters an item; says what that did.
-    pub fn bury(&self, tag: DeliveryTag, death: &Death) -> Option<Buried<Inbound>> {
+    pub fn bury_delivery(&self, tag: DeliveryTag, death: &Death) -> Option<Buried<Inbound>> {
         let mut buried = None;
         let mut events = 0;
         self.end(&[tag], |_, item| {
@@ -426,7 +426,15 @@ impl EventQ for MemoryEventQ {
     }
 
     async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError> {
-        self.bury(tag, death);
+        self.bury_delivery(tag, death);
+        Ok(())
+    }
+
+    async fn bury(&self, items: Vec<(Inbound, String)>) -> Result<(), PortError> {
+        let mut dead = lock(&self.dead);
+        for (item, reason) in items {
+            dead.add_payload(item, 0, Death { reason, ..Death::default() });
+        }
         Ok(())
     }
 

@@ -76,6 +76,13 @@ pub trait EventQ: Quarantine {
     /// The item may be delivered again.
     async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError>;
 
+    /// Puts items among the dead letters that the queue has refused, each with the reason. They count
+    /// as never handed out: 0 attempts. Doing it twice may leave them there twice.
+    ///
+    /// # Errors
+    /// Some may be there.
+    async fn bury(&self, items: Vec<(Inbound, String)>) -> Result<(), PortError>;
+
     /// The dead letters that are meant, oldest first. They leave by
     /// [`redrive`](Self::redrive), by [`discard`](Self::discard), or after a retention that the
     /// queue states.

@@ -22,7 +22,7 @@ pub use error::{PortError, PortErrorKind};
 pub use event_q::{Command, EventQ, Inbound, Start};
 pub use handler::{AgentContext, HandlerError, MessageHandler};
 pub use message_q::{MessageQ, Returned, Routed, TopicBacklog};
-pub use queue::{Backlog, DeadLetter, DeadLetterFilter, Death, Delivery, DeliveryTag};
+pub use queue::{Backlog, DeadLetter, DeadLetterFilter, Death, Delivery, DeliveryTag, REJECTED};
 #[doc(hidden)]
 pub use storage::forwarded;
 pub(crate) use storage::json_size;

@@ -65,6 +65,10 @@ pub struct Death {
     pub moved: Vec<ThredId>,
 }
 
+/// What the reason of a dead letter begins with that the queue has refused for good, so that it was
+/// never handed out.
+pub const REJECTED: &str = "REJECTED: ";
+
 /// What waits in one line of a queue: a partition or a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -132,18 +132,13 @@ struct Collector<'v> {
 impl<'v> Collector<'v> {
     fn expression(&mut self, node: Option<Node<'v>>, place: Place) {
         let Some(node) = node else { return };
-        if let Some(text) = node.value.as_str() {
-            self.usage(node.path, self.language, text, 0, place);
-            return;
-        }
-        let named =
-            [("jsonpath", ExpressionLanguage::Jsonpath), ("jsonata", ExpressionLanguage::Jsonata)];
-        for (key, language) in named {
-            if let Some(text) = node.text(key) {
-                self.usage(node.path.key(key), language, text, 0, place);
-                return;
-            }
-        }
+        let Some((language, text)) = node.expression(self.language) else { return };
+        let path = match (node.value.is_string(), language) {
+            (true, _) => node.path,
+            (false, ExpressionLanguage::Jsonpath) => node.path.key("jsonpath"),
+            (false, ExpressionLanguage::Jsonata) => node.path.key("jsonata"),
+        };
+        self.usage(path, language, text, 0, place);
     }
 
     fn consequent(&mut self, node: Option<Node<'v>>, place: Place) {

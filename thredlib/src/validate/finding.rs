@@ -8,6 +8,8 @@ use crate::{PatternId, PatternModel};
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
+    /// Nothing is wrong, but it is good to know.
+    Note,
     /// The pattern runs, though hardly as it was meant.
     Warning,
     /// The pattern cannot run.
@@ -15,9 +17,10 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// `warning` or `error`.
+    /// `note`, `warning` or `error`.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Note => "note",
             Self::Warning => "warning",
             Self::Error => "error",
         }
@@ -49,7 +52,7 @@ pub enum Spot {
     },
 }
 
-/// One thing that is wrong with a pattern.
+/// One thing that is wrong with a pattern, or good to know about it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Finding {
@@ -97,7 +100,7 @@ impl Report {
         self.errors().next().is_none()
     }
 
-    /// Errors and warnings.
+    /// Errors, warnings and notes.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
@@ -110,6 +113,11 @@ impl Report {
     /// What is hardly meant as it stands.
     pub fn warnings(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| finding.severity == Severity::Warning)
+    }
+
+    /// What is good to know, though nothing is wrong.
+    pub fn notes(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.severity == Severity::Note)
     }
 
     /// The pattern, when it is [valid](Self::is_valid).
@@ -165,6 +173,16 @@ impl Findings {
         help: impl Into<String>,
     ) -> &mut Finding {
         self.push(Severity::Warning, code, path, message.into(), help.into())
+    }
+
+    pub(super) fn note(
+        &mut self,
+        code: &'static str,
+        path: &JsonPath,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> &mut Finding {
+        self.push(Severity::Note, code, path, message.into(), help.into())
     }
 
     pub(super) fn has_errors(&self) -> bool {

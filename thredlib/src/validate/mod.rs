@@ -2,7 +2,8 @@
 //!
 //! [`validate`] and [`validate_text`] look at one pattern, [`validate_set`] also at how patterns
 //! that are loaded together fit. An [error](Severity::Error) is what cannot run; what runs, but
-//! hardly as it was meant, is a [warning](Severity::Warning).
+//! hardly as it was meant, is a [warning](Severity::Warning). With a [note](Severity::Note) nothing is
+//! wrong.
 //!
 //! | codes of errors | |
 //! |---|---|
@@ -21,6 +22,10 @@
 //! | `unreachable-reaction` `forward-cycle` | threds never get somewhere, or never stay |
 //! | `allows-everyone` | what looks like a restriction is none |
 //! | `reserved-name` `empty-name` `empty-id` `unfinished-regex` | a text is taken for something else |
+//!
+//! | code of a note | |
+//! |---|---|
+//! | `wait-without-key` | each unbound event is tried on all threds that wait in a reaction |
 //!
 //! ```
 //! use thredlib::validate::validate_text;
@@ -49,6 +54,7 @@ mod flow;
 mod names;
 mod tree;
 mod variables;
+mod waits;
 mod words;
 
 #[cfg(test)]
@@ -118,6 +124,7 @@ fn check_document(document: &Value, surroundings: Surroundings) -> Report {
     let mut model = None;
     if !findings.has_errors() {
         flow::check_routes(&pattern, &mut findings);
+        waits::check(&pattern, &mut findings);
         model = read(document, &mut findings);
     }
     let positions = path::positions(document, findings.list.iter().map(|finding| &finding.path));

@@ -29,7 +29,7 @@ fn whole() -> Value {
               "condition": { "type": "or",
                 "publish": { "to": "$thred" },
                 "operands": [
-                    { "type": "filter", "xpr": "$isResponseFor('ask') and $values.approved",
+                    { "type": "filter", "xpr": "$event.re = $local('out_id_ask') and $values.approved",
                       "transform": { "templateXpr": "{ 'title': 'Yes: ' & $local('n') }" },
                       "transition": "$terminate" },
                     { "type": "and", "operands": [
@@ -539,5 +539,34 @@ proptest! {
         prop_assert!(loads || !report.is_valid());
         prop_assert!(report.findings().iter().all(|f| f.code != "malformed"), "{}", report);
         prop_assert!(!report.to_string().contains('\u{1b}'), "{}", report);
+    }
+}
+
+#[test]
+fn a_wait_without_a_key_is_noted() {
+    let waiting = |condition: Value, flag: Value| {
+        json!({ "name": "p", "reactions": [
+            { "name": "start", "allowUnboundEvents": true, "condition": {
+                "type": "filter", "xpr": "true", "onTrue": { "setLocal": { "order": 1 } } } },
+            { "name": "wait", "allowUnboundEvents": flag, "condition": condition },
+        ] })
+    };
+    let filter = |xpr: &str| json!({ "type": "filter", "xpr": xpr });
+    let keyed = "$event.type = 'paid' and $valueNamed('order') = $local('order')";
+    let unkeyed = "$event.type = 'paid'";
+    let report = validate(&waiting(filter(unkeyed), json!(true)));
+    assert!(report.is_valid() && report.warnings().next().is_none());
+    let notes: Vec<_> = report.notes().collect();
+    assert_eq!(notes.len(), 1);
+    assert_eq!(notes[0].code, "wait-without-key");
+    assert_eq!(notes[0].path, "$.reactions[1].allowUnboundEvents");
+    assert!(notes[0].help.contains("$local('order')"), "{}", notes[0].help);
+
+    let none = |condition: Value, flag: Value| finds(&waiting(condition, flag), &[]);
+    none(filter(keyed), json!(true));
+    none(filter(unkeyed), json!(false));
+    let both = |kind: &str| json!({ "type": kind, "operands": [filter(keyed), filter(unkeyed)] });
+    for kind in ["and", "or"] {
+        assert_eq!(validate(&waiting(both(kind), json!(true))).notes().count(), 1, "{kind}");
     }
 }

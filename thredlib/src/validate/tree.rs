@@ -25,6 +25,19 @@ impl<'v> Node<'v> {
         self.value.get(key)?.as_str()
     }
 
+    /// The expression that this is, with the language that it is in.
+    pub(super) fn expression(
+        &self,
+        usual: ExpressionLanguage,
+    ) -> Option<(ExpressionLanguage, &'v str)> {
+        if let Some(text) = self.value.as_str() {
+            return Some((usual, text));
+        }
+        let named =
+            [("jsonpath", ExpressionLanguage::Jsonpath), ("jsonata", ExpressionLanguage::Jsonata)];
+        named.into_iter().find_map(|(key, language)| Some((language, self.text(key)?)))
+    }
+
     /// The items when this is a list.
     pub(super) fn items(&self) -> impl Iterator<Item = Node<'v>> {
         let items = self.value.as_array().into_iter().flatten().enumerate();

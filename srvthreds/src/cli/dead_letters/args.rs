@@ -6,8 +6,9 @@ use crate::{cli::store::StoreArgs, query::Queue};
 
 /// Looks after events and messages that were given up.
 ///
-/// An event is given up when a step failed on it, a message when its agent did. Each is kept with
-/// the reason until it is redriven or dropped; a store keeps 10,000 for each queue, the latest.
+/// An event is given up when a step failed on it, a message when its agent did; what other programs
+/// publish to an ingress queue, when it is no event or not from whom it says. Each is kept with the
+/// reason until it is redriven or dropped, for 30 days or up to a quota of bytes.
 /// While `srvthreds run` works on a directory, it answers itself.
 ///
 /// Exit code: 0, 1 when nothing was meant, 2 when the store cannot be read.
@@ -17,6 +18,7 @@ use crate::{cli::store::StoreArgs, query::Queue};
   srvthreds dead-letters show --data data/ events/3
   srvthreds dead-letters redrive --data data/ events/3 messages/1
   srvthreds dead-letters redrive --data data/ --reason timeout --limit 100
+  srvthreds dead-letters list --amqp amqp://localhost --redis redis://localhost --queue ingress
   srvthreds dead-letters drop --data data/ --all")]
 pub(crate) struct DeadLettersArgs {
     #[command(subcommand)]

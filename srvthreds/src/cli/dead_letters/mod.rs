@@ -71,14 +71,16 @@ fn chosen(args: &ChosenArgs, verb: &str) -> Option<Chosen> {
         }
         return Some(args.filter.chosen());
     }
-    let mut ids: [Vec<String>; 2] = Default::default();
+    let mut ids: [Vec<String>; Queue::ALL.len()] = Default::default();
     for name in &args.ids {
         let found = name.split_once('/').and_then(|(queue, id)| {
             let queue = Queue::ALL.into_iter().position(|it| it.name() == queue)?;
             Some((queue, id))
         });
         let Some((queue, id)) = found else {
-            eprintln!("error: `{name}` is no id of a dead letter; write events/3 or messages/1");
+            eprintln!(
+                "error: `{name}` is no id of a dead letter; write events/3, messages/1 or ingress/ID"
+            );
             return None;
         };
         ids[queue].push(id.to_owned());
@@ -180,26 +182,27 @@ async fn change(
     queries: &dyn Queries,
     out: &mut impl Write,
 ) -> Result<Outcome, Trouble> {
-    let mut counts = [0; 2];
+    let mut counts = [0; Queue::ALL.len()];
     for (queue, filter) in chosen {
         let changed = match act {
             Act::Redrive => queries.redrive(queue, filter).await?,
             Act::Drop => queries.discard(queue, filter).await?,
         };
-        counts[usize::from(queue == Queue::Messages)] += changed;
+        counts[queue as usize] += changed;
     }
-    let [events, messages] = counts;
-    match args.json {
-        true => writeln!(out, "{}", json!({ "events": events, "messages": messages }))?,
-        false => writeln!(
-            out,
-            "{}: {}, {}",
-            act.done(),
-            count(events, "event"),
-            count(messages, "message")
-        )?,
+    let [events, messages, submissions] = counts;
+    if args.json {
+        let counts = json!({ "events": events, "messages": messages, "ingress": submissions });
+        writeln!(out, "{counts}")?;
+    } else {
+        let done = act.done();
+        write!(out, "{done}: {}, {}", count(events, "event"), count(messages, "message"))?;
+        if submissions > 0 {
+            write!(out, ", {}", count(submissions, "submission"))?;
+        }
+        writeln!(out)?;
     }
-    Ok(match events + messages {
+    Ok(match events + messages + submissions {
         0 => Outcome::Bad,
         _ => Outcome::Good,
     })

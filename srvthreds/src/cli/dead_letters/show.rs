@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Chosen, args::ChosenArgs, documents, read};
 use crate::{
     cli::{Outcome, diagnostics::printable, store::Trouble, text},
-    query::{Item, Letter, Queries},
+    query::{Item, Letter, Queries, Submission},
 };
 
 pub(super) async fn show(
@@ -45,9 +45,29 @@ fn in_full(letter: &Letter, out: &mut impl Write) -> Result<(), Trouble> {
         Item::Event(event) => json!(event),
         Item::Command(command) => json!(command),
         Item::Routed(routed) => json!(routed),
+        Item::Submission(submission) => return body(submission, out),
     };
     for line in format!("{payload:#}").lines() {
         writeln!(out, "  {}", printable(line))?;
+    }
+    Ok(())
+}
+
+/// What was submitted: an event as JSON, or whatever it is.
+fn body(submission: &Submission, out: &mut impl Write) -> Result<(), Trouble> {
+    let Submission { queue, user, message_id, bytes, body } = submission;
+    writeln!(out, "queue     {}", printable(queue))?;
+    writeln!(out, "user      {}", user.as_deref().map_or("-".into(), printable))?;
+    writeln!(out, "message   {}", message_id.as_deref().map_or("-".into(), printable))?;
+    let text = match serde_json::from_str::<serde_json::Value>(body) {
+        Ok(value) => format!("{value:#}"),
+        Err(_) => body.clone(),
+    };
+    for line in text.lines() {
+        writeln!(out, "  {}", printable(line))?;
+    }
+    if body.len() < *bytes {
+        writeln!(out, "  … of {bytes} bytes")?;
     }
     Ok(())
 }

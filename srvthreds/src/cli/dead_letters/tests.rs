@@ -53,7 +53,7 @@ async fn letters_are_listed_shown_redriven_and_dropped() {
     let (outcome, text) = changed(Act::Drop, &["--reason", "fail", "--limit", "1"], &queries).await;
     assert_eq!((outcome, &*text), (Outcome::Good, "dropped: 1 event, 0 messages\n"));
     let (_, text) = changed(Act::Drop, &["--all", "--json"], &queries).await;
-    assert_eq!(text, "{\"events\":1,\"messages\":0}\n");
+    assert_eq!(text, "{\"events\":1,\"messages\":0,\"ingress\":0}\n");
     let (outcome, text) = changed(Act::Drop, &["--queue", "events"], &queries).await;
     assert_eq!((outcome, &*text), (Outcome::Bad, "dropped: 0 events, 0 messages\n"));
 }
@@ -64,7 +64,7 @@ fn what_is_meant_must_be_said() {
     assert_eq!(meant(&[]), None);
     assert_eq!(meant(&["3"]), None);
     assert_eq!(meant(&["letters/3"]), None);
-    assert_eq!(meant(&["--all"]).unwrap().len(), 2);
+    assert_eq!(meant(&["--all"]).unwrap().len(), 3);
     let ids = |ids: &[&str]| DeadLetterFilter {
         ids: Some(ids.iter().map(|id| (*id).to_owned()).collect()),
         ..DeadLetterFilter::all()

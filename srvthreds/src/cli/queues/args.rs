@@ -8,6 +8,7 @@ use crate::cli::store::StoreArgs;
 ///
 /// Events wait in partitions, messages on topics. A topic that nobody reads fills up; further messages
 /// to it wait in the outboxes of their threds (PARKED), and beyond a quota they are dead-lettered.
+/// What other programs publish waits in ingress queues.
 /// While `srvthreds run` works on a directory, it answers itself.
 ///
 /// Exit code: 0, 1 when there is no such topic, 2 when the store cannot be read or refuses.
@@ -24,7 +25,7 @@ pub(crate) struct QueuesArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum QueuesCommand {
-    /// Lists partitions and topics with their depth, the age of the oldest item and the consumers.
+    /// Lists partitions, ingress queues and topics with their depth, the age of the oldest item and the consumers.
     List(ListArgs),
     /// Removes for good what waits on a topic. What is handed out stays.
     Purge(TopicArgs),

@@ -46,13 +46,16 @@ async fn list(
         writeln!(out, "{:#}", json!(backlogs))?;
         return Ok(Outcome::Good);
     }
-    let Backlogs { partitions, topics, parked, dead_events } = backlogs;
+    let Backlogs { partitions, topics, parked, ingresses, dead_events } = backlogs;
     let mut table = Table::new(["QUEUE", "DEPTH", "OLDEST", "CONSUMERS", "DEAD", "PARKED"]);
     for (number, partition) in partitions.iter().enumerate() {
         // Those that are empty say nothing.
         if partition.depth > 0 {
             table.row(row(format!("events {number}"), partition, 0));
         }
+    }
+    for it in &ingresses {
+        table.row(row(format!("ingress {}", it.queue), &it.backlog, 0));
     }
     for topic in &topics {
         let waiting = parked.iter().find(|parked| parked.topic == topic.topic);

@@ -2,6 +2,7 @@
 
 mod attend;
 mod feed;
+mod ingress;
 mod input;
 mod outlet;
 mod reload;
@@ -21,6 +22,7 @@ use thredcore::{
 };
 use tokio::{
     runtime::{Builder, Runtime},
+    task::JoinSet,
     time::Instant,
 };
 
@@ -38,11 +40,14 @@ use crate::{
 };
 use attend::Attendance;
 use feed::Feed;
+use ingress::Intake;
 use input::Input;
 use outlet::{Outlet, Printing};
 use setup::{Setup, refuse};
 use summary::Summary;
 use traffic::{Silence, Traffic};
+
+pub(crate) use ingress::IngressArgs;
 
 /// How long the end waits for what is under way. What is left of the time that is promised is for
 /// what follows: asking the store what remains, and closing it.
@@ -117,6 +122,9 @@ struct Run {
     outlet: Arc<Outlet>,
     printing: Printing,
     traffic: Traffic,
+    intake: Intake,
+    /// Takes in what is published to ingress queues.
+    reading: JoinSet<()>,
     attendance: Attendance,
     since: Instant,
     /// The time at the start, milliseconds since the Unix epoch.
@@ -128,6 +136,8 @@ impl Run {
         let started = SystemClock.now();
         let backends = open_when_free(&args.place()).await;
         let backends = backends.map_err(|error| refuse(Outcome::Unable, error))?;
+        let intake = setup.ingress.open(&backends).await;
+        let intake = intake.map_err(|error| refuse(Outcome::Unable, error))?;
         let topics = setup.share(&backends, args.print).await?;
         let (outlet, printing) = Outlet::open(&backends, setup.answered(), topics, args.print);
         let (engine, agent) = setup.build(&backends, outlet.clone()).await?;
@@ -138,11 +148,13 @@ impl Run {
         };
         let patience = (!args.is_live()).then_some(Traffic::SILENCE);
         let traffic = Traffic::new(backends.event_q(), outlet.clone(), most, patience);
-        let Setup { sessions, patterns, .. } = setup;
+        let traffic = traffic.with_intake(intake.clone());
+        let Setup { sessions, patterns, ingress, .. } = setup;
         let attendance =
             Attendance::start(args, printer, &backends, &engine, &outlet, &sessions, patterns)
                 .await?;
         let running = engine.start();
+        let reading = ingress.start(&intake, &engine);
         if backends.is_durable() {
             let patterns = engine.library().all().count();
             if patterns == 0 {
@@ -160,6 +172,8 @@ impl Run {
             outlet,
             printing,
             traffic,
+            intake,
+            reading,
             attendance,
             since,
             started,
@@ -174,6 +188,7 @@ impl Run {
         mut interrupts: Interrupts,
     ) -> io::Result<Outcome> {
         let Self { engine, running, agent, backends, outlet, printing, traffic, .. } = self;
+        let (intake, reading) = (self.intake, self.reading);
         let durable = backends.is_durable();
         let mut feed = Feed::new(&engine, &traffic, durable);
         let mut given_up = None;
@@ -197,6 +212,9 @@ impl Run {
             }
         };
         let end = Instant::now() + DRAIN;
+        // Others have what is still there, or the next start.
+        drop(reading);
+        let ingress = intake.end();
         let mut ending = Ending::new(interrupts);
         // What others bring does not end; what the store holds is not lost.
         let settle = match (durable, backends.is_shared()) {
@@ -233,6 +251,7 @@ impl Run {
         let (remains, dead) = asked.unwrap_or_default();
         let mut summary = Summary {
             counts,
+            ingress,
             interrupted,
             live: args.is_live(),
             drained: drained && given_up.is_none(),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use thredcore::{Engine, EngineError, port::StoredPattern, state::PatternKey};
-use thredlib::PatternModel;
+use thredlib::{PatternModel, validate::Severity};
 
 use super::{sessions::Sessions, watch::Changes};
 use crate::{
@@ -171,7 +171,12 @@ impl Reload {
             let changed = self.known.get(name) != Some(&file.source.text);
             if changed {
                 // Standard error that cannot be written to has nobody who reads it.
-                let _ = validate::print(&mut err, std::slice::from_ref(file), self.printer);
+                let _ = validate::print(
+                    &mut err,
+                    std::slice::from_ref(file),
+                    self.printer,
+                    Severity::Warning,
+                );
             }
             let model = serde_json::from_str::<PatternModel>(&file.source.text);
             match model.ok().filter(|_| file.report.is_valid()) {

@@ -15,9 +15,10 @@ use thredcore::{
     persistence::{MemoryPersistence, PersistenceAgent, TaskContext, execute_list},
     port::{Clock, SystemClock},
 };
-use thredlib::{PatternModel, Topic, task::TaskList};
+use thredlib::{PatternModel, Topic, task::TaskList, validate::Severity};
 
 use super::{
+    ingress::{Ingress, Wrong},
     outlet::Outlet,
     sessions::{PERSISTENCE, PERSISTENCE_NODE, Sessions},
 };
@@ -44,6 +45,8 @@ pub(super) struct Setup {
     pub(super) sessions: Arc<Sessions>,
     /// `None`: nobody stores anything.
     records: Option<TaskList>,
+    /// What other programs publish to.
+    pub(super) ingress: Ingress,
 }
 
 impl Setup {
@@ -63,7 +66,11 @@ impl Setup {
             .map_err(|unreadable| unable(&unreadable))?;
         let tasks = tasks(records.unwrap_or_default(), args)?;
         let records = sessions.agent().then_some(tasks);
-        Ok(Self { patterns, sessions: Arc::new(sessions), records })
+        let ingress = Ingress::read(&args.ingress).map_err(|wrong| match wrong {
+            Wrong::File(unreadable) => unable(&unreadable),
+            Wrong::Users(text) => refuse(Outcome::Unable, text),
+        })?;
+        Ok(Self { patterns, sessions: Arc::new(sessions), records, ingress })
     }
 
     /// Goes by the sessions of a store that knows them; gives the topics whose messages leave here.
@@ -156,7 +163,7 @@ fn patterns(args: &RunArgs, printer: Printer) -> Result<Vec<(SourceFile, Pattern
     let checked = validate::check(&files);
     let mut err = io::BufWriter::new(io::stderr().lock());
     // Standard error that cannot be written to has nobody who reads it.
-    let _ = validate::print(&mut err, &checked, printer);
+    let _ = validate::print(&mut err, &checked, printer, Severity::Warning);
     let valid = checked.iter().all(|file| file.report.is_valid());
     if !valid {
         let _ = writeln!(err, "error: these patterns cannot run; nothing was started");

@@ -11,7 +11,7 @@ use thredcore::{
     port::{DeadLetterFilter, Inbound, LogType},
 };
 
-use super::{feed::Counts, outlet::Outlet};
+use super::{feed::Counts, ingress::Taken, outlet::Outlet};
 use crate::{
     backend::Backends,
     cli::{Outcome, diagnostics::printable, text::count},
@@ -24,6 +24,8 @@ const UNKNOWN: &str = "unknown";
 /// Everything that can be counted.
 pub(super) struct Summary {
     pub(super) counts: Counts,
+    /// What came by ingress queues; `None`: there are none.
+    pub(super) ingress: Option<Taken>,
     pub(super) interrupted: bool,
     /// Whether the program was to go on until interrupted, so that failures of single events are no
     /// failure of the program.
@@ -103,7 +105,8 @@ impl Summary {
         let Counts { rejected, unknown, .. } = self.counts;
         let dead = self.dead.as_ref().map(|dead| dead.count);
         // A live run is not there for single events; but it must know that its work was done.
-        let succeeded = self.live || rejected + unknown == 0 && dead == Some(0);
+        let refused = self.ingress.map_or(0, |it| it.refused);
+        let succeeded = self.live || rejected + unknown + refused == 0 && dead == Some(0);
         let known = self.left.is_some() && dead.is_some();
         let finished = self.given_up.is_none() && self.undone == Some(0) && self.drained && known;
         if succeeded && finished && self.written { Outcome::Good } else { Outcome::Bad }
@@ -148,6 +151,9 @@ impl Summary {
                 "forNoThred": self.unmoved(LogType::NoThred),
                 "refusedByLimits": self.unmoved(LogType::Constrained),
             },
+            "ingress": self.ingress.map(
+                |it| json!({ "accepted": it.accepted, "refused": it.refused }),
+            ),
             "messages": self.messages,
             "threds": threds,
             "deadLetters": dead.unwrap_or_else(|| UNKNOWN.into()),
@@ -177,7 +183,11 @@ impl Summary {
                 events.push_str(&format!(", {count} {what}"));
             }
         }
-        let mut lines = vec![format!("events    {events}"), format!("messages  {}", self.messages)];
+        let mut lines = vec![format!("events    {events}")];
+        if let Some(Taken { accepted, refused }) = self.ingress {
+            lines.push(format!("ingress   {accepted} accepted, {refused} refused"));
+        }
+        lines.push(format!("messages  {}", self.messages));
         if let Some(tally) = tally {
             let Tally { started, ended, .. } = tally;
             let mut line = format!("threds    {started} started, {ended} ended");

@@ -5,12 +5,13 @@ use std::{future::Future, sync::Arc, time::Duration};
 use thredcore::port::{EventQ, PortError, PortErrorKind};
 use tokio::time::{Instant, timeout};
 
-use super::outlet::Outlet;
+use super::{ingress::Intake, outlet::Outlet};
 use crate::query::Unanswered;
 
-/// Both queues, as far as they hold work.
+/// The queues, as far as they hold work.
 pub(super) struct Traffic {
     event_q: Arc<dyn EventQ>,
+    intake: Intake,
     outlet: Arc<Outlet>,
     /// Items that may be under way at one time; `None` leaves it to the queue.
     most: Option<usize>,
@@ -28,7 +29,12 @@ impl Traffic {
         most: Option<usize>,
         patience: Option<Duration>,
     ) -> Self {
-        Self { event_q, outlet, most, patience }
+        Self { event_q, intake: Intake::default(), outlet, most, patience }
+    }
+
+    /// Counts what is published to ingress queues, too.
+    pub(super) fn with_intake(self, intake: Intake) -> Self {
+        Self { intake, ..self }
     }
 
     /// How long the store may be silent; `None` for ever.
@@ -48,7 +54,8 @@ impl Traffic {
     }
 
     async fn events(&self) -> Result<usize, PortError> {
-        self.event_q.depth().await
+        // What leaves the one is in the other before.
+        Ok(self.intake.depth().await? + self.event_q.depth().await?)
     }
 
     /// Waits until there is room for so many more.

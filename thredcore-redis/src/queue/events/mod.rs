@@ -204,6 +204,11 @@ impl Shared {
         self.tenures.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The partition of an item.
+    fn home(&self, item: &Inbound) -> u16 {
+        partition_of(item.partition_key(), self.config.partitions)
+    }
+
     fn text(&self, item: &Inbound) -> Result<Vec<u8>, Error> {
         let text = serde_json::to_vec(item).map_err(|error| Error::Malformed(error.to_string()))?;
         let (bytes, limit) = (text.len(), self.config.max_item_bytes);
@@ -266,9 +271,8 @@ impl EventQ for RedisEventQ {
         const OPERATION: &str = "publish events";
         let shared = &self.shared;
         let count = items.len();
-        let home = |item: &Inbound| partition_of(item.partition_key(), shared.config.partitions);
         let mut parts = vec![];
-        for (number, items) in by_lane(items, |item| usize::from(home(item))) {
+        for (number, items) in by_lane(items, |item| usize::from(shared.home(item))) {
             let texts = items.iter().map(|item| shared.text(item)).collect::<Result<_, _>>();
             let texts = texts.map_err(|error| error.of(OPERATION))?;
             parts.push(shared.publish_to(&shared.partitions[number], texts));
@@ -348,6 +352,17 @@ impl EventQ for RedisEventQ {
         self.shared.count_dropped(buried.map_err(|error| error.of("dead-letter an event"))?);
         lock(&partition.state).lane.end(&tag);
         self.shared.trim_now_and_then().await;
+        Ok(())
+    }
+
+    async fn bury(&self, items: Vec<(Inbound, String)>) -> Result<(), PortError> {
+        let shared = &self.shared;
+        for (number, items) in by_lane(items, |(item, _)| usize::from(shared.home(item))) {
+            let partition = &shared.partitions[number];
+            let buried = partition.items.bury_new(&shared.connection, &items).await;
+            shared.count_dropped(buried.map_err(|error| error.of("dead-letter events"))?);
+        }
+        shared.trim_now_and_then().await;
         Ok(())
     }
 

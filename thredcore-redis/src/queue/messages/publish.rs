@@ -12,14 +12,11 @@ use thredlib::Topic;
 use super::{Shared, topic::TopicLane};
 use crate::{
     Error, Request,
-    queue::{by_lane, lock, publish::portion, scripts::BURY_NEW},
+    queue::{by_lane, lock, publish::portion},
 };
 
 const OPERATION: &str = "publish messages";
 const EARLIER: &str = "an earlier message of the topic could not be published";
-/// How many dead letters are added with one call.
-const LETTERS: usize = 64;
-
 const FULL: &str = "the topic is full";
 
 /// After how long a topic is listed again: it may have been deleted meanwhile.
@@ -119,18 +116,7 @@ impl Shared {
         for messages in by_lane(messages, lane).into_values() {
             let topic = self.lane(&messages[0].0.topic);
             self.list(&topic.name).await?;
-            let items = &topic.items;
-            for some in messages.chunks(LETTERS) {
-                let keys = [&*items.dead, &items.dead_bytes];
-                let mut request =
-                    Request::script(&items.tag, &BURY_NEW, &keys).arg(items.letter_limits.args());
-                for (message, reason) in some {
-                    let text = serde_json::to_vec(message);
-                    request.push(text.map_err(|error| Error::Malformed(error.to_string()))?);
-                    request.push(reason);
-                }
-                self.count_dropped(items.dropped(self.connection.ask(request).await?));
-            }
+            self.count_dropped(topic.items.bury_new(&self.connection, &messages).await?);
         }
         self.trim_now_and_then().await;
         Ok(())

@@ -71,6 +71,10 @@ impl<P: EventQ + ?Sized> EventQ for Faulty<P> {
         self.fault.call("dead_letter", self.port.dead_letter(tag, death)).await
     }
 
+    async fn bury(&self, items: Vec<(Inbound, String)>) -> Result<(), PortError> {
+        self.fault.call("bury", self.port.bury(items)).await
+    }
+
     async fn dead_letters(
         &self,
         filter: &DeadLetterFilter,

@@ -1,19 +1,23 @@
 //! Events that other programs publish.
 
+mod config;
+mod door;
+mod incoming;
+
 use std::{
-    collections::HashMap,
+    collections::BTreeSet,
     pin::pin,
-    sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex as StdMutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use async_trait::async_trait;
-use lapin::{
-    BasicProperties,
-    types::{FieldTable, ShortString},
-};
-use thredcore::port::{DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, Returned};
-use thredlib::{ParticipantId, derive_id};
+use lapin::types::ShortString;
+use serde::{Deserialize, Serialize};
+use thredcore::port::{Backlog, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, Returned};
+use thredlib::ParticipantId;
 use tokio::{
     sync::{Mutex, mpsc},
     time::sleep,
@@ -21,210 +25,21 @@ use tokio::{
 
 use crate::{
     AmqpError,
-    cargo::Cargo,
-    counts::{header, short_text, words},
     dead_letters::DeadLetters,
+    declare::Declaring,
+    depth::Sounding,
     inflow::{Ask, Inflow, Taken},
-    letter::{Obituary, USER},
+    letter::{Obituary, Published},
+    list::List,
     names::short,
-    publisher::Parcel,
     pump::{Pump, Source, Works},
     queues::Wires,
-    topology::Topology,
 };
 
-/// A queue that other programs publish events to, and who they are taken for.
-///
-/// ```
-/// use thredcore_amqp::{IngressConfig, Principals};
-///
-/// let config = IngressConfig::new("orders.incoming")
-///     .principals(Principals::Table([("shop".to_owned(), "erp".into())].into()));
-/// assert_eq!(config.queue(), "orders.incoming");
-/// ```
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct IngressConfig {
-    queue: String,
-    dead_queue: String,
-    tries_queue: String,
-    principals: Principals,
-    batch: u16,
-    max_deaths: u32,
-}
-
-/// Who a user of the broker is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Principals {
-    /// The user's name is the participant's id.
-    #[default]
-    UserIsParticipant,
-    /// The participants of users; others are refused.
-    Table(HashMap<String, ParticipantId>),
-}
-
-impl Principals {
-    fn of(&self, user: &str) -> Option<ParticipantId> {
-        match self {
-            Self::UserIsParticipant => Some(ParticipantId::from(user)),
-            Self::Table(table) => table.get(user).cloned(),
-        }
-    }
-}
-
-impl IngressConfig {
-    /// A queue by its name. The adapter makes it, or with [`Declare::No`](crate::Declare::No) takes
-    /// the one that is there. What is refused goes to the queue `{queue}.dead`.
-    pub fn new(queue: impl Into<String>) -> Self {
-        let queue = queue.into();
-        Self {
-            dead_queue: format!("{queue}.dead"),
-            tries_queue: format!("{queue}.tries"),
-            queue,
-            principals: Principals::default(),
-            batch: 64,
-            max_deaths: 20,
-        }
-    }
-
-    /// The name of the queue.
-    pub fn queue(&self) -> &str {
-        &self.queue
-    }
-
-    /// Who the users of the broker are. Default: they are called as the participants.
-    #[must_use]
-    pub fn principals(mut self, principals: Principals) -> Self {
-        self.principals = principals;
-        self
-    }
-
-    /// The queue of what was refused, a queue of its own. Default `{queue}.dead`.
-    #[must_use]
-    pub fn dead_queue(mut self, name: impl Into<String>) -> Self {
-        self.dead_queue = name.into();
-        self
-    }
-
-    /// The queue in which it is noted what is just about to be tried once more. Default
-    /// `{queue}.tries`.
-    #[must_use]
-    pub fn tries_queue(mut self, name: impl Into<String>) -> Self {
-        self.tries_queue = name.into();
-        self
-    }
-
-    /// How many are handed to the [`Door`] at a time; at least 1. Default 64.
-    #[must_use]
-    pub fn batch(mut self, submissions: u16) -> Self {
-        self.batch = submissions.max(1);
-        self
-    }
-
-    /// How many processes may end with something in hand until it goes to the dead letters; at least
-    /// 3. Default 20.
-    #[must_use]
-    pub fn max_deaths(mut self, deaths: u32) -> Self {
-        self.max_deaths = deaths.max(3);
-        self
-    }
-}
-
-/// What somebody has published: not read yet, but known by whom.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Submission {
-    /// The bytes as they came: an event as JSON, if all is well.
-    pub body: Arc<[u8]>,
-    /// Who has published it, as the broker vouches for.
-    pub principal: ParticipantId,
-    /// The id that it was published with.
-    pub message_id: Option<String>,
-}
-
-/// What becomes of a submission.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// It is durable elsewhere.
-    Accepted,
-    /// It never will be: it goes to the dead letters with this reason.
-    Refused(String),
-    /// Not now, for this reason: it is submitted again, with what came after it.
-    Later(String),
-}
-
-/// Takes in what is submitted: an engine's door.
-#[async_trait]
-pub trait Door: Send + Sync {
-    /// Takes submissions in, in their order; the answers stand in the same order. What has no answer
-    /// is submitted again.
-    async fn admit(&self, submissions: &[Submission]) -> Vec<Admission>;
-}
-
-/// What was published to an ingress queue, as it is kept among the dead letters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Incoming {
-    /// The queue.
-    pub queue: String,
-    /// The bytes as they came.
-    pub body: Arc<[u8]>,
-    /// The user of the broker who has published it, if it was said.
-    pub user: Option<String>,
-    /// The id that it was published with.
-    pub message_id: Option<String>,
-    /// Who has published it at first, as an engine says that has redriven it.
-    first_user: Option<String>,
-}
-
-pub(crate) const KIND: &str = "submission";
-
-impl Cargo for Incoming {
-    const KIND: &'static str = KIND;
-    const COUNTS_HAND_OUTS: bool = false;
-
-    fn id(&self) -> String {
-        self.message_id.clone().unwrap_or_default()
-    }
-
-    fn key(&self) -> String {
-        let user = self.user.as_deref().unwrap_or_default();
-        derive_id("submission", &[user, &self.id(), &String::from_utf8_lossy(&self.body)])
-            .to_string()
-    }
-
-    fn origin(&self) -> &str {
-        &self.queue
-    }
-
-    /// Back to its queue. The broker vouches for this process alone, which says whose it was.
-    fn parcel(&self, _topology: &Topology) -> Result<Parcel, AmqpError> {
-        let user = self.first_user.as_ref().or(self.user.as_ref());
-        let headers = user.map(|user| {
-            let mut headers = FieldTable::default();
-            headers.insert(USER.into(), short_text(user));
-            headers
-        });
-        Ok(Parcel {
-            exchange: "".into(),
-            key: short(&self.queue)?,
-            id: self.id(),
-            headers,
-            body: self.body.to_vec(),
-        })
-    }
-
-    fn read(origin: &str, properties: &BasicProperties, body: &[u8]) -> Result<Self, String> {
-        let text = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string);
-        Ok(Self {
-            queue: origin.to_owned(),
-            body: body.into(),
-            user: text(properties.user_id()),
-            message_id: text(properties.message_id()).filter(|id| !id.is_empty()),
-            first_user: header(properties, USER).and_then(words),
-        })
-    }
-}
+pub use config::{IngressConfig, Principals};
+pub use door::{Admission, Door, Submission};
+pub use incoming::Incoming;
+pub(crate) use incoming::KIND;
 
 /// A queue that other programs publish events to, consumed by one process at a time.
 ///
@@ -242,7 +57,20 @@ pub struct AmqpIngress {
     inflow: Arc<Inflow<Incoming>>,
     asks: StdMutex<Option<mpsc::UnboundedReceiver<Ask>>>,
     pump: OnceLock<Pump>,
+    sounding: Sounding,
     running: Mutex<()>,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// What an ingress has done in this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IngressCounts {
+    /// Submissions that the door has accepted; one that came again counts again.
+    pub accepted: u64,
+    /// Submissions that went to the dead letters.
+    pub refused: u64,
 }
 
 impl std::fmt::Debug for AmqpIngress {
@@ -255,12 +83,29 @@ impl AmqpIngress {
     pub(crate) async fn open(wires: Wires, config: IngressConfig) -> Result<Self, AmqpError> {
         let (queue, dead) = (short(&config.queue)?, short(&config.dead_queue)?);
         let notes = short(&config.tries_queue)?;
+        for name in [&config.queue, &config.dead_queue, &config.tries_queue] {
+            if wires.config.names.is_own(name, wires.config.partitions)? {
+                return Err(AmqpError::NotAnIngress(name.clone()));
+            }
+        }
         wires.topology.ingress(&queue, &dead).await?;
-        let dead = Arc::new(wires.dead_letters(dead));
+        Known::of(&config).note(&wires).await;
+        let dead = Arc::new(wires.dead_letters(dead).of_queue(queue.clone()));
         let (inflow, asks) = Inflow::new(0, queue);
         let (asks, pump) = (StdMutex::new(Some(asks)), OnceLock::new());
-        let running = Mutex::new(());
-        Ok(Self { wires, config, notes, dead, inflow, asks, pump, running })
+        Ok(Self {
+            sounding: Sounding::new(wires.consuming.clone()),
+            wires,
+            config,
+            notes,
+            dead,
+            inflow,
+            asks,
+            pump,
+            running: Mutex::default(),
+            accepted: AtomicU64::default(),
+            refused: AtomicU64::default(),
+        })
     }
 
     /// Hands all that comes to a door, until the queues are closed. Dropping the future loses nothing.
@@ -293,6 +138,47 @@ impl AmqpIngress {
                 }
             }
         }
+    }
+
+    /// The name of the queue.
+    pub fn queue(&self) -> &str {
+        &self.config.queue
+    }
+
+    /// What this process has let in and refused.
+    pub fn counts(&self) -> IngressCounts {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        IngressCounts { accepted: count(&self.accepted), refused: count(&self.refused) }
+    }
+
+    /// How much waits in the queue. What other processes have received and not acknowledged yet is
+    /// not seen.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached.
+    pub async fn depth(&self) -> Result<usize, AmqpError> {
+        if let Some((waiting, held)) = self.inflow.depth(&self.wires.consuming).await {
+            return Ok(waiting + held);
+        }
+        let queue = std::slice::from_ref(&self.inflow.queue);
+        let waiting: usize = self.sounding.waiting(queue).await?.iter().sum();
+        Ok(waiting + self.inflow.held())
+    }
+
+    /// How much waits in the queue, who consumes it, and how many dead letters it has; `None` when
+    /// there is no such queue any more. What other processes have received and not acknowledged yet
+    /// is not seen.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached.
+    pub async fn backlog(&self) -> Result<Option<Backlog>, AmqpError> {
+        let mut declaring = Declaring::on(&self.wires.consuming);
+        let looked = declaring.look(&self.inflow.queue).await?;
+        declaring.end().await;
+        let Some((_, consumers)) = looked else { return Ok(None) };
+        let depth = self.depth().await? as u64;
+        let dead_letters = self.dead.count().await? as u64;
+        Ok(Some(Backlog { depth, oldest: None, consumers: Some(consumers), dead_letters }))
     }
 
     /// What was refused, oldest first.
@@ -400,6 +286,7 @@ impl AmqpIngress {
             }
         }
         open.retain(|tag| !accepted.contains(tag));
+        self.accepted.fetch_add(accepted.len() as u64, Ordering::Relaxed);
         self.inflow.ack(&accepted).await.map_err(|error| error.to_string())?;
         waits.map_or(Ok(()), Err)
     }
@@ -429,7 +316,7 @@ impl AmqpIngress {
         reason: String,
         open: &mut Vec<DeliveryTag>,
     ) -> Result<(), String> {
-        let Incoming { queue, body, user, message_id, first_user } = &delivery.payload;
+        let Incoming { queue, body, user, message_id, first_user, .. } = &delivery.payload;
         tracing::warn!(reason, queue, ?user, ?message_id, "what was submitted is refused");
         let first = match self.wires.config.vouches(user.as_deref()) {
             true => first_user.as_ref().or(user.as_ref()),
@@ -437,9 +324,62 @@ impl AmqpIngress {
         };
         let attempts = delivery.attempt;
         let obituary = Obituary { reason, attempts, origin: queue.clone(), ..Obituary::default() };
-        let buried = self.dead.bury_bytes(body.to_vec(), obituary, first.map(String::as_str));
+        let published = Published { user: first.map(String::as_str), id: message_id.as_deref() };
+        let buried = self.dead.bury_bytes(body.to_vec(), obituary, published);
         buried.await.map_err(|error| error.to_string())?;
         open.retain(|tag| *tag != delivery.tag);
+        self.refused.fetch_add(1, Ordering::Relaxed);
         self.inflow.ack(&[delivery.tag]).await.map_err(|error| error.to_string())
     }
+}
+
+/// An ingress queue, as it is listed for who looks at all of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Known {
+    queue: String,
+    dead: String,
+}
+
+impl Known {
+    fn of(config: &IngressConfig) -> Self {
+        Self { queue: config.queue.clone(), dead: config.dead_queue.clone() }
+    }
+
+    /// Puts it on the list, if this process makes what is missing. That this fails is no reason not
+    /// to take events in.
+    async fn note(self, wires: &Wires) {
+        if let Err(error) = self.try_note(wires).await {
+            let queue = self.queue;
+            tracing::warn!(%error, queue, "an ingress queue is not listed: commands do not see it");
+        }
+    }
+
+    async fn try_note(&self, wires: &Wires) -> Result<(), AmqpError> {
+        if !wires.topology.is_declaring() || !wires.topology.ingresses().await? {
+            return Ok(());
+        }
+        let listed = Self::all(wires).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the list of ingress queues cannot be read");
+            // Doubles are harmless.
+            BTreeSet::new()
+        });
+        match listed.contains(self) {
+            true => Ok(()),
+            false => list(wires)?.append([(self.queue.clone(), self)]).await,
+        }
+    }
+
+    /// All that are listed.
+    pub(crate) async fn all(wires: &Wires) -> Result<BTreeSet<Self>, AmqpError> {
+        list(wires)?.read(|_: &Self| true).await
+    }
+
+    pub(crate) fn config(self) -> IngressConfig {
+        IngressConfig::new(self.queue).dead_queue(self.dead)
+    }
+}
+
+fn list(wires: &Wires) -> Result<List, AmqpError> {
+    let queue = wires.topology.names().ingresses_queue()?;
+    Ok(List::new(queue, "ingresses", wires.topology.clone(), wires.publisher.clone()))
 }
