@@ -425,9 +425,8 @@ impl EventQ for MemoryEventQ {
         Ok(())
     }
 
-    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError> {
-        self.bury(tag, death);
-        Ok(())
+    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<bool, PortError> {
+        Ok(self.bury(tag, death).is_some())
     }
 
     async fn dead_letters(

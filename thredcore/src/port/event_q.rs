@@ -70,11 +70,13 @@ pub trait EventQ: Quarantine {
     /// They are delivered again at the latest when this consumer is gone.
     async fn nack(&self, tags: &[DeliveryTag]) -> Result<(), PortError>;
 
-    /// Moves an item to the dead letters, with the reason and what it has done before.
+    /// Moves an item to the dead letters, with the reason and what it has done before. Says whether
+    /// it has: not if the item is no longer this consumer's, but is, or will be, delivered to another,
+    /// whose it is to say what becomes of it.
     ///
     /// # Errors
     /// The item may be delivered again.
-    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError>;
+    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<bool, PortError>;
 
     /// The dead letters that are meant, oldest first. They leave by
     /// [`redrive`](Self::redrive), by [`discard`](Self::discard), or after a retention that the
