@@ -130,10 +130,11 @@ impl<T: Cargo> DeadLetters<T> {
         inflow: &Inflow<T>,
         tag: DeliveryTag,
         obituary: Obituary,
-    ) -> Result<(), AmqpError> {
-        let Some((payload, attempts)) = inflow.peek(tag) else { return Ok(()) };
+    ) -> Result<bool, AmqpError> {
+        let Some((payload, attempts)) = inflow.peek(tag) else { return Ok(false) };
         self.bury(&[(payload, Obituary { attempts, ..obituary })]).await?;
-        inflow.ack(&[tag]).await
+        inflow.ack(&[tag]).await?;
+        Ok(true)
     }
 
     pub(crate) async fn list(

@@ -253,8 +253,8 @@ impl EventQ for AmqpEventQ {
         Ok(())
     }
 
-    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError> {
-        let Some(inflow) = self.inflow(tag) else { return Ok(()) };
+    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<bool, PortError> {
+        let Some(inflow) = self.inflow(tag) else { return Ok(false) };
         let Death { reason, times, moved } = death.clone();
         let obituary = Obituary { reason, times, moved, ..Obituary::default() };
         let buried = self.dead.bury_delivery(inflow, tag, obituary).await;

@@ -490,7 +490,7 @@ impl MessageQ for AmqpMessageQ {
         let Some(state) = self.inflow(tag) else { return Ok(()) };
         let obituary = Obituary { reason: reason.to_owned(), ..Obituary::default() };
         let buried = self.dead.bury_delivery(&state.inflow, tag, obituary).await;
-        buried.map_err(|error| error.at("dead-letter a message"))
+        buried.map(drop).map_err(|error| error.at("dead-letter a message"))
     }
 
     async fn bury(&self, messages: Vec<(Routed, String)>) -> Result<(), PortError> {

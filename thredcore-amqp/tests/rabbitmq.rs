@@ -100,7 +100,7 @@ async fn an_acknowledgement_of_a_former_channel_is_not_sent() {
     // The same numbers were used on the former channel.
     queue.ack(&tags(&before)).await.unwrap();
     queue.nack(&tags(&before)).await.unwrap();
-    queue.dead_letter(before[3].tag, &death("late")).await.unwrap();
+    assert!(!queue.dead_letter(before[3].tag, &death("late")).await.unwrap());
     assert_eq!(queue.depth().await.unwrap(), 10);
     assert!(queue.dead_letters(&DeadLetterFilter::all()).await.unwrap().is_empty());
     let rest = take(queue, 9).await;

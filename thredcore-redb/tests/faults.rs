@@ -261,7 +261,7 @@ impl Run {
         self.now.remove(&format!("event {name}"));
         self.now.insert(format!("letter {name}"));
         let death = Death { reason: "bad".into(), times: 1, moved: vec![] };
-        self.backends.event_q.dead_letter(tag, &death).await
+        self.backends.event_q.dead_letter(tag, &death).await.map(drop)
     }
 
     async fn reserve(&mut self) -> Result<(), PortError> {

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 
 use crate::{Connection, Error};
 
-/// How often a silent connection is asked whether it still is one.
+/// How often a silent connection is asked whether it still is one, and any whether it is still that of
+/// the node to listen to.
 const PING: Duration = Duration::from_secs(5);
 
 /// Before it connects again; doubles, up to the configured pause.
@@ -89,13 +93,22 @@ async fn listen(
 ) -> Result<(), Error> {
     let Some((first, others)) = channels.split_first() else { return Ok(()) };
     let silent = |error: &redis::RedisError| Error::unanswered("the server listened to", error);
-    let (mut sink, mut stream) = connection.listen(first).await?.split();
+    let (listening, ear) = connection.listen_at(first).await?;
+    let (mut sink, mut stream) = listening.split();
     if !others.is_empty() {
         sink.subscribe(others).await.map_err(|error| silent(&error))?;
     }
     hear(Heard::Connected);
+    let mut checked = Instant::now();
     loop {
-        match timeout(PING, stream.next()).await {
+        let heard = timeout(PING, stream.next()).await;
+        if checked.elapsed() >= PING {
+            checked = Instant::now();
+            if !connection.still_hears(&ear).await {
+                return Ok(());
+            }
+        }
+        match heard {
             Ok(Some(message)) => hear(Heard::Message {
                 channel: message.get_channel_name(),
                 text: message.get_payload_bytes(),

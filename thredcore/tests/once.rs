@@ -9,7 +9,7 @@ use serde_json::json;
 use thredcore::{
     Engine,
     memory::{MemoryEventQ, MemoryEventQConfig},
-    port::{DeadLetterFilter, LogType},
+    port::{DeadLetterFilter, EventQ, LogType},
     testing::{Bed, ManualClock},
 };
 use thredlib::{ConditionBuilder, Event, PatternBuilder, PatternModel, ReactionBuilder};
@@ -147,6 +147,29 @@ async fn a_redriven_dead_letter_moves_nobody_a_second_time() {
         assert_eq!(n_of(bed.engine()).await, 201);
         assert_eq!(bed.dead_letters().await.unwrap()[0].times, times);
     }
+}
+
+/// An engine that was slow has lost its partition when it gives an event up: it must not say that the
+/// event is among the dead letters, or whoever has it now takes it for a repetition.
+#[tokio::test]
+async fn an_event_that_another_engine_has_meanwhile_is_not_called_dead() {
+    let q = Arc::new(MemoryEventQ::new(MemoryEventQConfig::default().partitions(1)));
+    let failing = ConditionBuilder::filter("$event.type = 'start'")
+        .transform(json!({ "title": "$xpr($error('no'))" }))
+        .publish(json!("ann"));
+    let failing =
+        PatternBuilder::new("failing").reaction(ReactionBuilder::new("fail").condition(failing));
+    let engine = Engine::builder().event_q(q.clone()).pattern(failing.build());
+    let engine = engine.build().await.unwrap();
+    engine.accept(vec![start()]).await.unwrap();
+    let slow = q.receive(0, 1).await.unwrap();
+    q.redeliver_unacked();
+    let again = q.receive(0, 1).await.unwrap();
+    engine.process(slow).await.unwrap();
+    engine.process(again).await.unwrap();
+    let dead = q.dead_letters(&DeadLetterFilter::all()).await.unwrap();
+    assert_eq!(dead.len(), 1, "it is nowhere");
+    assert_eq!(q.depth().await.unwrap(), 0);
 }
 
 #[tokio::test]

@@ -244,7 +244,7 @@ fn what_cannot_be_read_is_counted_and_moved_out() {
     let directory = directory.path();
     store.live(directory, &["--patterns", "patterns"]).stop();
     let check = |more: &[&str]| srvthreds(directory, &store.args(&["store", "check"], more));
-    assert_eq!(text(&check(&[]).stdout), "everything can be read\n");
+    assert_eq!(text(&check(&[]).stdout), "redis: format 3\neverything can be read\n");
     // Behind its back.
     let server = url("REDIS_URL");
     let server = server.rsplit_once('@').map_or(&*server, |(_, server)| server);
@@ -268,7 +268,7 @@ fn what_cannot_be_read_is_counted_and_moved_out() {
     assert!(text(&output.stdout).contains("moved 2 records"), "{}", text(&output.stdout));
     let kept = fs::read_to_string(directory.join("unreadable.jsonl")).unwrap();
     assert_eq!(kept.lines().count(), 2, "{kept}");
-    assert_eq!(text(&check(&[]).stdout), "everything can be read\n");
+    assert_eq!(text(&check(&[]).stdout), "redis: format 3\neverything can be read\n");
 }
 
 /// What is stored in MongoDB besides threds: records, users, and threds that have ended.

@@ -183,11 +183,15 @@ impl BackendSpec {
 pub async fn patiently<T, E, F>(mut attempt: impl FnMut() -> F) -> Result<T, E>
 where
     F: Future<Output = Result<T, E>>,
+    E: std::fmt::Debug,
 {
     let begin = Instant::now();
     loop {
         match attempt().await {
-            Err(_) if begin.elapsed() < Duration::from_secs(60) => {
+            Err(error) if begin.elapsed() < Duration::from_secs(60) => {
+                if std::env::var_os("THRED_CHAOS_VERBOSE").is_some() {
+                    eprintln!("not opened: {error:?}");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             result => return result,

@@ -125,8 +125,15 @@ impl Cluster {
         let partner = (node + PAIRS) % (2 * PAIRS);
         println!("node {node} is wiped, the {}", if master == node { "master" } else { "replica" });
         self.nodes[node].kill();
+        let mut asked = Instant::now();
         agree("the partner is the master", async || {
-            is(&self.nodes[partner], "role", "master").await
+            let partner = &self.nodes[partner];
+            // It is given up after a try that the others have refused.
+            if asked.elapsed() > AGAIN {
+                asked = Instant::now();
+                let _ = partner.ask::<redis::Value>(&["CLUSTER", "FAILOVER", "FORCE"]).await;
+            }
+            is(partner, "role", "master").await
         })
         .await;
         self.nodes[node].wipe().await;
@@ -155,6 +162,17 @@ impl Cluster {
         })
         .await;
         self.whole(node % PAIRS).await;
+        let id = id_of(new).await;
+        for node in &self.nodes {
+            agree("all know the replica", async || {
+                let nodes: String = node.ask(&["CLUSTER", "NODES"]).await.unwrap_or_default();
+                let mut lines = nodes.lines();
+                lines.any(|line| {
+                    line.starts_with(&id) && line.contains("slave") && !line.contains("fail")
+                })
+            })
+            .await;
+        }
     }
 
     /// Waits until a pair is a master and a replica that has caught up, in the eyes of all.

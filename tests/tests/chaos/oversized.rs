@@ -50,10 +50,14 @@ fn large() -> usize {
     scale(6, 60)
 }
 
-/// Each is dead, with its reason, and no other is.
-fn check(evidence: &Evidence) {
+/// Each is dead, with its reason, and no other is. On RabbitMQ, which puts it there and takes it from
+/// the queue one after the other, an engine may die in between, so that it dies once more.
+fn check(evidence: &Evidence, may_be_twice: bool) {
     let mut dead: Vec<_> = evidence.dead.iter().collect();
     dead.sort_by_key(|letter| letter.payload.id());
+    if may_be_twice {
+        dead.dedup_by_key(|letter| letter.payload.id());
+    }
     let ids: Vec<_> = dead.iter().map(|letter| letter.payload.id().to_string()).collect();
     let mut expected: Vec<_> =
         (0..large()).map(|number| too_large_event(number).id.to_string()).collect();
@@ -76,7 +80,7 @@ async fn steps_are_too_large(backend: BackendSpec, engines: usize) {
     let fleet = Arc::new(Fleet::start(FleetSpec { engines, ..spec(backend, patterns) }).await);
     too_large_steps(&fleet, engines, RECOVERY).await;
     let circumstances = Circumstances { redelivered: private, ..Circumstances::default() };
-    check(&judge(&fleet, circumstances).await);
+    check(&judge(&fleet, circumstances).await, false);
 }
 
 #[test]
@@ -102,7 +106,7 @@ fn steps_are_too_large_for_mongodb() {
         let patterns = [vec![recorder()], too_large()].concat();
         let fleet = Arc::new(Fleet::start(all(deployment.backend(), patterns)).await);
         too_large_steps(&fleet, ENGINES, DRAINED).await;
-        check(&judged(&fleet).await.0);
+        check(&judged(&fleet).await.0, true);
         deployment.clear().await;
     });
 }

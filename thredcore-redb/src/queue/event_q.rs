@@ -176,8 +176,8 @@ impl EventQ for RedbEventQ {
         Ok(())
     }
 
-    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError> {
-        let Some(item) = self.events().finish(&[tag]).pop() else { return Ok(()) };
+    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<bool, PortError> {
+        let Some(item) = self.events().finish(&[tag]).pop() else { return Ok(false) };
         let now = self.journal.shared.now();
         let Death { reason, times, moved } = death.clone();
         let why = Why { reason, at: now, attempts: item.tried.attempts, times, moved };
@@ -185,7 +185,7 @@ impl EventQ for RedbEventQ {
         let what = self.dead().add(vec![item.order], vec![(None, body)], now);
         self.journal.defer("dead-letter", what)?;
         self.journal.breathe().await;
-        Ok(())
+        Ok(true)
     }
 
     async fn bury(&self, items: Vec<(Inbound, String)>) -> Result<(), PortError> {

@@ -92,6 +92,13 @@ struct Open {
     with_text: bool,
 }
 
+/// The node that is listened to on a channel.
+#[derive(Debug)]
+pub(crate) struct Ear {
+    slot: u16,
+    node: Arc<Node>,
+}
+
 impl Connection {
     /// Connects, and looks whether the servers are fit: Redis 7.0 or newer and of the kind that the
     /// URL says, with the eviction policy `noeviction`; for a [durable](RedisConfig::durable)
@@ -272,10 +279,23 @@ impl Connection {
     /// # Errors
     /// The server cannot be reached.
     pub async fn listen(&self, channel: &str) -> Result<PubSub, Error> {
-        let mut listening = self.home(Tag::new("", channel).slot()).await?.listen().await?;
+        self.listen_at(channel).await.map(|(listening, _)| listening)
+    }
+
+    /// The same, and a way to ask whether the node that is listened to still is the one to listen to.
+    pub(crate) async fn listen_at(&self, channel: &str) -> Result<(PubSub, Ear), Error> {
+        let slot = Tag::new("", channel).slot();
+        let node = self.home(slot).await?;
+        let mut listening = node.listen().await?;
         let subscribed = listening.subscribe(channel).await;
         subscribed.map_err(|error| Error::unanswered("the server listened to", &error))?;
-        Ok(listening)
+        Ok((listening, Ear { slot, node }))
+    }
+
+    /// Whether a node is still the one to listen to. One that has been wiped, or left the cluster,
+    /// answers, but hears no more of what is said there.
+    pub(crate) async fn still_hears(&self, ear: &Ear) -> bool {
+        self.home(ear.slot).await.is_ok_and(|node| Arc::ptr_eq(&node, &ear.node))
     }
 
     /// Asks each master the same.

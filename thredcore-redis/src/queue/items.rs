@@ -293,7 +293,8 @@ impl Items {
         parts.map(|(key, ids)| remove(key, ids)).collect()
     }
 
-    /// Moves an item to the dead letters; says how many others were dropped for that.
+    /// Moves an item to the dead letters; says how many others were dropped for that, and nothing if it
+    /// is no longer this consumer's.
     pub(super) async fn bury(
         &self,
         connection: &Connection,
@@ -301,7 +302,7 @@ impl Items {
         id: ItemId,
         attempts: u32,
         death: &Death,
-    ) -> Result<u64, Error> {
+    ) -> Result<Option<u64>, Error> {
         let keys = [holder.fence, &self.items, &self.attempts, &self.dead, &self.dead_bytes];
         let moved = match death.moved.is_empty() {
             true => String::new(),
@@ -320,8 +321,8 @@ impl Items {
             time,
         ));
         match connection.ask(request).await? {
-            Value::Int(dropped) => Ok(self.dropped(dropped)),
-            _ => Ok(0),
+            Value::Int(dropped) => Ok(Some(self.dropped(dropped))),
+            _ => Ok(None),
         }
     }
 

@@ -126,7 +126,8 @@ fn a_paused_owner_ends_nothing_and_gets_nothing() {
         let taken = awake.run(async { take(&second, 3).await });
         assert_eq!(ids(&taken), names("erp", 0..3));
         paused.run(async {
-            first.dead_letter(held[1].tag, &death("stale")).await.expect("no error");
+            let is_dead = first.dead_letter(held[1].tag, &death("stale")).await;
+            assert!(!is_dead.expect("no error"));
             first.nack(&tags(&held)).await.expect("no error");
             let more = tokio::time::timeout(LEASE / 2, receive(&first, 9)).await;
             assert!(more.is_err(), "a stale owner got {:?}", ids(&more.unwrap_or_default()));

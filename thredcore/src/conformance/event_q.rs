@@ -217,7 +217,7 @@ pub async fn acknowledging_twice_is_harmless(fixture: Queue) {
     queue.ack(&[first, first]).await.unwrap();
     queue.ack(&[first]).await.unwrap();
     queue.nack(&[first]).await.unwrap();
-    queue.dead_letter(first, &because("late")).await.unwrap();
+    assert!(!queue.dead_letter(first, &because("late")).await.unwrap(), "it is not out any more");
     queue.ack(&[]).await.unwrap();
     assert!(queue.dead_letters(&DeadLetterFilter::all()).await.unwrap().is_empty());
     assert_eq!(queue.depth().await.unwrap(), 1);
@@ -294,7 +294,8 @@ async fn with_letters(queue: &dyn EventQ) -> Vec<String> {
     publish(queue, numbered("erp", 0..5)).await;
     for (number, delivery) in take(queue, 5).await.iter().enumerate() {
         let reason = if number % 2 == 0 { "quite bad" } else { "worse" };
-        queue.dead_letter(delivery.tag, &because(reason)).await.expect("dead letter");
+        let is_dead = queue.dead_letter(delivery.tag, &because(reason)).await;
+        assert!(is_dead.expect("dead letter"), "it was out");
     }
     let letters = queue.dead_letters(&DeadLetterFilter::all()).await.expect("dead letters");
     letters.into_iter().map(|letter| letter.id).collect()

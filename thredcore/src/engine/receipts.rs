@@ -143,7 +143,10 @@ impl Engine {
                         "dead-lettered"
                     );
                     let death = Death { reason, times, moved };
-                    self.insist(|| self.event_q().dead_letter(tag, &death)).await?;
+                    if !self.insist(|| self.event_q().dead_letter(tag, &death)).await? {
+                        // Another engine has it: to that one it must not look like a repetition.
+                        continue;
+                    }
                     Receipt::Dead(times)
                 }
             };

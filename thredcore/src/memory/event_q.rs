@@ -425,9 +425,8 @@ impl EventQ for MemoryEventQ {
         Ok(())
     }
 
-    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError> {
-        self.bury_delivery(tag, death);
-        Ok(())
+    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<bool, PortError> {
+        Ok(self.bury_delivery(tag, death).is_some())
     }
 
     async fn bury(&self, items: Vec<(Inbound, String)>) -> Result<(), PortError> {

@@ -70,11 +70,13 @@ pub trait EventQ: Quarantine {
     /// They are delivered again at the latest when this consumer is gone.
     async fn nack(&self, tags: &[DeliveryTag]) -> Result<(), PortError>;
 
-    /// Moves an item to the dead letters, with the reason and what it has done before.
+    /// Moves an item to the dead letters, with the reason and what it has done before. Says whether
+    /// it has: not if the item is no longer this consumer's, but is, or will be, delivered to another,
+    /// whose it is to say what becomes of it.
     ///
     /// # Errors
     /// The item may be delivered again.
-    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError>;
+    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<bool, PortError>;
 
     /// Puts items among the dead letters that the queue has refused, each with the reason. They count
     /// as never handed out: 0 attempts. Doing it twice may leave them there twice.

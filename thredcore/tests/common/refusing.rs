@@ -66,7 +66,7 @@ impl EventQ for Refusing {
         self.inner.nack(tags).await
     }
 
-    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError> {
+    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<bool, PortError> {
         self.inner.dead_letter(tag, death).await
     }
 

@@ -336,23 +336,25 @@ impl EventQ for RedisEventQ {
         Ok(())
     }
 
-    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError> {
+    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<bool, PortError> {
         let Some(partition) = self.shared.partitions.get(Lane::<Inbound>::of(&tag)) else {
-            return Ok(());
+            return Ok(false);
         };
         let (token, id, attempts) = {
             let state = lock(&partition.state);
             match (&state.tenure, state.lane.get(&tag)) {
                 (Some(tenure), Some((id, item))) => (tenure.token.clone(), id, item.count.attempts),
-                _ => return Ok(()),
+                _ => return Ok(false),
             }
         };
         let (connection, holder) = (&self.shared.connection, partition.holder(&token));
         let buried = partition.items.bury(connection, holder, id, attempts, death).await;
-        self.shared.count_dropped(buried.map_err(|error| error.of("dead-letter an event"))?);
+        let dropped = buried.map_err(|error| error.of("dead-letter an event"))?;
         lock(&partition.state).lane.end(&tag);
+        let Some(dropped) = dropped else { return Ok(false) };
+        self.shared.count_dropped(dropped);
         self.shared.trim_now_and_then().await;
-        Ok(())
+        Ok(true)
     }
 
     async fn bury(&self, items: Vec<(Inbound, String)>) -> Result<(), PortError> {

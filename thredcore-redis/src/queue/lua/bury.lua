@@ -1,7 +1,7 @@
 -- Moves an item to the dead letters, as one step; does nothing when it has gone.
 -- KEYS: fence, items, attempts, dead, bytes. ARGV: token, id, reason, attempts, times, moved, most bytes,
 -- longest time (ms).
--- Answers how many dead letters were dropped.
+-- Answers how many dead letters were dropped; nothing if the fence is another's.
 local payload = redis.call('HGET', KEYS[2], ARGV[2])
 local dropped = 0
 if payload then

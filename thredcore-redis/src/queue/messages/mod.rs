@@ -386,7 +386,8 @@ impl MessageQ for RedisMessageQ {
         let (connection, holder) = (&self.shared.connection, topic.holder(&token));
         let death = Death { reason: reason.to_owned(), ..Death::default() };
         let buried = topic.items.bury(connection, holder, id, attempts, &death).await;
-        self.shared.count_dropped(buried.map_err(|error| error.of("dead-letter a message"))?);
+        let dropped = buried.map_err(|error| error.of("dead-letter a message"))?;
+        self.shared.count_dropped(dropped.unwrap_or(0));
         lock(&topic.state).lane.end(&tag);
         self.shared.trim_now_and_then().await;
         Ok(())

@@ -67,7 +67,7 @@ impl<P: EventQ + ?Sized> EventQ for Faulty<P> {
         self.fault.call("nack", self.port.nack(tags)).await
     }
 
-    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<(), PortError> {
+    async fn dead_letter(&self, tag: DeliveryTag, death: &Death) -> Result<bool, PortError> {
         self.fault.call("dead_letter", self.port.dead_letter(tag, death)).await
     }
 
