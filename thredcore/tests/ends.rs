@@ -305,3 +305,43 @@ async fn a_command_that_the_queue_refuses_is_kept_and_the_others_go_on() {
     assert_eq!(names().await.len(), 5);
     assert!(engine.event_q().dead_letters(&DeadLetterFilter::all()).await.unwrap().is_empty());
 }
+
+/// Thousands of threds that are found by no key are each tried on each event: meanwhile timers,
+/// signals and other partitions must have their turn.
+#[tokio::test]
+async fn what_computes_for_long_lets_others_have_their_turn() {
+    let open = ConditionBuilder::filter("$event.type = 'open'");
+    let wait = ConditionBuilder::filter("$event.type = 'any' and $valueNamed('n') > 5");
+    let waiting = PatternBuilder::new("waiting")
+        .reaction(ReactionBuilder::new("open").condition(open))
+        .reaction(ReactionBuilder::new("wait").condition(wait).allow_unbound_events());
+    let engine = Engine::builder().pattern(waiting.build()).build().await.unwrap();
+    let opened = (0..2_000).map(|n| Event::builder("open", "ann").id(format!("o{n}")).build());
+    engine.accept(opened.collect()).await.unwrap();
+    settle(&engine).await;
+    let turns = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let other = tokio::spawn({
+        let turns = turns.clone();
+        async move {
+            loop {
+                turns.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let any = |n: i64| {
+        let event = Event::builder("any", "ann").id(format!("a{n}")).values(json!({ "n": n }));
+        thredcore::port::Accepted::new(event.build(), 0)
+    };
+    let deliveries = (0..3).map(|n| thredcore::port::Delivery {
+        tag: thredcore::port::DeliveryTag(0, n as u64),
+        attempt: 1,
+        failures: 0,
+        payload: Inbound::Event(any(n)),
+    });
+    // The backends in memory never wait: without a pause in between, nobody has a turn.
+    engine.process(deliveries.collect()).await.unwrap();
+    other.abort();
+    let turns = turns.load(Ordering::Relaxed);
+    assert!(turns >= 3 * (2_000 / 256) - 3, "{turns} turns");
+}

@@ -18,6 +18,9 @@ use crate::{
     thred::World,
 };
 
+/// Tasks of one round.
+const ROUND: usize = 256;
+
 /// What was received together, with all that its decisions depend on.
 pub(super) struct Batch {
     pub(super) cases: Vec<Case>,
@@ -224,26 +227,35 @@ impl Batch {
         self.tasks.push_front(task);
     }
 
-    /// The next tasks that can be done together: the first of each thred, in order.
+    /// The next tasks that can be done together: the first of each thred, in order; not too many, so
+    /// that the round lets others have its thread in time.
     pub(super) fn next_round(&mut self) -> Option<Vec<Task>> {
         let first = self.tasks.front()?.what.thred_id();
         // A hot thred: its tasks stay where they are.
         if first.is_some() && self.tasks.iter().all(|task| task.what.thred_id() == first) {
             return self.tasks.pop_front().map(|task| vec![task]);
         }
-        if self.tasks.iter().all(|task| task.what.thred_id().is_none()) {
-            return Some(self.tasks.drain(..).collect());
+        let rest = self.tasks.split_off(self.tasks.len().min(ROUND));
+        let some = std::mem::replace(&mut self.tasks, rest);
+        if some.iter().all(|task| task.what.thred_id().is_none()) {
+            return Some(some.into());
         }
         let mut busy: HashSet<_, FastHash> = HashSet::default();
         let (mut round, mut later) = (Vec::new(), VecDeque::new());
-        for task in self.tasks.drain(..) {
+        for task in some {
             match task.what.thred_id() {
                 Some(id) if !busy.insert(id.clone()) => later.push_back(task),
                 _ => round.push(task),
             }
         }
+        later.append(&mut self.tasks);
         self.tasks = later;
         Some(round)
+    }
+
+    /// Whether more is to be done than one round does.
+    pub(super) fn is_long(&self) -> bool {
+        self.tasks.len() >= ROUND
     }
 
     /// Offers the case's event to a thred that waits, unless it has been, or has moved it in an

@@ -1,7 +1,7 @@
 //! Matching: whom an event concerns.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     ops::Range,
 };
 
@@ -19,6 +19,8 @@ use crate::{
 
 /// Waiting threds that are asked for at one time.
 const PAGE: usize = 1_000;
+/// When events of a batch are offered to so many threds, the others are matched later.
+const OFFERS: usize = 4_096;
 
 impl Engine {
     /// Finds the patterns and threds that the next cases concern; `false` when there are no more.
@@ -38,12 +40,16 @@ impl Engine {
             }
             batch.looked_at_timers = true;
         }
-        let mut waiting = match is_any_awaited {
+        let waiting = match is_any_awaited {
             true => self.look_up_waiting(batch, cases.clone()).await?,
             false => HashMap::default(),
         };
-        batch.matched = cases.end;
+        let mut offers = 0;
         for case in cases {
+            if offers >= OFFERS {
+                break;
+            }
+            batch.matched = case + 1;
             if batch.cases[case].taken {
                 continue;
             }
@@ -56,7 +62,11 @@ impl Engine {
                         for pattern in library.candidates(&accepted.event) {
                             batch.add(case, What::Begin(pattern.clone()));
                         }
-                        for thred in waiting.remove(&case).into_iter().flatten() {
+                        let keys = batch.cases[case].keys.iter();
+                        let threds = keys.filter_map(|key| waiting.get(key)).flatten();
+                        let threds: BTreeSet<ThredId> = threds.cloned().collect();
+                        offers += threds.len();
+                        for thred in threds {
                             batch.offer(case, thred);
                         }
                     }
@@ -87,31 +97,27 @@ impl Engine {
         Ok(!parent.as_ref().is_some_and(lists))
     }
 
-    /// The threds that wait for the events of these cases, by case: one look-up by key for all of
-    /// them, however many threds wait under other keys.
+    /// The threds that wait for the events of these cases, by key: one look-up for all of them,
+    /// however many threds wait under other keys.
     async fn look_up_waiting(
         &self,
         batch: &mut Batch,
         cases: Range<usize>,
-    ) -> Result<HashMap<usize, BTreeSet<ThredId>, FastHash>, Stopped> {
-        let mut asking: BTreeMap<WaitKey, Vec<usize>> = BTreeMap::new();
-        for case in cases {
-            for key in &batch.cases[case].keys {
-                asking.entry(*key).or_default().push(case);
-            }
-        }
-        let keys: Vec<WaitKey> = asking.keys().copied().collect();
-        let mut found: HashMap<usize, BTreeSet<ThredId>, FastHash> = HashMap::default();
+    ) -> Result<HashMap<WaitKey, Vec<ThredId>, FastHash>, Stopped> {
+        let keys = batch.cases[cases].iter().flat_map(|case| &case.keys);
+        let asked: BTreeSet<WaitKey> = keys.copied().collect();
+        let keys: Vec<WaitKey> = asked.iter().copied().collect();
         let waiting = self.waiting(&keys).await?;
         // One that does not wait as the batch holds it has been moved by somebody else.
         batch.held.retain(|id, loaded| {
-            waiting.binary_search(id).is_err() || under(&loaded.state, &asking).next().is_some()
+            waiting.binary_search(id).is_err() || under(&loaded.state, &asked).next().is_some()
         });
         self.hold(batch, waiting.iter().cloned()).await?;
+        let mut found: HashMap<WaitKey, Vec<ThredId>, FastHash> = HashMap::default();
         for thred in waiting {
             let Some(loaded) = batch.held.get(&thred) else { continue };
-            for case in under(&loaded.state, &asking) {
-                found.entry(case).or_default().insert(thred.clone());
+            for key in under(&loaded.state, &asked) {
+                found.entry(key).or_default().push(thred.clone());
             }
         }
         Ok(found)
@@ -133,13 +139,10 @@ impl Engine {
     }
 }
 
-/// The cases that ask for a thred.
-fn under(
-    state: &ThredState,
-    asking: &BTreeMap<WaitKey, Vec<usize>>,
-) -> impl Iterator<Item = usize> {
+/// Those of some keys that a thred waits under.
+fn under(state: &ThredState, asked: &BTreeSet<WaitKey>) -> impl Iterator<Item = WaitKey> {
     let keys = state.waits.iter().filter(|_| state.is_listening());
-    keys.filter_map(|key| asking.get(key)).flatten().copied()
+    keys.filter(|key| asked.contains(key)).copied()
 }
 
 impl Batch {

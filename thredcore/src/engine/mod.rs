@@ -196,6 +196,10 @@ impl Engine {
                 let commits = self.reserve_places(&mut batch, reacted).await?;
                 let committed = self.commit_all(&mut batch, commits).await?;
                 self.publish_all(&mut batch, committed).await?;
+                if batch.is_long() {
+                    // What computes for long lets timers, signals and others have their turn.
+                    tokio::task::yield_now().await;
+                }
             }
         }
         self.acknowledge(batch).await
