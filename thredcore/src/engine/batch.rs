@@ -283,6 +283,12 @@ impl Batch {
         }
     }
 
+    /// Whether a case is an offer to the holder of a place.
+    pub(super) fn is_offer(&self, case: usize) -> bool {
+        let Inbound::Command(command) = &self.cases[case].inbound else { return false };
+        matches!(**command, Command::Offer { .. })
+    }
+
     /// What a thred's inbox keeps of the event of a case, or of the one that an offer carries.
     pub(super) fn consumed_event(&self, case: usize) -> Consumed {
         match &self.cases[case].inbound {

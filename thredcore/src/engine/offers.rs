@@ -42,9 +42,6 @@ impl Engine {
         let awaited = awaited.filter(|awaited| awaited.pattern.key.id == pattern.key.id);
         let keys: Vec<_> = awaited.flat_map(|awaited| awaited.keys).collect();
         let mut is_open = false;
-        for thred in self.waiting(&keys).await? {
-            batch.offer(case, thred);
-        }
         let id = &pattern.key.id;
         let holders = self.insist(|| self.storage().reserved(id, None, HOLDERS)).await?;
         let loaded = self.insist(|| self.storage().load(&holders)).await?;
@@ -59,6 +56,10 @@ impl Engine {
                     consumed,
                 });
             }
+        }
+        // Only now: a holder that was there at that look, and waits, is found at this one.
+        for thred in self.waiting(&keys).await? {
+            batch.offer(case, thred);
         }
         Ok(is_open)
     }

@@ -165,6 +165,10 @@ impl Engine {
                 Ok(Outcome::Unmoved(log)) => batch.unmoved(&task, log),
                 Ok(Outcome::Nothing) => self.offer_refused(batch, task.case),
                 Ok(Outcome::Duplicate) => batch.seen_before(&task),
+                Ok(Outcome::Ended) if batch.is_offer(task.case) => {
+                    // The place is free by now, or soon.
+                    batch.cases[task.case].deferred = true;
+                }
                 Ok(Outcome::Ended) => self.thred_is_gone(batch, &task),
                 Err(error) => self.step_failed(batch, &task, &pattern, &error),
             }
