@@ -87,7 +87,7 @@ impl IngressConfig {
         self
     }
 
-    /// How many are handed to the [`Door`] at a time; at least 1. Default 64.
+    /// How many are handed to the [`Door`](crate::Door) at a time; at least 1. Default 64.
     #[must_use]
     pub fn batch(mut self, submissions: u16) -> Self {
         self.batch = submissions.max(1);
