@@ -9,26 +9,53 @@ use redb::{ReadableTable, TableDefinition};
 /// # Panics
 /// When there is no such directory, or table.
 pub fn in_files(directory: &Path, table: &str, text: &str) -> usize {
+    change(directory, table, |bytes| {
+        let is_there = |at: &usize| bytes[*at..].starts_with(text.as_bytes());
+        let found: Vec<_> = (0..bytes.len()).filter(is_there).collect();
+        for at in &found {
+            bytes[*at..at + text.len()].fill(1);
+        }
+        found.len()
+    })
+}
+
+/// Overwrites the end of a thred's state in a directory that nobody has open; says how often it was
+/// found.
+///
+/// # Panics
+/// When there is no such directory.
+pub fn state_in_files(directory: &Path, thred: &str) -> usize {
+    /// The thred's id stands near the beginning, behind a few numbers.
+    const HEAD: usize = 64;
+    change(directory, "states", |bytes| {
+        let head = &bytes[..bytes.len().min(HEAD + thred.len())];
+        if !head.windows(thred.len()).any(|part| part == thred.as_bytes()) {
+            return 0;
+        }
+        let end = bytes.len() - 8;
+        bytes[end..].fill(1);
+        1
+    })
+}
+
+/// Changes the values of a table; says how much `change` has changed.
+fn change(directory: &Path, table: &str, change: impl Fn(&mut Vec<u8>) -> usize) -> usize {
     let database = redb::Database::open(directory.join("threds.redb")).expect("a store");
     let txn = database.begin_write().expect("it can be written");
-    let (mut count, mut spoilt) = (0, Vec::new());
+    let (mut count, mut changed) = (0, Vec::new());
     {
         let table = TableDefinition::<u64, &[u8]>::new(table);
         let mut table = txn.open_table(table).expect("a table");
         for row in table.iter().expect("it can be read") {
             let (key, value) = row.expect("it can be read");
             let mut bytes = value.value().to_vec();
-            let is_there = |at: &usize| bytes[*at..].starts_with(text.as_bytes());
-            let found: Vec<_> = (0..bytes.len()).filter(is_there).collect();
-            for at in &found {
-                bytes[*at..at + text.len()].fill(1);
-            }
-            if !found.is_empty() {
-                count += found.len();
-                spoilt.push((key.value(), bytes));
+            let found = change(&mut bytes);
+            if found > 0 {
+                count += found;
+                changed.push((key.value(), bytes));
             }
         }
-        for (key, bytes) in &spoilt {
+        for (key, bytes) in &changed {
             table.insert(key, &**bytes).expect("it can be written");
         }
     }
