@@ -187,12 +187,6 @@ pub(crate) fn new_key() -> String {
 
 /// A letter that cannot be read, as it is shown.
 pub(crate) fn unreadable(kind: &str, delivery: &Delivery, reason: String) -> Unreadable {
-    const SHOWN: usize = 64 * 1_024;
-    let shown = &delivery.data[..delivery.data.len().min(SHOWN)];
-    Unreadable {
-        kind: kind.to_owned(),
-        key: key(delivery),
-        reason,
-        content: String::from_utf8_lossy(shown).into_owned(),
-    }
+    let content = Unreadable::excerpt(&delivery.data);
+    Unreadable { kind: kind.to_owned(), key: key(delivery), reason, content }
 }

@@ -123,8 +123,8 @@ impl Names {
         self.fill("{namespace}.lock.", &[]).and_then(|front| short(&format!("{front}{what}")))
     }
 
-    /// Whether a queue is one of these: commands, messages or notes travel there.
-    pub(crate) fn is_own(&self, queue: &str, partitions: u16) -> Result<bool, AmqpError> {
+    /// The queues of a deployment but those of its topics.
+    pub(crate) fn own(&self, partitions: u16) -> Result<Vec<ShortString>, AmqpError> {
         let mut own = vec![
             self.engines_queue()?,
             self.dead_events()?,
@@ -137,10 +137,15 @@ impl Names {
             own.push(self.event_queue(partition)?);
             own.push(self.tries_queue(partition)?);
         }
+        Ok(own)
+    }
+
+    /// Whether a queue is one of the deployment's: commands, messages or notes travel there.
+    pub(crate) fn is_own(&self, queue: &str, partitions: u16) -> Result<bool, AmqpError> {
         // With a topic for whatever follows.
         let of_topics = self.message_queue(&Topic::from(""))?;
         let is_of_topic = !of_topics.as_str().is_empty() && queue.starts_with(of_topics.as_str());
-        Ok(is_of_topic || own.iter().any(|own| own.as_str() == queue))
+        Ok(is_of_topic || self.own(partitions)?.iter().any(|own| own.as_str() == queue))
     }
 
     fn fill(&self, template: &str, holes: &[(&str, &str)]) -> Result<ShortString, AmqpError> {

@@ -264,18 +264,7 @@ impl Topology {
         topics: impl IntoIterator<Item = Topic>,
     ) -> Result<(), AmqpError> {
         let names = self.names();
-        let mut queues = vec![
-            names.engines_queue()?,
-            names.dead_events()?,
-            names.dead_messages()?,
-            names.dropped_queue()?,
-            names.topics_queue()?,
-            names.ingresses_queue()?,
-        ];
-        for partition in 0..self.config.partitions {
-            queues.push(names.event_queue(partition)?);
-            queues.push(names.tries_queue(partition)?);
-        }
+        let mut queues = names.own(self.config.partitions)?;
         let mut all = std::mem::take(&mut *self.known());
         all.extend(topics);
         for topic in &all {

@@ -66,16 +66,10 @@ pub(crate) fn described(
         kind: kind.to_owned(),
         key: format!("{collection}/{}", key_of(document)),
         reason: reason(error),
-        content: cut(content),
+        content: Unreadable::excerpt(content.as_bytes()),
     }
 }
 
 fn reason(error: &PortError) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
-}
-
-fn cut(mut content: String) -> String {
-    const BYTES: usize = 64 << 10;
-    content.truncate(content.floor_char_boundary(BYTES));
-    content
 }

@@ -70,9 +70,6 @@ pub(crate) enum Part {
     Queue(Queue),
 }
 
-/// The most that is shown of one.
-const CONTENT: usize = 64 << 10;
-
 struct Finds {
     found: Vec<Find>,
     limit: usize,
@@ -91,9 +88,7 @@ impl Finds {
         if let Err(error) = read
             && self.found.len() < self.limit
         {
-            let mut content =
-                String::from_utf8_lossy(&body[..body.len().min(CONTENT)]).into_owned();
-            content.truncate(content.floor_char_boundary(CONTENT));
+            let content = Unreadable::excerpt(body);
             let reason = chain(&error);
             let unreadable =
                 Unreadable { kind: kind.to_owned(), key: key.to_string(), reason, content };

@@ -122,10 +122,7 @@ impl Direct {
 
 /// As JSON, cut as what cannot be read is.
 fn shown(item: &Inbound) -> String {
-    const SHOWN: usize = 64 * 1024;
-    let mut text = serde_json::to_string(item).unwrap_or_default();
-    text.truncate(text.floor_char_boundary(SHOWN));
-    text
+    Unreadable::excerpt(&serde_json::to_vec(item).unwrap_or_default())
 }
 
 /// What is done with what cannot be read.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use thredcore::port::{Command, DeadLetter, Inbound, Routed};
+use thredcore::port::{Command, DeadLetter, Inbound, Routed, Unreadable};
 use thredcore_amqp::Incoming;
 use thredlib::Event;
 
@@ -70,18 +70,16 @@ pub(crate) struct Submission {
     pub(crate) message_id: Option<String>,
     /// How long it is.
     pub(crate) bytes: usize,
-    /// It as text; bytes that are no text are replaced. Cut after 64 KiB.
+    /// It as text, as [`Unreadable::excerpt`] gives it.
     pub(crate) body: String,
 }
 
 impl From<DeadLetter<Incoming>> for Letter {
     fn from(letter: DeadLetter<Incoming>) -> Self {
-        const SHOWN: usize = 64 * 1024;
         let DeadLetter { id, payload, reason, at, attempts, .. } = letter;
-        let shown = &payload.body[..payload.body.len().min(SHOWN)];
         let item = Item::Submission(Submission {
             bytes: payload.body.len(),
-            body: String::from_utf8_lossy(shown).into_owned(),
+            body: Unreadable::excerpt(&payload.body),
             queue: payload.queue,
             user: payload.user,
             message_id: payload.message_id,

@@ -330,12 +330,8 @@ impl Letters<'_> {
     }
 }
 
-/// How much of a thing is shown.
-const SHOWN: usize = 64 << 10;
-
 fn unreadable(kind: &str, key: String, reason: String, payload: &[u8]) -> Unreadable {
-    let content = String::from_utf8_lossy(&payload[..payload.len().min(SHOWN)]).into_owned();
-    Unreadable { kind: kind.into(), key, reason, content }
+    Unreadable { kind: kind.into(), key, reason, content: Unreadable::excerpt(payload) }
 }
 
 /// What cannot be read at several places.

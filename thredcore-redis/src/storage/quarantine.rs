@@ -19,9 +19,6 @@ script!(MOVE_OUT_STEP, "move_out_step.lua");
 /// How many fields are looked at with one call.
 const AT_ONCE: usize = 256;
 
-/// How much of a thing is shown.
-const SHOWN: usize = 64 << 10;
-
 /// Something that cannot be read.
 struct Found<'s> {
     tag: &'s Tag,
@@ -260,7 +257,7 @@ fn unreadable(kind: &str, name: &[u8], key: &str, content: &[u8], error: &Error)
         kind: kind.into(),
         key: format!("{} in {key}", String::from_utf8_lossy(name).trim_end()),
         reason: error.to_string(),
-        content: String::from_utf8_lossy(&content[..content.len().min(SHOWN)]).into_owned(),
+        content: Unreadable::excerpt(content),
     }
 }
 

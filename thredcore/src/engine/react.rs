@@ -275,8 +275,9 @@ fn react_one(
     if batch.cases[task.case].moved.contains(id) {
         return Ok(Outcome::Duplicate);
     }
-    let is_offer = matches!(task.what, What::Offer(_));
-    if is_offer && held(id).is_some_and(|state| !batch.is_awaited(task.case, state)) {
+    if matches!(input, Input::Offered(_))
+        && held(id).is_some_and(|state| !batch.is_awaited(task.case, state))
+    {
         // It has come to wait for something else.
         return Ok(Outcome::Nothing);
     }

@@ -33,6 +33,36 @@ pub struct Unreadable {
     pub key: String,
     /// Why it cannot be read.
     pub reason: String,
-    /// What is there, as text; bytes that are no text are replaced. Cut after 64 KiB.
+    /// What is there, as [`Unreadable::excerpt`] gives it.
     pub content: String,
+}
+
+impl Unreadable {
+    /// The most of a record that is shown, in bytes.
+    pub const EXCERPT: usize = 64 << 10;
+
+    /// A record as text: bytes that are no text are replaced, and what goes beyond
+    /// [`EXCERPT`](Self::EXCERPT) is left out.
+    #[must_use]
+    pub fn excerpt(record: &[u8]) -> String {
+        let mut text =
+            String::from_utf8_lossy(&record[..record.len().min(Self::EXCERPT)]).into_owned();
+        text.truncate(text.floor_char_boundary(Self::EXCERPT));
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_text_of_bounded_size() {
+        assert_eq!(Unreadable::excerpt(b"a\xffb"), "a\u{fffd}b");
+        let long = "ä".repeat(Unreadable::EXCERPT);
+        assert_eq!(Unreadable::excerpt(long.as_bytes()).len(), Unreadable::EXCERPT);
+        // A replaced byte takes three.
+        let nonsense = vec![0xff; Unreadable::EXCERPT * 2];
+        assert!(Unreadable::excerpt(&nonsense).len() <= Unreadable::EXCERPT);
+    }
 }
