@@ -475,10 +475,13 @@ fn without_password(url: &str) -> String {
     };
     let user = |text: &str| text.split(':').next().unwrap_or_default().to_owned();
     match rest.rsplit_once('@') {
-        Some((front, host)) if scheme.is_empty() => match front.is_empty() {
-            true => host.to_owned(),
-            false => format!("…@{host}"),
-        },
+        Some((front, host)) if scheme.is_empty() => {
+            if front.is_empty() {
+                host.to_owned()
+            } else {
+                format!("…@{host}")
+            }
+        }
         Some((front, host)) => format!("{scheme}{}@{host}", user(front)),
         None if scheme.is_empty() => "…".to_owned(),
         None => match rest.split_once(':') {

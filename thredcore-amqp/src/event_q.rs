@@ -214,9 +214,10 @@ impl EventQ for AmqpEventQ {
     }
 
     async fn publish(&self, items: Vec<Inbound>) -> Result<(), PortError> {
-        match items.is_empty() {
-            true => Ok(()),
-            false => self.try_publish(&items).await.map_err(|error| error.at("publish events")),
+        if items.is_empty() {
+            Ok(())
+        } else {
+            self.try_publish(&items).await.map_err(|error| error.at("publish events"))
         }
     }
 

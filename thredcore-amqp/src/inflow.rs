@@ -139,16 +139,14 @@ impl<T: Cargo> Held<T> {
 
     /// How often it was handed out, if it is not now.
     pub(crate) fn attempts_before(&self) -> u32 {
-        match T::COUNTS_HAND_OUTS {
-            true => self.attempt(),
-            false => self.attempt() - 1,
-        }
+        if T::COUNTS_HAND_OUTS { self.attempt() } else { self.attempt() - 1 }
     }
 
     fn attempt(&self) -> u32 {
-        match T::COUNTS_HAND_OUTS {
-            true => self.deaths().saturating_add(self.handed),
-            false => self.deaths().saturating_add(self.failures()).saturating_add(1),
+        if T::COUNTS_HAND_OUTS {
+            self.deaths().saturating_add(self.handed)
+        } else {
+            self.deaths().saturating_add(self.failures()).saturating_add(1)
         }
     }
 }
@@ -207,9 +205,10 @@ impl<T: Cargo> Inflow<T> {
                 break;
             }
         }
-        match batch.is_empty() {
-            true => Ok(Taken::Nothing(state.delayed.first_key_value().map(|((due, _), _)| *due))),
-            false => Ok(Taken::Batch(batch)),
+        if batch.is_empty() {
+            Ok(Taken::Nothing(state.delayed.first_key_value().map(|((due, _), _)| *due)))
+        } else {
+            Ok(Taken::Batch(batch))
         }
     }
 

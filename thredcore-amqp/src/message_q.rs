@@ -361,10 +361,7 @@ impl AmqpMessageQ {
                 }
             }
         }
-        match batch.is_empty() {
-            true => Ok(TakenOfAll::Nothing(next)),
-            false => Ok(TakenOfAll::Batch(batch)),
-        }
+        if batch.is_empty() { Ok(TakenOfAll::Nothing(next)) } else { Ok(TakenOfAll::Batch(batch)) }
     }
 
     async fn next(&self, topics: &[Topic], max: usize) -> Result<Vec<Delivery<Routed>>, AmqpError> {
@@ -426,9 +423,10 @@ impl MessageQ for AmqpMessageQ {
     async fn publish(&self, messages: Vec<Routed>) -> Vec<Result<(), PortError>> {
         let mut answers: Vec<Option<Result<(), AmqpError>>> = Vec::new();
         answers.resize_with(messages.len(), || None);
-        let failure = match messages.is_empty() {
-            true => None,
-            false => self.try_publish(&messages, &mut answers).await.err(),
+        let failure = if messages.is_empty() {
+            None
+        } else {
+            self.try_publish(&messages, &mut answers).await.err()
         };
         // What has no answer was not sent.
         let answers = answers.into_iter().map(|answer| {

@@ -226,14 +226,9 @@ impl<T: Cargo> Works<T> {
         };
         // What others publish has the headers that they chose.
         let is_foreign = matches!(self.source, Source::Ingress(_));
-        let counts = match is_foreign {
-            true => Counts::default(),
-            false => Counts::read(&delivery.properties),
-        };
-        let returned = match is_foreign && !delivery.redelivered {
-            true => 0,
-            false => returns(&delivery),
-        };
+        let counts =
+            if is_foreign { Counts::default() } else { Counts::read(&delivery.properties) };
+        let returned = if is_foreign && !delivery.redelivered { 0 } else { returns(&delivery) };
         let left = counts.due.map_or(Duration::ZERO, delays::left);
         let mut held = Held::new(tag, payload, returned, counts);
         if let Some(limit) = self.expiry() {

@@ -91,9 +91,10 @@ impl Mongo {
             }
             Ok(Err(Stop::Failed(error))) => {
                 let _ = self.call(operation, session.abort_transaction()).await;
-                return match error.contains_label(TRANSIENT_TRANSACTION_ERROR) {
-                    true => Ok(Tried::Conflict(error)),
-                    false => Err(port_error(operation, error).into()),
+                return if error.contains_label(TRANSIENT_TRANSACTION_ERROR) {
+                    Ok(Tried::Conflict(error))
+                } else {
+                    Err(port_error(operation, error).into())
                 };
             }
             Err(late) => {

@@ -109,9 +109,10 @@ impl Outboxes {
         if outbox.is_empty() {
             return;
         }
-        let outboxes = match outbox.iter().all(|one| one.entry.is_parked()) {
-            true => &mut self.parked,
-            false => &mut self.pending,
+        let outboxes = if outbox.iter().all(|one| one.entry.is_parked()) {
+            &mut self.parked
+        } else {
+            &mut self.pending
         };
         outboxes.insert(id, outbox);
     }
@@ -164,9 +165,10 @@ impl Outboxes {
                     Entry::Parked(parked) => rest.parked.push(parked.clone()),
                 }
             }
-            match rest.rest.is_empty() && rest.parked.is_empty() {
-                true => clearing.whole.push(step),
-                false => clearing.partly.push((step, rest)),
+            if rest.rest.is_empty() && rest.parked.is_empty() {
+                clearing.whole.push(step)
+            } else {
+                clearing.partly.push((step, rest))
             }
         }
         self.put(thred.clone(), left);

@@ -216,10 +216,7 @@ impl Shared {
         read: impl FnOnce(&ReadTransaction) -> Result<T, RedbError>,
     ) -> Result<T, ReadError> {
         let database = self.database();
-        let refusal = || match self.is_closed() {
-            true => Refusal::Closed,
-            false => Refusal::Full,
-        };
+        let refusal = || if self.is_closed() { Refusal::Closed } else { Refusal::Full };
         let database = database.as_ref().ok_or_else(|| ReadError::Refused(refusal()))?;
         let txn = database.begin_read().map_err(RedbError::from)?;
         Ok(read(&txn)?)
@@ -398,10 +395,11 @@ impl Shared {
         if !entries.is_empty() {
             shard.outboxes.add(&state.id, entries);
         }
-        match state.status.is_live() {
-            true => shard.cache.put(state.id.clone(), state.clone()),
+        if state.status.is_live() {
+            shard.cache.put(state.id.clone(), state.clone())
+        } else {
             // Seldom asked for again.
-            false => shard.cache.forget(&state.id),
+            shard.cache.forget(&state.id)
         }
         drop(shard);
         if let Some(old) = old {

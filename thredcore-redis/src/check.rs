@@ -51,9 +51,8 @@ pub(crate) async fn servers(connection: &Connection) -> Result<(), Error> {
 pub(crate) fn again(address: &str, durable: bool, answers: Vec<Value>) -> Result<(), Error> {
     // Whether it is the master, and of a cluster, shows by its answers to what is sent.
     let expected = Expected { cluster: false, durable };
-    let told = Told::read(address, answers).map_err(|error| match error.is_retryable() {
-        true => error,
-        false => Error::NotNow(error.to_string()),
+    let told = Told::read(address, answers).map_err(|error| {
+        if error.is_retryable() { error } else { Error::NotNow(error.to_string()) }
     })?;
     expected.check(&told).map_err(|(why, remedy)| {
         Error::NotNow(format!("redis at {address} is not fit for use any more: {why}; {remedy}"))

@@ -58,10 +58,13 @@ pub(crate) async fn agree(connection: &Connection) -> Result<u32, Error> {
     let is_used = threds.is_some() || queues.is_some();
     let found = match found {
         Some(found) => found,
-        None if !config.create => match is_used {
-            true => FIRST.into(),
-            false => return Err(nothing(namespace)),
-        },
+        None if !config.create => {
+            if is_used {
+                FIRST.into()
+            } else {
+                return Err(nothing(namespace));
+            }
+        }
         None => {
             let version = if is_used { FIRST } else { FORMATS.make(config.make_format) };
             let mut set = redis::cmd("SET");
@@ -126,9 +129,10 @@ pub(crate) async fn stand(connection: &Connection, upgrade: bool) -> Result<Stor
     let Names { tag, format, processes } = Names::of(connection);
     let newest = FORMATS.newest();
     let keys = [&*format, &*processes];
-    let request = match upgrade {
-        true => Request::script(&tag, &UPGRADE, &keys),
-        false => Request::asking_script(&tag, &UPGRADE, &keys),
+    let request = if upgrade {
+        Request::script(&tag, &UPGRADE, &keys)
+    } else {
+        Request::asking_script(&tag, &UPGRADE, &keys)
     };
     let request = request.arg(if upgrade { newest } else { 0 }).arg(now()).arg(lasts());
     let (format, processes): (u32, Vec<u32>) = connection.ask(request).await?;

@@ -182,9 +182,10 @@ impl Consumed {
 impl From<Consumed> for String {
     fn from(consumed: Consumed) -> Self {
         let Consumed { key, at, .. } = consumed;
-        match consumed.needs_receipt() {
-            true => format!("{key}/{}/{at}", consumed.partition),
-            false => format!("{key}//{at}"),
+        if consumed.needs_receipt() {
+            format!("{key}/{}/{at}", consumed.partition)
+        } else {
+            format!("{key}//{at}")
         }
     }
 }

@@ -210,10 +210,7 @@ impl Buffer {
     }
 
     fn as_slice(&self) -> &[u8] {
-        match self.len <= Self::FEW {
-            true => &self.first[..self.len],
-            false => &self.many,
-        }
+        if self.len <= Self::FEW { &self.first[..self.len] } else { &self.many }
     }
 }
 

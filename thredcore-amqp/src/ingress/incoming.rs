@@ -86,10 +86,8 @@ impl Cargo for Incoming {
     /// It goes back to its own queue, and is of who is known to have sent it: what the broker itself
     /// has put to the dead letters has the headers that its sender chose.
     fn of_letter(self, home: &str, is_ours: bool) -> Self {
-        let (user, message_id) = match is_ours {
-            true => (self.first_user, self.first_id),
-            false => (self.user, self.message_id),
-        };
+        let (user, message_id) =
+            if is_ours { (self.first_user, self.first_id) } else { (self.user, self.message_id) };
         let user = user.filter(|user| !user.is_empty());
         let queue = home.to_owned();
         Self { queue, body: self.body, user, message_id, first_user: None, first_id: None }

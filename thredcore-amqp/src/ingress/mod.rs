@@ -318,9 +318,10 @@ impl AmqpIngress {
     ) -> Result<(), String> {
         let Incoming { queue, body, user, message_id, first_user, .. } = &delivery.payload;
         tracing::warn!(reason, queue, ?user, ?message_id, "what was submitted is refused");
-        let first = match self.wires.config.vouches(user.as_deref()) {
-            true => first_user.as_ref().or(user.as_ref()),
-            false => user.as_ref(),
+        let first = if self.wires.config.vouches(user.as_deref()) {
+            first_user.as_ref().or(user.as_ref())
+        } else {
+            user.as_ref()
         };
         let attempts = delivery.attempt;
         let obituary = Obituary { reason, attempts, origin: queue.clone(), ..Obituary::default() };
@@ -363,9 +364,10 @@ impl Known {
             // Doubles are harmless.
             BTreeSet::new()
         });
-        match listed.contains(self) {
-            true => Ok(()),
-            false => list(wires)?.append([(self.queue.clone(), self)]).await,
+        if listed.contains(self) {
+            Ok(())
+        } else {
+            list(wires)?.append([(self.queue.clone(), self)]).await
         }
     }
 

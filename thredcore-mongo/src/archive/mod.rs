@@ -232,9 +232,10 @@ impl MongoArchive {
                     (None, Some(_)) => true,
                     (Some(_), None) => false,
                 };
-                let step = match from_archive {
-                    true => std::mem::replace(&mut next, self.next(&mut archived).await?),
-                    false => waiting.pop(),
+                let step = if from_archive {
+                    std::mem::replace(&mut next, self.next(&mut archived).await?)
+                } else {
+                    waiting.pop()
                 };
                 let records = step.and_then(|step| step.log().ok()).unwrap_or_default();
                 count += records.len();

@@ -19,10 +19,11 @@ use super::{
 /// What is stored of a thred's state, live or ended, as a format has it. What MongoDB looks for stands
 /// beside the text; the wait keys of a live thred are added by whoever stores it.
 pub(crate) fn state_fields(state: &ThredState, format: u32) -> Result<Document, PortError> {
-    let text = match format < 3 {
-        true => StateText::new(state, StateForm::Full).with_waits_if(true),
+    let text = if format < 3 {
+        StateText::new(state, StateForm::Full).with_waits_if(true)
+    } else {
         // Those of a thred that waits stand beside it, for the index.
-        false => StateText::new(state, StateForm::Compact).with_waits_if(!state.is_listening()),
+        StateText::new(state, StateForm::Compact).with_waits_if(!state.is_listening())
     };
     let inbox: Vec<_> = state.inbox.iter().map(|it| binary(it.key.as_bytes())).collect();
     let participants: Vec<_> = state.participants.iter().map(|id| id.as_str()).collect();

@@ -27,9 +27,10 @@ impl Filter {
 fn conjunction(matcher: &Matcher, exact: &mut bool) -> Document {
     let parts: Vec<_> =
         matcher.clauses.iter().flat_map(|clause| clause_of(clause, exact)).collect();
-    match parts.is_empty() {
-        true => Document::new(),
-        false => doc! { "$and": parts },
+    if parts.is_empty() {
+        Document::new()
+    } else {
+        doc! { "$and": parts }
     }
 }
 

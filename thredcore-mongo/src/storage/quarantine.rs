@@ -53,10 +53,12 @@ const THRED_STORE: [(&str, &str, Read); 5] = [
 const ARCHIVE: [(&str, &str, Read); 2] = [
     ("thred", ENDED, |it| read(it, |thred: StateDocument| thred.state().map(drop))),
     ("step", HISTORY, |it| {
-        read(it, |past: Past| match past.moved {
-            true => past.history().map(drop),
-            false => past.unmoved().map(drop),
-        })
+        read(
+            it,
+            |past: Past| {
+                if past.moved { past.history().map(drop) } else { past.unmoved().map(drop) }
+            },
+        )
     }),
 ];
 

@@ -142,10 +142,8 @@ impl ThredStore for MongoStorage {
 
     async fn threds(&self, query: &ThredQuery) -> Result<ThredPage, PortError> {
         // The archive has those that have ended, also when they are no longer kept here.
-        let collections: &[&str] = match query.status.contains(&Status::Terminated) {
-            true => &[THREDS, ENDED],
-            false => &[THREDS],
-        };
+        let collections: &[&str] =
+            if query.status.contains(&Status::Terminated) { &[THREDS, ENDED] } else { &[THREDS] };
         find_threds(&self.mongo, collections, query).await
     }
 

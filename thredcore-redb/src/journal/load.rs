@@ -291,10 +291,7 @@ fn small(txn: &WriteTransaction, shared: &Shared) -> Result<Small, RedbError> {
         let is_current = current.get(id) == Some(&revision);
         let key = PatternKey { id: id.into(), revision };
         let pattern = StoredPattern { key, model: Arc::new(model) };
-        match is_current {
-            true => _ = small.patterns.put(pattern),
-            false => small.patterns.restore(pattern),
-        }
+        if is_current { _ = small.patterns.put(pattern) } else { small.patterns.restore(pattern) }
     }
     Ok(small)
 }

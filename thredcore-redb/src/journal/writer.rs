@@ -98,9 +98,10 @@ impl Writer {
         let mut is_awaited = ops.iter().any(|op| !op.what.is_deferred() || op.answer.is_some());
         let until = Instant::now() + LINGER;
         while bytes < most {
-            let op = match is_awaited {
-                true => self.receiver.try_recv().ok(),
-                false => self.receiver.recv_timeout(until - Instant::now().min(until)).ok(),
+            let op = if is_awaited {
+                self.receiver.try_recv().ok()
+            } else {
+                self.receiver.recv_timeout(until - Instant::now().min(until)).ok()
             };
             let Some(op) = op else { break };
             bytes += op.what.size();
@@ -120,9 +121,10 @@ impl Writer {
             outcomes.push(group.apply(&op.what)?);
         }
         let written = group.write()?;
-        match written.is_dirty {
-            true => txn.commit()?,
-            false => txn.abort()?,
+        if written.is_dirty {
+            txn.commit()?
+        } else {
+            txn.abort()?
         }
         written.show(&self.shared, ops);
         Ok(outcomes)

@@ -70,9 +70,10 @@ impl RedbEventQ {
         let most = self.journal.shared.config.max_item_bytes;
         let with_text = |item: Inbound| {
             let text = json::to_vec(&item).map_err(texts::unwritable(operation))?;
-            match text.len() > most {
-                true => Err(too_large(operation, text.len(), most)),
-                false => Ok((item, Body::new(text))),
+            if text.len() > most {
+                Err(too_large(operation, text.len(), most))
+            } else {
+                Ok((item, Body::new(text)))
             }
         };
         let items = items.into_iter().map(with_text).collect::<Result<Vec<_>, _>>()?;
@@ -136,10 +137,7 @@ impl EventQ for RedbEventQ {
     }
 
     async fn publish(&self, items: Vec<Inbound>) -> Result<(), PortError> {
-        match items.is_empty() {
-            true => Ok(()),
-            false => self.add("publish events", items, vec![]).await,
-        }
+        if items.is_empty() { Ok(()) } else { self.add("publish events", items, vec![]).await }
     }
 
     async fn receive(

@@ -237,9 +237,10 @@ impl Partition {
             state.lane.take(max.max(1), &mut batch);
             return Ok(Some(batch));
         }
-        match state.closed && state.lane.len() == 0 {
-            true => Err(PortError::closed("receive events")),
-            false => Ok(None),
+        if state.closed && state.lane.len() == 0 {
+            Err(PortError::closed("receive events"))
+        } else {
+            Ok(None)
         }
     }
 }

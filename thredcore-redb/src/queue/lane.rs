@@ -159,10 +159,7 @@ impl<T: Clone> Lane<T> {
         }
         let mut gone = vec![];
         for item in std::mem::take(&mut self.ready) {
-            match is_meant(&item) {
-                true => gone.push(item),
-                false => self.ready.push_back(item),
-            }
+            if is_meant(&item) { gone.push(item) } else { self.ready.push_back(item) }
         }
         gone
     }

@@ -115,10 +115,7 @@ impl RedbMessageQ {
     fn sweep(&self, at_once: bool) -> Result<(), PortError> {
         let now = self.journal.shared.now();
         let _order = lock(&self.order);
-        let expired = match at_once {
-            true => self.messages().look(now),
-            false => self.messages().sweep(now),
-        };
+        let expired = if at_once { self.messages().look(now) } else { self.messages().sweep(now) };
         if expired.is_empty() {
             return Ok(());
         }
@@ -236,12 +233,11 @@ impl MessageQ for RedbMessageQ {
             let messages =
                 orders.filter_map(|(order, body)| Some((*order.as_ref().ok()?, now, body)));
             let messages: Vec<_> = messages.collect();
-            let sent = match messages.is_empty() {
-                true => Ok(()),
-                false => {
-                    let what = What::Sent { messages, redriven: vec![] };
-                    self.journal.defer("publish messages", what)
-                }
+            let sent = if messages.is_empty() {
+                Ok(())
+            } else {
+                let what = What::Sent { messages, redriven: vec![] };
+                self.journal.defer("publish messages", what)
             };
             match sent {
                 Ok(()) => published,

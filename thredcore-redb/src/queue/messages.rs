@@ -163,9 +163,10 @@ impl Messages {
                 lines.filter_map(TopicLine::next_delayed).min()
             };
             let any = std::future::poll_fn(|cx| {
-                match told.iter_mut().any(|told| told.as_mut().poll(cx).is_ready()) {
-                    true => Poll::Ready(()),
-                    false => Poll::Pending,
+                if told.iter_mut().any(|told| told.as_mut().poll(cx).is_ready()) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
                 }
             });
             wait(any, next).await;

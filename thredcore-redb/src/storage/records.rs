@@ -49,16 +49,14 @@ impl RecordStore for RedbStorage {
             let receipts = &self.journal.shared.receipts;
             let mut receipts = receipts.write().unwrap_or_else(PoisonError::into_inner);
             let receipts = receipts.add(partition, &settlement.receipts, settlement.now);
-            match is_awaited {
-                false if receipts.is_empty() && receipts.opened.is_none() => None,
-                false => {
+            if is_awaited {
+                let sent = self.journal.sent(What::Settle { unmoved, receipts });
+                Some(sent.map_err(|refusal| refusal.port(SETTLE))?)
+            } else {
+                if !receipts.is_empty() || receipts.opened.is_some() {
                     self.journal.defer(SETTLE, What::Settle { unmoved, receipts })?;
-                    None
                 }
-                true => {
-                    let sent = self.journal.sent(What::Settle { unmoved, receipts });
-                    Some(sent.map_err(|refusal| refusal.port(SETTLE))?)
-                }
+                None
             }
         };
         match answered {

@@ -37,12 +37,11 @@ impl ThredStore for RedbStorage {
 
     async fn load(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, PortError> {
         let shared = &self.journal.shared;
-        let loaded = match shared.count_uncached(ids) > READ_INLINE {
-            false => load(shared, ids),
-            true => {
-                let ids = ids.to_vec();
-                apart(shared, move |shared| load(shared, &ids)).await?
-            }
+        let loaded = if shared.count_uncached(ids) > READ_INLINE {
+            let ids = ids.to_vec();
+            apart(shared, move |shared| load(shared, &ids)).await?
+        } else {
+            load(shared, ids)
         };
         loaded.map_err(failed("load"))
     }
@@ -196,11 +195,12 @@ impl ThredStore for RedbStorage {
         };
         let unknown = some.iter().filter(|(_, brief)| brief.is_none());
         let unknown: Vec<_> = unknown.map(|(id, _)| id.clone()).collect();
-        let headers = match unknown.is_empty() {
-            true => vec![],
-            false => apart(shared, move |shared| shared.headers(&unknown))
+        let headers = if unknown.is_empty() {
+            vec![]
+        } else {
+            apart(shared, move |shared| shared.headers(&unknown))
                 .await?
-                .map_err(failed("look for ended threds"))?,
+                .map_err(failed("look for ended threds"))?
         };
         let mut inboxes: BTreeMap<ThredId, _> =
             headers.into_iter().map(|header| (header.id, header.inbox)).collect();
@@ -215,9 +215,10 @@ impl ThredStore for RedbStorage {
     }
 
     async fn forget(&self, threds: &[ThredId]) -> Result<(), PortError> {
-        match threds.is_empty() {
-            true => Ok(()),
-            false => self.journal.write("forget", What::Forget(threds.to_vec())).await.map(drop),
+        if threds.is_empty() {
+            Ok(())
+        } else {
+            self.journal.write("forget", What::Forget(threds.to_vec())).await.map(drop)
         }
     }
 }

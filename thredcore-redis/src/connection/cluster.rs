@@ -173,10 +173,7 @@ impl Cluster {
         let mut masters: Vec<_> = self.map().iter().flat_map(|map| map.masters()).collect();
         masters.sort_unstable();
         masters.dedup();
-        match masters.is_empty() {
-            true => Err(nobody_has("any slot")),
-            false => Ok(masters),
-        }
+        if masters.is_empty() { Err(nobody_has("any slot")) } else { Ok(masters) }
     }
 }
 

@@ -89,9 +89,10 @@ impl Node {
         waits: bool,
         commands: &Pipeline,
     ) -> Result<Vec<Value>, Error> {
-        let (links, limit) = match waits && !self.waiting.is_empty() {
-            true => (&self.waiting, self.limits.waiting_response),
-            false => (&self.links, self.limits.response),
+        let (links, limit) = if waits && !self.waiting.is_empty() {
+            (&self.waiting, self.limits.waiting_response)
+        } else {
+            (&self.links, self.limits.response)
         };
         let link = &links[usize::from(slot) % links.len()];
         let mut live = link.connection(self, limit).await?;

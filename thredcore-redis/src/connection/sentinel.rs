@@ -63,9 +63,10 @@ impl Sentinels {
             .query_async(&mut connection)
             .await
             .map_err(|error| Error::unreachable(&format!("{host}:{port}"), &error))?;
-        match info.lines().any(|line| line.trim_end() == "role:master") {
-            true => Ok(client),
-            false => Err(Error::NotNow(format!("{host}:{port} is not the master (any more)"))),
+        if info.lines().any(|line| line.trim_end() == "role:master") {
+            Ok(client)
+        } else {
+            Err(Error::NotNow(format!("{host}:{port} is not the master (any more)")))
         }
     }
 

@@ -304,10 +304,11 @@ impl Items {
         death: &Death,
     ) -> Result<Option<u64>, Error> {
         let keys = [holder.fence, &self.items, &self.attempts, &self.dead, &self.dead_bytes];
-        let moved = match death.moved.is_empty() {
-            true => String::new(),
-            false => serde_json::to_string(&death.moved)
-                .map_err(|error| Error::Malformed(error.to_string()))?,
+        let moved = if death.moved.is_empty() {
+            String::new()
+        } else {
+            serde_json::to_string(&death.moved)
+                .map_err(|error| Error::Malformed(error.to_string()))?
         };
         let (bytes, time) = self.letter_limits.args();
         let request = Request::script(&self.tag, &holder.scripts.bury, &keys).arg((

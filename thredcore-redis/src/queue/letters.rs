@@ -217,12 +217,11 @@ async fn remove_page<T>(
 impl Letters<'_> {
     fn removal(&self, redrive: bool) -> Request {
         let Items { tag, label, items, order, waiting, last, dead, dead_bytes, .. } = self.0;
-        match redrive {
-            true => {
-                let keys = [&**items, order, waiting, last, dead, dead_bytes];
-                Request::script(tag, &REDRIVE, &keys).arg(label)
-            }
-            false => Request::script(tag, &DISCARD, &[dead, dead_bytes]),
+        if redrive {
+            let keys = [&**items, order, waiting, last, dead, dead_bytes];
+            Request::script(tag, &REDRIVE, &keys).arg(label)
+        } else {
+            Request::script(tag, &DISCARD, &[dead, dead_bytes])
         }
     }
 

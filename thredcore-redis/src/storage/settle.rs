@@ -164,13 +164,12 @@ impl RedisStorage {
             let done = self.0.connection.ask::<i64>(self.settle_call(partition, &settles)).await;
             let refused = matches!(done, Err(Error::Refused(_))) && parts.len() > 1;
             for part in parts {
-                let done = match refused {
+                let done = if refused {
                     // It is one of them that the server will not take.
-                    true => {
-                        let request = self.settle_call(partition, &[&part.settles]);
-                        self.0.connection.ask::<i64>(request).await
-                    }
-                    false => done.clone(),
+                    let request = self.settle_call(partition, &[&part.settles]);
+                    self.0.connection.ask::<i64>(request).await
+                } else {
+                    done.clone()
                 };
                 // Whoever does not wait any more does not care.
                 let _ = part.answer.send(done.map(drop));

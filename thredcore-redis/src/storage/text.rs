@@ -47,9 +47,10 @@ pub(super) fn decode(text: &[u8; ENCODED]) -> Option<[u8; 16]> {
 
 /// Without tabs and newlines, which separate.
 pub(super) fn escape(text: &str) -> Cow<'_, str> {
-    match text.contains(['\\', '\t', '\n']) {
-        false => Cow::Borrowed(text),
-        true => text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").into(),
+    if text.contains(['\\', '\t', '\n']) {
+        text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").into()
+    } else {
+        Cow::Borrowed(text)
     }
 }
 

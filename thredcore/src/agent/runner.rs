@@ -210,10 +210,7 @@ impl AgentRunner {
             let nack = || self.message_q.nack(delivery.tag, pause, Returned::Failed);
             return self.insist(stop, nack).await;
         }
-        let code = match error.is_retryable() {
-            true => ErrorCode::AgentFailed,
-            false => ErrorCode::TaskError,
-        };
+        let code = if error.is_retryable() { ErrorCode::AgentFailed } else { ErrorCode::TaskError };
         self.give_up(&delivery, code, describe(&error), stop).await
     }
 
@@ -253,9 +250,10 @@ impl AgentRunner {
             Inbound::Event(Accepted { agent, ..Accepted::new(event, SystemClock.now()) })
         });
         let items: Vec<_> = items.collect();
-        match items.is_empty() {
-            true => Ok(()),
-            false => self.insist(stop, || self.event_q.publish(items.clone())).await,
+        if items.is_empty() {
+            Ok(())
+        } else {
+            self.insist(stop, || self.event_q.publish(items.clone())).await
         }
     }
 

@@ -193,15 +193,9 @@ fn check_event(event: &Event, limits: &EventLimits) -> Result<(), AcceptError> {
     if event.nests_deeper(depth) {
         return Err(AcceptError::TooDeep { limit: depth });
     }
-    match event.source.id == SYSTEM {
-        true => Err(AcceptError::ReservedSource),
-        false => Ok(()),
-    }
+    if event.source.id == SYSTEM { Err(AcceptError::ReservedSource) } else { Ok(()) }
 }
 
 fn check_length(field: &'static str, actual: usize, limit: usize) -> Result<(), AcceptError> {
-    match actual <= limit {
-        true => Ok(()),
-        false => Err(AcceptError::TooLong { field, actual, limit }),
-    }
+    if actual <= limit { Ok(()) } else { Err(AcceptError::TooLong { field, actual, limit }) }
 }

@@ -135,9 +135,10 @@ impl Case {
             Inbound::Event(accepted) => (accepted.accepted_at, true),
             Inbound::Command(command) => (now, command.needs_receipt()),
         };
-        let partition = match receipt {
-            true => partition_of(inbound.partition_key(), partitions),
-            false => Consumed::NO_RECEIPT,
+        let partition = if receipt {
+            partition_of(inbound.partition_key(), partitions)
+        } else {
+            Consumed::NO_RECEIPT
         };
         let moved = match &inbound {
             Inbound::Event(Accepted { redriven: Some(redriven), .. }) => redriven.moved.clone(),

@@ -75,9 +75,10 @@ impl Engine {
                     continue;
                 }
             };
-            match self.has_started(&it.commit).await? {
-                true => self.committed_before(batch, &it, false).await?,
-                false => self.constrain(batch, &it, why).await?,
+            if self.has_started(&it.commit).await? {
+                self.committed_before(batch, &it, false).await?
+            } else {
+                self.constrain(batch, &it, why).await?
             }
         }
         Ok(placed)

@@ -224,12 +224,11 @@ impl Engine {
             self.0.near_timers.pass(now);
             let Ok(stored) = self.fire_due(&mut fired).await else { return };
             let interval = i64::try_from(self.config().timer_interval.as_millis());
-            look_at = match self.0.sweeping.load(Ordering::Relaxed) {
-                true => {
-                    let latest = now.saturating_add(interval.unwrap_or(i64::MAX));
-                    stored.map_or(latest, |stored| stored.min(latest))
-                }
-                false => i64::MAX,
+            look_at = if self.0.sweeping.load(Ordering::Relaxed) {
+                let latest = now.saturating_add(interval.unwrap_or(i64::MAX));
+                stored.map_or(latest, |stored| stored.min(latest))
+            } else {
+                i64::MAX
             };
         }
     }

@@ -40,9 +40,10 @@ impl Engine {
             }
             batch.looked_at_timers = true;
         }
-        let waiting = match is_any_awaited {
-            true => self.look_up_waiting(batch, cases.clone()).await?,
-            false => HashMap::default(),
+        let waiting = if is_any_awaited {
+            self.look_up_waiting(batch, cases.clone()).await?
+        } else {
+            HashMap::default()
         };
         let mut offers = 0;
         for case in cases {

@@ -94,9 +94,10 @@ impl Batch {
             trace: event.trace.clone(),
             extra: Default::default(),
         });
-        let topics = match self.directory().is_service(&to) {
-            true => vec![to.as_str().into()],
-            false => self.directory().session_nodes(&to).to_vec(),
+        let topics = if self.directory().is_service(&to) {
+            vec![to.as_str().into()]
+        } else {
+            self.directory().session_nodes(&to).to_vec()
         };
         for (number, topic) in topics.into_iter().enumerate() {
             let message = Message {

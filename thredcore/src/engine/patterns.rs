@@ -30,14 +30,12 @@ impl Engine {
     /// Replaces what was `old` a moment ago; revisions that have become known since then stay.
     fn replace_library(&self, old: &Arc<Library>, new: Library) {
         let mut library = self.0.library.write().unwrap_or_else(PoisonError::into_inner);
-        let missed = match Arc::ptr_eq(&library, old) {
-            true => Vec::new(),
-            false => library.revisions().filter(|p| new.revision(&p.key).is_none()).collect(),
+        let missed = if Arc::ptr_eq(&library, old) {
+            Vec::new()
+        } else {
+            library.revisions().filter(|p| new.revision(&p.key).is_none()).collect()
         };
-        let new = match missed.is_empty() {
-            true => new,
-            false => new.with_older(missed.into_iter().cloned()),
-        };
+        let new = if missed.is_empty() { new } else { new.with_older(missed.into_iter().cloned()) };
         *library = Arc::new(new);
     }
 
@@ -206,10 +204,7 @@ impl Engine {
         let mut library = self.0.library.write().unwrap_or_else(PoisonError::into_inner);
         let same = Arc::ptr_eq(&library, of_batch);
         *library = Arc::new(library.with_older([pattern.clone()]));
-        *of_batch = match same {
-            true => library.clone(),
-            false => Arc::new(of_batch.with_older([pattern])),
-        };
+        *of_batch = if same { library.clone() } else { Arc::new(of_batch.with_older([pattern])) };
     }
 
     /// Learns who watches.

@@ -259,9 +259,10 @@ impl Engine {
             partitions.retain(|_| found.next().is_some_and(|found| found >= limit));
             // One that a worker of this engine had under way at the first look, and not
             // afterwards, has been cleared in between.
-            let still = match idle.is_empty() {
-                true => Vec::new(),
-                false => self.pending(&some, made_before, limit).await?,
+            let still = if idle.is_empty() {
+                Vec::new()
+            } else {
+                self.pending(&some, made_before, limit).await?
             };
             let outboxes: Vec<_> = (still.into_iter().flatten())
                 .filter(|it| idle.contains(&it.thred_id))

@@ -29,9 +29,10 @@ impl Engine {
             if !case.consumed.needs_receipt() {
                 continue;
             }
-            match seen.insert(case.consumed.key) {
-                true => asked.entry(case.consumed.partition).or_default().push(index),
-                false => case.settle(),
+            if seen.insert(case.consumed.key) {
+                asked.entry(case.consumed.partition).or_default().push(index)
+            } else {
+                case.settle()
             }
         }
         let answers = asked.into_iter().map(|(partition, cases)| {
@@ -100,9 +101,10 @@ impl Engine {
         let mut settled = Vec::new();
         let mut asked: HashMap<u16, Vec<EventKey>, FastHash> = HashMap::default();
         for consumed in inbox.iter().filter(|consumed| consumed.needs_receipt()) {
-            match u64::from(consumed.at) < oldest {
-                true => settled.push(consumed.key),
-                false => asked.entry(consumed.partition).or_default().push(consumed.key),
+            if u64::from(consumed.at) < oldest {
+                settled.push(consumed.key)
+            } else {
+                asked.entry(consumed.partition).or_default().push(consumed.key)
             }
         }
         let answers = asked.into_iter().map(|(partition, keys)| async move {

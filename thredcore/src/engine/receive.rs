@@ -56,9 +56,10 @@ impl Engine {
             return self.process_or_return(deliveries).await.map(drop);
         }
         for delivery in deliveries {
-            match delivery.attempt < SUSPECT {
-                true => _ = self.process_or_return(vec![delivery]).await?,
-                false => self.try_alone(delivery).await?,
+            if delivery.attempt < SUSPECT {
+                _ = self.process_or_return(vec![delivery]).await?
+            } else {
+                self.try_alone(delivery).await?
             }
         }
         Ok(())
@@ -153,10 +154,7 @@ mod tests {
         let event_q = Arc::new(MemoryEventQ::new(MemoryEventQConfig::default().partitions(1)));
         let hanging = Commits::new(Arc::new(MemoryStorage::default()), |commit| {
             let poison = commit.event.as_ref().is_some_and(|event| event.id.as_str() == "poison");
-            match poison {
-                true => pending().boxed(),
-                false => ready(None).boxed(),
-            }
+            if poison { pending().boxed() } else { ready(None).boxed() }
         });
         let tell = ConditionBuilder::filter("$event.type = 'tell'");
         let pattern =

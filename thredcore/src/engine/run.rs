@@ -88,11 +88,14 @@ impl Engine {
                 return;
             }
             found |= self.0.full.is_any();
-            pause = match found {
+            let interval = self.config().sweep_interval;
+            pause = if found && parked > 0 {
                 // A topic that is read again is filled again soon.
-                true if parked > 0 => self.config().sweep_interval / 10,
-                true => self.config().sweep_interval,
-                false => (pause * 2).min(self.config().sweep_interval * IDLE),
+                interval / 10
+            } else if found {
+                interval
+            } else {
+                (pause * 2).min(interval * IDLE)
             };
             if self.rest(pause).await.is_err() {
                 return;

@@ -47,9 +47,10 @@ impl Engine {
         let mut stop = self.0.stop.subscribe();
         loop {
             self.0.ends.count.store(0, Ordering::Relaxed);
-            let found = match self.0.sweeping.load(Ordering::Relaxed) {
-                true => self.forget_ended(&mut skipped).await,
-                false => Ok(Found::Nothing),
+            let found = if self.0.sweeping.load(Ordering::Relaxed) {
+                self.forget_ended(&mut skipped).await
+            } else {
+                Ok(Found::Nothing)
             };
             pause = match found {
                 Ok(Found::More) => continue,

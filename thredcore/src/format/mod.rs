@@ -61,9 +61,10 @@ impl Formats {
 
 impl std::fmt::Display for Formats {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.oldest == self.newest {
-            true => write!(f, "format {}", self.newest),
-            false => write!(f, "formats {} to {}", self.oldest, self.newest),
+        if self.oldest == self.newest {
+            write!(f, "format {}", self.newest)
+        } else {
+            write!(f, "formats {} to {}", self.oldest, self.newest)
         }
     }
 }
@@ -88,9 +89,10 @@ impl FormatError {
     }
 
     fn remedy(&self) -> &'static str {
-        match self.is_newer() {
-            true => "use a program that is as new as the store; nothing was changed",
-            false => "upgrade the store with an older program first; nothing was changed",
+        if self.is_newer() {
+            "use a program that is as new as the store; nothing was changed"
+        } else {
+            "upgrade the store with an older program first; nothing was changed"
         }
     }
 }

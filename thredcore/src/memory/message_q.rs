@@ -522,9 +522,10 @@ impl MessageQ for MemoryMessageQ {
                 let topics = numbers.iter().map(|number| &state.topics.topics[*number]);
                 topics.filter_map(MessageTopic::next_delayed).min()
             };
-            match told.is_empty() {
-                true => std::future::pending().await,
-                false => wait(async { _ = select_all(told).await }, next).await,
+            if told.is_empty() {
+                std::future::pending().await
+            } else {
+                wait(async { _ = select_all(told).await }, next).await
             }
         }
     }

@@ -54,9 +54,10 @@ impl Partition {
         if self.generations.iter().any(|keys| keys.contains(key)) {
             return Some(Receipt::Settled);
         }
-        match self.dead.is_empty() {
-            true => None,
-            false => self.dead.get(key).map(|dead| Receipt::Dead(dead.times)),
+        if self.dead.is_empty() {
+            None
+        } else {
+            self.dead.get(key).map(|dead| Receipt::Dead(dead.times))
         }
     }
 

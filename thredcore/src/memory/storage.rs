@@ -512,12 +512,11 @@ impl RecordStore for MemoryStorage {
                 }
             }
         }
-        match self.receipts.write(partition, &settlement.receipts, settlement.now) {
-            true => Ok(()),
-            false => {
-                let cause = "there is no such partition";
-                Err(PortError::new("settle", PortErrorKind::Rejected, cause))
-            }
+        if self.receipts.write(partition, &settlement.receipts, settlement.now) {
+            Ok(())
+        } else {
+            let cause = "there is no such partition";
+            Err(PortError::new("settle", PortErrorKind::Rejected, cause))
         }
     }
 

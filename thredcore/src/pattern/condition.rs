@@ -70,10 +70,13 @@ impl Condition {
         offer: &mut Offer<'p>,
     ) -> Result<Verdict<'p>, ExprError> {
         let verdict = match &self.kind {
-            Kind::Filter(xpr) => match xpr.test(scope)? {
-                true => Verdict::Match(&self.directives),
-                false => Verdict::No,
-            },
+            Kind::Filter(xpr) => {
+                if xpr.test(scope)? {
+                    Verdict::Match(&self.directives)
+                } else {
+                    Verdict::No
+                }
+            }
             Kind::And(operands) => self.offer_all(operands, scope, memory, offer)?,
             Kind::Or(operands) => Self::offer_any(operands, scope, memory, offer)?,
         };

@@ -60,13 +60,11 @@ impl WaitRule {
                 return vec![self.any];
             }
         }
-        match self.alternatives.is_empty() {
-            true => keys.push(self.any),
+        if self.alternatives.is_empty() {
+            keys.push(self.any);
+        } else if keys.is_empty() {
             // Its lists are empty: no event can match, and none looks here.
-            false if keys.is_empty() => {
-                keys.push(WaitKey::from_bytes(hash_parts("wait never", [&self.any.as_bytes()[..]])))
-            }
-            false => {}
+            keys.push(WaitKey::from_bytes(hash_parts("wait never", [&self.any.as_bytes()[..]])));
         }
         sorted(keys)
     }

@@ -45,9 +45,10 @@ impl<P: Persistence + ?Sized> PersistenceAgent<P> {
             .map_err(|error| Failure::Refused(error.to_string()))?;
         let context = TaskContext { key: message.id.as_str(), now: self.clock.now() };
         execute_list(&*self.persistence, &list, &context).await.map_err(|error| {
-            match error.source.is_retryable() {
-                true => Failure::Retry(HandlerError::retryable(error.to_string()).caused_by(error)),
-                false => Failure::Refused(error.to_string()),
+            if error.source.is_retryable() {
+                Failure::Retry(HandlerError::retryable(error.to_string()).caused_by(error))
+            } else {
+                Failure::Refused(error.to_string())
             }
         })
     }

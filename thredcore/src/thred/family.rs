@@ -35,9 +35,10 @@ impl Step<'_> {
             let child = derive_id("child", &[id, self.consumed.key.encode(&mut [0; 32]), &number]);
             let child = ThredId::new(child);
             let is_child = spawn.spawn_type == SpawnType::Child;
-            let (locals, participants) = match spawn.context {
-                true => (scope.locals().clone(), self.state.participants.clone()),
-                false => Default::default(),
+            let (locals, participants) = if spawn.context {
+                (scope.locals().clone(), self.state.participants.clone())
+            } else {
+                Default::default()
             };
             self.record(LogType::Spawned, Some(pattern.as_arc().clone()), Some(child.as_str()));
             if is_child {

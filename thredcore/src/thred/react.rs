@@ -36,10 +36,7 @@ pub fn start(
     step.testing = true;
     let started = step.run(scope);
     scope.set_event(event);
-    match started? {
-        true => step.finish(Some(scope.locals())).map(Some),
-        false => Ok(None),
-    }
+    if started? { step.finish(Some(scope.locals())).map(Some) } else { Ok(None) }
 }
 
 /// The id of the thred that an event starts of a pattern.
@@ -102,10 +99,13 @@ pub fn react(
     }
     let (event, offer) = match input {
         Input::Command(command) => match command {
-            Command::Offer { accepted, consumed, .. } => match state.has_consumed(&consumed.key) {
-                true => return Ok(Outcome::Duplicate),
-                false => (&accepted.event, Some((command, *consumed))),
-            },
+            Command::Offer { accepted, consumed, .. } => {
+                if state.has_consumed(&consumed.key) {
+                    return Ok(Outcome::Duplicate);
+                } else {
+                    (&accepted.event, Some((command, *consumed)))
+                }
+            }
             other => return obey(pattern, state, other, consumed, world),
         },
         Input::Bound(event) | Input::Offered(event) => (event, None),
@@ -168,9 +168,10 @@ fn hear_error(
         locals = scope.locals().clone();
     }
     let is_reported = step.report_error(event)?;
-    match is_reported || !Arc::ptr_eq(&locals, &state.locals) {
-        true => step.finish(Some(&locals)).map(Outcome::Commit),
-        false => Ok(step.unmoved()),
+    if is_reported || !Arc::ptr_eq(&locals, &state.locals) {
+        step.finish(Some(&locals)).map(Outcome::Commit)
+    } else {
+        Ok(step.unmoved())
     }
 }
 

@@ -32,10 +32,8 @@ impl Unique {
         if self.seen.is_empty() && self.list.len().min(self.added) > Self::SHORT {
             self.seen = self.list.iter().cloned().collect();
         }
-        let known = match self.seen.is_empty() {
-            true => self.list.contains(&id),
-            false => self.seen.contains(&id),
-        };
+        let known =
+            if self.seen.is_empty() { self.list.contains(&id) } else { self.seen.contains(&id) };
         if known {
             return;
         }
@@ -135,12 +133,13 @@ impl<'a> Step<'a> {
     /// that it holds.
     pub(super) fn send(&mut self, event: Arc<Event>, recipients: Recipients) {
         if let [only] = &*recipients {
-            let topic = match self.is_service(only) {
-                true => Some(Topic::new(only.as_arc().clone())),
-                false => match self.session_nodes(only) {
+            let topic = if self.is_service(only) {
+                Some(Topic::new(only.as_arc().clone()))
+            } else {
+                match self.session_nodes(only) {
                     [node] => Some(node.clone()),
                     _ => None,
-                },
+                }
             };
             if let Some(topic) = topic {
                 self.outbox.reserve_exact(1);

@@ -359,9 +359,10 @@ impl<'a> Step<'a> {
         count: usize,
         limit: usize,
     ) -> Result<(), StepError> {
-        match count <= limit {
-            true => Ok(()),
-            false => Err(StepError::Limit { reaction: self.state.reaction.clone(), limit, what }),
+        if count <= limit {
+            Ok(())
+        } else {
+            Err(StepError::Limit { reaction: self.state.reaction.clone(), limit, what })
         }
     }
 

@@ -24,9 +24,10 @@ impl Refusing {
     }
 
     fn check<'i>(&self, items: impl IntoIterator<Item = &'i Inbound>) -> Result<(), PortError> {
-        match items.into_iter().any(self.meant) {
-            true => Err(PortError::new("publish events", PortErrorKind::Rejected, "too odd")),
-            false => Ok(()),
+        if items.into_iter().any(self.meant) {
+            Err(PortError::new("publish events", PortErrorKind::Rejected, "too odd"))
+        } else {
+            Ok(())
         }
     }
 }

@@ -125,9 +125,10 @@ impl Matcher {
                     many => clauses.push(Clause::Or(many)),
                 },
                 operator if operator.starts_with('$') => {
-                    return Err(at.error(match is_test(operator) {
-                        true => format!("`{operator}` tests a field; write it below one"),
-                        false => unknown(operator),
+                    return Err(at.error(if is_test(operator) {
+                        format!("`{operator}` tests a field; write it below one")
+                    } else {
+                        unknown(operator)
                     }));
                 }
                 _ => {

@@ -35,9 +35,10 @@ impl fmt::Display for At<'_> {
             Self::Index(parent, index) => write!(f, "{parent}[{index}]"),
             Self::Key(parent, name) => {
                 let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$');
-                match !name.is_empty() && name.len() <= 64 && name.chars().all(plain) {
-                    true => write!(f, "{parent}.{name}"),
-                    false => write!(f, "{parent}[{}]", quoted(name)),
+                if !name.is_empty() && name.len() <= 64 && name.chars().all(plain) {
+                    write!(f, "{parent}.{name}")
+                } else {
+                    write!(f, "{parent}[{}]", quoted(name))
                 }
             }
         }
@@ -135,11 +136,10 @@ impl<'l> Reader<'l> {
 
     /// Checks how many items a list has.
     pub(super) fn few(&self, items: &[Value], most: usize, at: &At) -> Result<(), TaskError> {
-        match items.len() <= most {
-            true => Ok(()),
-            false => {
-                Err(at.error(format!("the list has {} items, at most {most} may be", items.len())))
-            }
+        if items.len() <= most {
+            Ok(())
+        } else {
+            Err(at.error(format!("the list has {} items, at most {most} may be", items.len())))
         }
     }
 
@@ -176,9 +176,10 @@ pub(super) fn field_name(name: &str, at: &At) -> Result<(), TaskError> {
             quoted(name)
         )));
     }
-    match name.contains('\0') {
-        true => Err(at.error("a field's name holds a NUL character; remove it")),
-        false => Ok(()),
+    if name.contains('\0') {
+        Err(at.error("a field's name holds a NUL character; remove it"))
+    } else {
+        Ok(())
     }
 }
 

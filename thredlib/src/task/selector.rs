@@ -21,12 +21,11 @@ pub struct Selector {
 impl Selector {
     /// The record with the wanted fields alone.
     pub fn select(&self, record: &Map<String, Value>) -> Map<String, Value> {
-        let mut selected = match self.include.is_empty() {
-            true => record.clone(),
-            false => {
-                let paths = self.include.iter().map(FieldPath::as_str).chain([ID]);
-                include(record, &paths.collect::<Vec<_>>())
-            }
+        let mut selected = if self.include.is_empty() {
+            record.clone()
+        } else {
+            let paths = self.include.iter().map(FieldPath::as_str).chain([ID]);
+            include(record, &paths.collect::<Vec<_>>())
         };
         for path in &self.exclude {
             exclude(&mut selected, path.as_str());

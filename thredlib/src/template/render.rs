@@ -20,9 +20,10 @@ pub(super) fn render(
     let most_steps = scope.steps().saturating_add(limits.steps);
     let bytes = limits.result_bytes;
     let mut renderer = Renderer { scope, deadline, most_steps, bytes, out: Builder::new() };
-    match renderer.node(root, deepest(limits))? {
-        true => renderer.out.finish().map(Some).map_err(|_| over_size()),
-        false => Ok(None),
+    if renderer.node(root, deepest(limits))? {
+        renderer.out.finish().map(Some).map_err(|_| over_size())
+    } else {
+        Ok(None)
     }
 }
 

@@ -212,9 +212,10 @@ impl Shared {
     fn text(&self, item: &Inbound) -> Result<Vec<u8>, Error> {
         let text = serde_json::to_vec(item).map_err(|error| Error::Malformed(error.to_string()))?;
         let (bytes, limit) = (text.len(), self.config.max_item_bytes);
-        match bytes > limit {
-            true => Err(Error::TooLarge { what: "an item", bytes, limit }),
-            false => Ok(text),
+        if bytes > limit {
+            Err(Error::TooLarge { what: "an item", bytes, limit })
+        } else {
+            Ok(text)
         }
     }
 
@@ -261,10 +262,7 @@ impl EventQ for RedisEventQ {
     async fn room(&self) -> Result<(), PortError> {
         const OPERATION: &str = "wait for room";
         self.shared.room.wait(&self.shared).await.map_err(|error| error.of(OPERATION))?;
-        match self.shared.is_closed() {
-            true => Err(PortError::closed(OPERATION)),
-            false => Ok(()),
-        }
+        if self.shared.is_closed() { Err(PortError::closed(OPERATION)) } else { Ok(()) }
     }
 
     async fn publish(&self, items: Vec<Inbound>) -> Result<(), PortError> {

@@ -229,10 +229,13 @@ impl Shared {
                 Some((runs, items)) => Found::Held(runs, items),
                 None => Found::NotOwner,
             },
-            Step::Again(counts) => match items.again(&self.connection, holder, &counts).await? {
-                true => Found::Again(counts),
-                false => Found::NotOwner,
-            },
+            Step::Again(counts) => {
+                if items.again(&self.connection, holder, &counts).await? {
+                    Found::Again(counts)
+                } else {
+                    Found::NotOwner
+                }
+            }
             Step::Draw(ended) => {
                 let drawn =
                     items.draw(&self.connection, holder, max, &self.bell, Waiting::Ready, &ended);

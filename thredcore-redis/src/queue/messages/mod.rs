@@ -340,9 +340,10 @@ impl MessageQ for RedisMessageQ {
                 }
             }
             let told = async {
-                match told.is_empty() {
-                    true => std::future::pending().await,
-                    false => _ = select_all(told).await,
+                if told.is_empty() {
+                    std::future::pending().await
+                } else {
+                    _ = select_all(told).await
                 }
             };
             match due {

@@ -49,9 +49,10 @@ impl Shared {
                         Err(error) => refused.push((place, error)),
                     }
                 }
-                let (done, failure) = match texts.is_empty() {
-                    true => (0, None),
-                    false => self.publish_to(&topic, texts.into()).await,
+                let (done, failure) = if texts.is_empty() {
+                    (0, None)
+                } else {
+                    self.publish_to(&topic, texts.into()).await
                 };
                 (sent, done, failure, refused)
             }
@@ -80,9 +81,10 @@ impl Shared {
         let text =
             serde_json::to_vec(message).map_err(|error| Error::Malformed(error.to_string()))?;
         let (bytes, limit) = (text.len(), self.config.max_item_bytes);
-        match bytes > limit {
-            true => Err(Error::TooLarge { what: "a message", bytes, limit }),
-            false => Ok(text),
+        if bytes > limit {
+            Err(Error::TooLarge { what: "a message", bytes, limit })
+        } else {
+            Ok(text)
         }
     }
 

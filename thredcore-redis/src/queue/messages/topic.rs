@@ -279,10 +279,13 @@ impl Shared {
                 Some((runs, messages)) => Found::Held(runs, messages),
                 None => Found::NotAlive,
             },
-            Step::Again(counts) => match items.again(&self.connection, holder, &counts).await? {
-                true => Found::Again(counts),
-                false => Found::NotAlive,
-            },
+            Step::Again(counts) => {
+                if items.again(&self.connection, holder, &counts).await? {
+                    Found::Again(counts)
+                } else {
+                    Found::NotAlive
+                }
+            }
             Step::Draw(ended) => {
                 let waiting = Waiting::Delayed(self.config.message_ttl);
                 let drawn = items.draw(&self.connection, holder, max, &self.bell, waiting, &ended);

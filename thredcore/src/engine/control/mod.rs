@@ -75,13 +75,12 @@ impl Engine {
         let Some(line) = line else { return deliveries };
         let mut rest = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
-            match is_control(&delivery) {
-                true => {
-                    if let Err(error) = line.try_send(delivery) {
-                        rest.push(error.into_inner());
-                    }
+            if is_control(&delivery) {
+                if let Err(error) = line.try_send(delivery) {
+                    rest.push(error.into_inner());
                 }
-                false => rest.push(delivery),
+            } else {
+                rest.push(delivery)
             }
         }
         rest

@@ -114,10 +114,7 @@ impl Engine {
     /// A thred that has not ended.
     pub(super) async fn live(&self, id: &ThredId) -> Result<Arc<ThredState>, Refusal> {
         let thred = self.known(id).await?;
-        match thred.status.is_live() {
-            true => Ok(thred),
-            false => Err(Refusal::no_thred(id)),
-        }
+        if thred.status.is_live() { Ok(thred) } else { Err(Refusal::no_thred(id)) }
     }
 
     /// A thred, ended or not.
@@ -178,9 +175,10 @@ impl Engine {
 /// Whether a thred can be told something: it has not ended, or by this very command. A request
 /// that is delivered again has the answer that it had.
 fn check_live(thred: &ThredState, command: &Command) -> Result<(), Refusal> {
-    match thred.status.is_live() || thred.has_consumed(&command.key()) {
-        true => Ok(()),
-        false => Err(Refusal::no_thred(&thred.id)),
+    if thred.status.is_live() || thred.has_consumed(&command.key()) {
+        Ok(())
+    } else {
+        Err(Refusal::no_thred(&thred.id))
     }
 }
 

@@ -103,9 +103,10 @@ impl Run {
                 return Some((Some(index), mismatch));
             }
         }
-        match self.unclaimed.is_empty() || scenario.allow_unclaimed_messages {
-            true => None,
-            false => Some((None, check::unclaimed(&self.unclaimed, "at the end of the scenario"))),
+        if self.unclaimed.is_empty() || scenario.allow_unclaimed_messages {
+            None
+        } else {
+            Some((None, check::unclaimed(&self.unclaimed, "at the end of the scenario")))
         }
     }
 
@@ -127,10 +128,13 @@ impl Run {
             }
             Action::ExpectMessage(expected) => self.claim(expected, step.label.as_deref()),
             Action::ExpectMessages(expected) => self.claim_several(expected),
-            Action::ExpectNoMessage => match self.unclaimed.is_empty() {
-                true => Ok(()),
-                false => Err(check::unclaimed(&self.unclaimed, "here")),
-            },
+            Action::ExpectNoMessage => {
+                if self.unclaimed.is_empty() {
+                    Ok(())
+                } else {
+                    Err(check::unclaimed(&self.unclaimed, "here"))
+                }
+            }
             Action::ExpectThred(expected) => self.expect_thred(expected).await,
             Action::ExpectThreds { pattern, count } => {
                 self.expect_threds(pattern.as_deref(), *count).await
@@ -288,9 +292,10 @@ impl Run {
             *pattern = self.pattern_id(pattern);
         }
         let differences = check::thred(&resolved, &thred_value(&thred));
-        match differences.is_empty() {
-            true => Ok(()),
-            false => Err(Mismatch::differs(format!("thred {id} is not as expected"), differences)),
+        if differences.is_empty() {
+            Ok(())
+        } else {
+            Err(Mismatch::differs(format!("thred {id} is not as expected"), differences))
         }
     }
 

@@ -182,12 +182,11 @@ impl Host {
             Some(_) => return Err(failed("T0410: the picture of `$toMillis` is a text")),
         };
         let missing = missing_parts(picture);
-        let now = match missing.is_empty() {
-            true => JValue::string(""),
-            false => {
-                let now = AstNode::Number(self.now.get() as f64);
-                call("fromMillis", vec![now, AstNode::String(missing.clone())])?
-            }
+        let now = if missing.is_empty() {
+            JValue::string("")
+        } else {
+            let now = AstNode::Number(self.now.get() as f64);
+            call("fromMillis", vec![now, AstNode::String(missing.clone())])?
         };
         let now = now.as_str().unwrap_or_default();
         let args = [format!("{now}{text}"), format!("{missing}{picture}")];
@@ -244,14 +243,13 @@ fn missing_parts(picture: &str) -> String {
     if named.iter().any(|part| "XxWw".contains(*part)) {
         return String::new();
     }
-    let days: &[(char, &str)] = match has('d') && !has('M') && !has('D') {
-        true => &[('Y', "[Y0001] "), ('d', "[d001] ")],
-        false => &[('Y', "[Y0001] "), ('M', "[M01] "), ('D', "[D01] ")],
+    let days: &[(char, &str)] = if has('d') && !has('M') && !has('D') {
+        &[('Y', "[Y0001] "), ('d', "[d001] ")]
+    } else {
+        &[('Y', "[Y0001] "), ('M', "[M01] "), ('D', "[D01] ")]
     };
-    let hours: &[(char, &str)] = match has('h') && !has('H') {
-        true => &[('P', "[Pn] "), ('h', "[h01] ")],
-        false => &[('H', "[H01] ")],
-    };
+    let hours: &[(char, &str)] =
+        if has('h') && !has('H') { &[('P', "[Pn] "), ('h', "[h01] ")] } else { &[('H', "[H01] ")] };
     let rest: &[(char, &str)] = &[('m', "[m01] "), ('s', "[s01] "), ('f', "[f001] ")];
     let parts = || days.iter().chain(hours).chain(rest);
     match parts().position(|(part, _)| has(*part)) {

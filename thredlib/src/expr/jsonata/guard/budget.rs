@@ -125,10 +125,7 @@ impl Budget {
 
     fn spend(&self, checks: usize) -> Result<(), Breach> {
         self.checks.set(self.checks.get().saturating_add(checks));
-        match self.steps() <= self.limits.steps {
-            true => Ok(()),
-            false => Err("steps"),
-        }
+        if self.steps() <= self.limits.steps { Ok(()) } else { Err("steps") }
     }
 
     /// Pays for a copy of a value, shared parts counted each time they occur.

@@ -115,13 +115,12 @@ pub(super) fn call(function: String, args: Vec<AstNode>, is_builtin_call: bool) 
         return AstNode::Function { name: function, args, is_builtin: true };
     }
     let compiles = args.iter().skip(1).any(|arg| matches!(arg, AstNode::Regex { .. }));
-    let args: Vec<AstNode> = match compiles && !has_placeholder(&args) {
-        true => {
-            let mut args = args.into_iter();
-            let text = args.next().map(|text| check(name::REGEX, text));
-            text.into_iter().chain(args).collect()
-        }
-        false => args,
+    let args: Vec<AstNode> = if compiles && !has_placeholder(&args) {
+        let mut args = args.into_iter();
+        let text = args.next().map(|text| check(name::REGEX, text));
+        text.into_iter().chain(args).collect()
+    } else {
+        args
     };
     if !is_builtin_call || arity(&function).is_none() {
         let own = !is_builtin(&function);

@@ -36,9 +36,10 @@ fn check(case: &Value) -> Result<(), String> {
     let found = outcome.map_err(|error| format!("{selector}: {error}"))?;
     let one = case.get("result");
     let any = case.get("results").and_then(Value::as_array);
-    match one.into_iter().chain(any.into_iter().flatten()).any(|expected| *expected == found) {
-        true => Ok(()),
-        false => Err(format!("{selector} gives {found}")),
+    if one.into_iter().chain(any.into_iter().flatten()).any(|expected| *expected == found) {
+        Ok(())
+    } else {
+        Err(format!("{selector} gives {found}"))
     }
 }
 
