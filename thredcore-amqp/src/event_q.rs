@@ -56,7 +56,7 @@ pub struct AmqpEventQ {
 struct Partition {
     inflow: Arc<Inflow<Inbound>>,
     pump: OnceLock<Pump>,
-    asks: std::sync::Mutex<Option<mpsc::UnboundedReceiver<Ask>>>,
+    asks: parking_lot::Mutex<Option<mpsc::UnboundedReceiver<Ask>>>,
 }
 
 impl std::fmt::Debug for AmqpEventQ {
@@ -71,7 +71,7 @@ impl AmqpEventQ {
         let partition = |number| {
             let queue = wires.config.names.event_queue(number)?;
             let (inflow, asks) = Inflow::new(u64::from(number), queue);
-            let asks = std::sync::Mutex::new(Some(asks));
+            let asks = parking_lot::Mutex::new(Some(asks));
             Ok(Partition { inflow, pump: OnceLock::new(), asks })
         };
         let partitions = (0..count).map(partition).collect::<Result<_, AmqpError>>()?;
@@ -152,7 +152,7 @@ impl AmqpEventQ {
     fn consumed(&self, number: u16) -> Option<&Partition> {
         let partition = self.partitions.get(usize::from(number))?;
         partition.pump.get_or_init(|| {
-            let asks = partition.asks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let asks = partition.asks.lock();
             let asks = { asks }.take().unwrap_or_else(|| mpsc::unbounded_channel().1);
             let works = Works {
                 inflow: partition.inflow.clone(),

@@ -1,7 +1,6 @@
 //! How full a queue is, without asking each time.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
+use parking_lot::Mutex;
 use tokio::time::{Duration, Instant};
 
 /// A depth that was measured, and what was published since.
@@ -14,21 +13,17 @@ const FRESH: Duration = Duration::from_millis(250);
 impl Gauge {
     /// The depth, if it was measured just now.
     pub(crate) fn depth(&self) -> Option<usize> {
-        let (depth, at) = (*self.lock())?;
+        let (depth, at) = (*self.0.lock())?;
         (at.elapsed() < FRESH).then_some(depth)
     }
 
     pub(crate) fn measured(&self, depth: usize) {
-        *self.lock() = Some((depth, Instant::now()));
+        *self.0.lock() = Some((depth, Instant::now()));
     }
 
     pub(crate) fn added(&self, count: usize) {
-        if let Some((depth, _)) = &mut *self.lock() {
+        if let Some((depth, _)) = &mut *self.0.lock() {
             *depth += count;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<(usize, Instant)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,11 +1,8 @@
 //! Topics that nobody uses any more.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::RwLock;
 use thredlib::Topic;
 use tokio::{
     task::AbortHandle,
@@ -66,7 +63,7 @@ async fn sweep(
     idle.retain(|topic, _| topics.contains_key(topic));
     let mut declaring = Declaring::on(&topology.link);
     for (topic, delays) in topics {
-        let is_used_here = !used.read().unwrap_or_else(PoisonError::into_inner).let_go(&topic);
+        let is_used_here = !used.read().let_go(&topic);
         if is_used_here
             || !is_unused(&mut declaring, topology, &topic, delays.iter().copied()).await?
         {

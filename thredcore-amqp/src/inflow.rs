@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     future::Future,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use futures::{
@@ -12,6 +12,7 @@ use futures::{
     future::{join_all, select},
 };
 use lapin::{Channel, options::BasicAckOptions, types::ShortString};
+use parking_lot::Mutex;
 use thredcore::port::{Delivery, DeliveryTag, Returned};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -180,7 +181,7 @@ impl<T: Cargo> Inflow<T> {
     /// # Errors
     /// [`AmqpError::Closed`].
     pub(crate) fn take(&self, max: usize, alone: bool) -> Result<Taken<T>, AmqpError> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.is_closed {
             return Err(AmqpError::Closed);
         }
@@ -214,7 +215,7 @@ impl<T: Cargo> Inflow<T> {
 
     /// Says of a suspect how many processes ended with it in hand.
     pub(crate) fn judge(&self, tag: u64, generation: u64, others: u32) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.generation == generation
             && let Some(next) = state.ready.front_mut()
             && next.tag == tag
@@ -240,14 +241,14 @@ impl<T: Cargo> Inflow<T> {
 
     /// A handed-out item and its attempts, as long as it is out.
     pub(crate) fn peek(&self, tag: DeliveryTag) -> Option<(T, u32)> {
-        let state = self.lock();
+        let state = self.state.lock();
         let held = state.out.get(&tag.1)?;
         Some((held.payload.clone(), held.attempt()))
     }
 
     /// A handed-out item, and what it has been through, as long as it is out.
     pub(crate) fn counts(&self, tag: DeliveryTag) -> Option<(T, Counts)> {
-        let state = self.lock();
+        let state = self.state.lock();
         let held = state.out.get(&tag.1)?;
         let counts = Counts { failures: held.failures(), deaths: held.deaths(), due: None };
         Some((held.payload.clone(), counts))
@@ -255,7 +256,7 @@ impl<T: Cargo> Inflow<T> {
 
     /// What items are known by whose tries were noted, of some that are out.
     pub(crate) fn noted(&self, tags: &[DeliveryTag]) -> Vec<String> {
-        let state = self.lock();
+        let state = self.state.lock();
         let held = tags.iter().filter_map(|tag| state.out.get(&tag.1));
         held.filter(|held| held.others.is_some()).map(Held::key).collect()
     }
@@ -266,7 +267,7 @@ impl<T: Cargo> Inflow<T> {
     /// When the channel is lost on the way.
     pub(crate) async fn ack(&self, tags: &[DeliveryTag]) -> Result<(), AmqpError> {
         let sent = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             let mut done = Vec::with_capacity(tags.len());
             done.extend(tags.iter().filter_map(|tag| state.out.remove(&tag.1)).map(|it| it.tag));
             if state.out.is_empty() && state.is_releasing {
@@ -283,7 +284,7 @@ impl<T: Cargo> Inflow<T> {
     /// When the channel is lost on the way.
     pub(crate) async fn purge(&self) -> Result<u64, AmqpError> {
         let (count, sent) = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             let delayed = std::mem::take(&mut state.delayed).into_values();
             let tags: Vec<u64> = delayed.map(|held| held.tag).collect();
             let ready = std::mem::take(&mut state.ready);
@@ -296,7 +297,7 @@ impl<T: Cargo> Inflow<T> {
     /// Acknowledges an item that was never handed out, and came in a generation.
     pub(crate) async fn drop_unread(&self, tag: u64, generation: u64) -> Result<(), AmqpError> {
         let sent = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             if state.generation != generation {
                 return Ok(());
             }
@@ -307,7 +308,7 @@ impl<T: Cargo> Inflow<T> {
 
     /// Puts back what is out, to its old place.
     pub(crate) fn give_back(&self, tags: &[DeliveryTag], after: Duration, why: Returned) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let due = (!after.is_zero()).then(|| later(after));
         for tag in tags {
             let Some(mut held) = state.out.remove(&tag.1) else { continue };
@@ -325,7 +326,7 @@ impl<T: Cargo> Inflow<T> {
     /// The queue is to be consumed from now on, and as long as the guard is there somebody waits for
     /// what comes.
     pub(crate) fn want(self: &Arc<Self>) -> Waiting<T> {
-        self.lock().waiters += 1;
+        self.state.lock().waiters += 1;
         self.wanted.send_if_modified(|wanted| !std::mem::replace(wanted, true));
         Waiting(self.clone())
     }
@@ -333,7 +334,7 @@ impl<T: Cargo> Inflow<T> {
     /// Lets go of the queue if nobody here waits for what comes and nothing is in hand; says whether
     /// that is so.
     pub(crate) fn let_go(&self) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         let is_unused = state.waiters == 0 && state.out.is_empty();
         if is_unused {
             self.wanted.send_if_modified(|wanted| std::mem::replace(wanted, false));
@@ -348,7 +349,7 @@ impl<T: Cargo> Inflow<T> {
 
     /// Takes what is ready and has expired; it is held all the same.
     pub(crate) fn take_expired(&self) -> (Vec<Held<T>>, u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let now = Instant::now();
         let ready = std::mem::take(&mut state.ready);
         let is_late = |held: &Held<T>| held.expires.is_some_and(|at| at <= now);
@@ -360,23 +361,23 @@ impl<T: Cargo> Inflow<T> {
     /// Puts back all that is out.
     pub(crate) fn give_back_all(&self) {
         let out: Vec<_> =
-            self.lock().out.keys().map(|tag| DeliveryTag(self.number, *tag)).collect();
+            self.state.lock().out.keys().map(|tag| DeliveryTag(self.number, *tag)).collect();
         self.give_back(&out, Duration::ZERO, Returned::Untried);
     }
 
     /// How many items the process holds.
     pub(crate) fn held(&self) -> usize {
-        self.lock().unsettled.len()
+        self.state.lock().unsettled.len()
     }
 
     /// Whether the broker has chosen this process for the queue, as far as can be seen.
     pub(crate) fn is_active(&self) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         state.is_active && !state.is_releasing
     }
 
     pub(crate) fn channel(&self) -> Option<Channel> {
-        self.lock().channel.clone()
+        self.state.lock().channel.clone()
     }
 
     pub(crate) fn ask(&self, ask: Ask) {
@@ -385,23 +386,23 @@ impl<T: Cargo> Inflow<T> {
     }
 
     pub(crate) fn close(&self) {
-        self.lock().is_closed = true;
+        self.state.lock().is_closed = true;
         self.told.notify_waiters();
     }
 
     /// Whether nothing is received any more.
     pub(crate) fn is_closed(&self) -> bool {
-        self.lock().is_closed
+        self.state.lock().is_closed
     }
 
     /// A channel brings items from now on.
     pub(crate) fn opened(&self, channel: Channel) {
-        self.lock().channel = Some(channel);
+        self.state.lock().channel = Some(channel);
     }
 
     /// The channel is gone, and all that came by it.
     pub(crate) fn lost(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.generation += 1;
         state.channel = None;
         state.ready.clear();
@@ -415,7 +416,7 @@ impl<T: Cargo> Inflow<T> {
     /// An item has come. `None` is one that is not handed out; it is held all the same. Says the
     /// generation.
     pub(crate) fn came(&self, tag: u64, held: Option<Held<T>>) -> u64 {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.unsettled.insert(tag);
         state.is_active = true;
         let was_idle = state.ready.is_empty();
@@ -428,7 +429,7 @@ impl<T: Cargo> Inflow<T> {
 
     /// An item that came before is handed out later, if it is still of this generation.
     pub(crate) fn delay(&self, held: Held<T>, generation: u64, due: Instant) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.generation == generation {
             state.delayed.insert((due, held.tag), held);
             self.told.notify_waiters();
@@ -438,19 +439,15 @@ impl<T: Cargo> Inflow<T> {
     /// Hands out nothing more, and waits until nothing is out, or for a time.
     pub(crate) async fn hold_back(&self, limit: Duration) {
         let until = Instant::now() + limit;
-        self.lock().is_releasing = true;
+        self.state.lock().is_releasing = true;
         while Instant::now() < until {
             let mut told = pin!(self.told());
             told.as_mut().enable();
-            if self.lock().out.is_empty() {
+            if self.state.lock().out.is_empty() {
                 return;
             }
             Self::wait(told, Some(until)).await;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -465,7 +462,7 @@ pub(crate) struct Waiting<T: Cargo>(Arc<Inflow<T>>);
 
 impl<T: Cargo> Drop for Waiting<T> {
     fn drop(&mut self) {
-        self.0.lock().waiters -= 1;
+        self.0.state.lock().waiters -= 1;
     }
 }
 

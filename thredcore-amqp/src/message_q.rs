@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     pin::pin,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -12,6 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::future::{join_all, select_all};
+use parking_lot::{Mutex, RwLock};
 use thredcore::port::{
     Backlog, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError, Quarantine,
     Returned, Routed, TopicBacklog, Unreadable,
@@ -118,7 +119,7 @@ impl AmqpMessageQ {
     /// # Errors
     /// When the broker cannot be reached.
     pub async fn depths(&self) -> Result<Vec<QueueDepth>, AmqpError> {
-        let all = self.topics.read().unwrap_or_else(PoisonError::into_inner).all.clone();
+        let all = self.topics.read().all.clone();
         let queues: Vec<_> = all.iter().map(|state| state.inflow.queue.clone()).collect();
         let waiting = self.sounding.waiting(&queues).await?;
         let exact =
@@ -136,19 +137,19 @@ impl AmqpMessageQ {
     }
 
     pub(crate) fn close(&self) {
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let topics = self.topics.read();
         topics.all.iter().for_each(|state| state.inflow.close());
     }
 
     fn topic(&self, topic: &Topic) -> Result<Arc<TopicState>, AmqpError> {
         {
-            let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+            let topics = self.topics.read();
             if let Some(number) = topics.numbers.get(topic) {
                 return Ok(topics.all[*number].clone());
             }
         }
         let queue = self.wires.config.names.message_queue(topic)?;
-        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let mut topics = self.topics.write();
         if let Some(number) = topics.numbers.get(topic) {
             return Ok(topics.all[*number].clone());
         }
@@ -170,7 +171,7 @@ impl AmqpMessageQ {
         let state = self.topic(topic)?;
         self.wires.count_dropped();
         state.pump.get_or_init(|| {
-            let asks = state.asks.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let asks = state.asks.lock().take();
             let works = Works {
                 inflow: state.inflow.clone(),
                 source: Source::Topic(topic.clone(), self.delays.clone()),
@@ -194,7 +195,7 @@ impl AmqpMessageQ {
     }
 
     fn inflow(&self, tag: DeliveryTag) -> Option<Arc<TopicState>> {
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let topics = self.topics.read();
         topics.all.get(usize::try_from(tag.0).ok()?).cloned()
     }
 
@@ -549,7 +550,7 @@ impl MessageQ for AmqpMessageQ {
                 purged += declaring.purge(&queue).await?;
             }
             let used = {
-                let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+                let topics = self.topics.read();
                 topics.numbers.get(topic).map(|number| topics.all[*number].clone())
             };
             if let Some(state) = used {
@@ -584,7 +585,7 @@ impl AmqpMessageQ {
         self.wires.topology.messages().await?;
         let mut all = self.list.all().await?;
         {
-            let used = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+            let used = self.topics.read();
             used.numbers.keys().for_each(|topic| _ = all.entry(topic.clone()).or_default());
         }
         let dead = self.dead.origins().await?;
@@ -631,7 +632,7 @@ impl AmqpMessageQ {
         let queues = self.queues_of(topic).await?;
         let mut declaring = Declaring::on(&self.wires.consuming);
         let is_unused_here = {
-            let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+            let topics = self.topics.read();
             topics.let_go(topic)
         };
         // A consumer that is let go takes a moment.

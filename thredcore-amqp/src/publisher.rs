@@ -5,7 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     task::Poll,
@@ -17,6 +17,7 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::{FieldTable, ShortString},
 };
+use parking_lot::Mutex;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -88,7 +89,7 @@ impl Publisher {
             !matches!(answer, Err(AmqpError::Lost { .. } | AmqpError::Unconfirmed(_)))
         };
         if answers.iter().all(is_clean) && channel.status().connected() {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
+            self.idle.lock().push(channel);
         }
         answers
     }
@@ -116,7 +117,7 @@ impl Publisher {
     async fn channel(&self) -> Result<(Arc<Connection>, Channel), AmqpError> {
         let connection = self.link.connection().await?;
         loop {
-            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let idle = self.idle.lock().pop();
             match idle {
                 Some(channel) if channel.status().connected() => return Ok((connection, channel)),
                 Some(_) => {}

@@ -1,18 +1,15 @@
 //! Exchanges and queues: what is made when.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use lapin::{
     Channel,
     options::QueueDeclareOptions,
     types::{AMQPValue, FieldTable, ShortString},
 };
+use parking_lot::{Mutex, MutexGuard};
 use thredlib::Topic;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use crate::{
     AmqpConfig, AmqpError, Declare,
@@ -28,26 +25,26 @@ use crate::{
 pub(crate) struct Topology {
     pub(crate) config: Arc<AmqpConfig>,
     pub(crate) link: Arc<Link>,
-    events: Mutex<bool>,
-    messages: Mutex<bool>,
-    topics: StdMutex<HashSet<Topic>>,
+    events: AsyncMutex<bool>,
+    messages: AsyncMutex<bool>,
+    topics: Mutex<HashSet<Topic>>,
     /// Queues that were made for one use or other.
-    extra: StdMutex<HashSet<ShortString>>,
-    declaring: Mutex<()>,
+    extra: Mutex<HashSet<ShortString>>,
+    declaring: AsyncMutex<()>,
     forgotten: watch::Sender<u64>,
 }
 
 impl Topology {
     pub(crate) fn new(config: Arc<AmqpConfig>, link: Arc<Link>) -> Self {
-        let (events, messages) = (Mutex::new(false), Mutex::new(false));
+        let (events, messages) = (AsyncMutex::new(false), AsyncMutex::new(false));
         Self {
             config,
             link,
             events,
             messages,
-            topics: StdMutex::default(),
-            extra: StdMutex::default(),
-            declaring: Mutex::new(()),
+            topics: Mutex::default(),
+            extra: Mutex::default(),
+            declaring: AsyncMutex::new(()),
             forgotten: watch::Sender::new(0),
         }
     }
@@ -290,11 +287,11 @@ impl Topology {
     }
 
     fn known(&self) -> MutexGuard<'_, HashSet<Topic>> {
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+        self.topics.lock()
     }
 
     fn extra(&self) -> MutexGuard<'_, HashSet<ShortString>> {
-        self.extra.lock().unwrap_or_else(PoisonError::into_inner)
+        self.extra.lock()
     }
 
     /// A queue of which every message is at a majority of nodes.

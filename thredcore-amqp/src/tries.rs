@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex as StdMutex, PoisonError},
+    sync::Arc,
 };
 
 use lapin::{
@@ -10,8 +10,9 @@ use lapin::{
     options::{BasicAckOptions, BasicGetOptions},
     types::ShortString,
 };
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
 use uuid::Uuid;
 
 use crate::{
@@ -35,9 +36,9 @@ pub(crate) struct Tries {
     link: Arc<Link>,
     publisher: Arc<Publisher>,
     /// A channel for each queue of notes.
-    channels: StdMutex<HashMap<ShortString, Arc<Mutex<Option<Channel>>>>>,
+    channels: Mutex<HashMap<ShortString, Arc<AsyncMutex<Option<Channel>>>>>,
     /// Who has made the queues has made none of these.
-    absent: StdMutex<HashSet<ShortString>>,
+    absent: Mutex<HashSet<ShortString>>,
 }
 
 /// What was tried last, oldest first.
@@ -59,7 +60,7 @@ const PROCESSES: usize = 64;
 impl Tries {
     pub(crate) fn new(topology: Arc<Topology>, link: Arc<Link>, publisher: Arc<Publisher>) -> Self {
         let me = Uuid::now_v7().to_string();
-        let (channels, absent) = (StdMutex::default(), StdMutex::default());
+        let (channels, absent) = (Mutex::default(), Mutex::default());
         Self { me, topology, link, publisher, channels, absent }
     }
 
@@ -79,10 +80,10 @@ impl Tries {
         queue: &ShortString,
         change: impl FnOnce(&mut Notes) -> u32,
     ) -> Result<u32, AmqpError> {
-        if lock(&self.absent).contains(queue) {
+        if self.absent.lock().contains(queue) {
             return Ok(0);
         }
-        let place = lock(&self.channels).entry(queue.clone()).or_default().clone();
+        let place = self.channels.lock().entry(queue.clone()).or_default().clone();
         let mut place = place.lock().await;
         // Left there only when all went well.
         let channel = match place.take() {
@@ -90,7 +91,7 @@ impl Tries {
             _ => {
                 if !self.topology.tries(queue).await? {
                     tracing::warn!(%queue, "there is no such queue: tries are not noted");
-                    lock(&self.absent).insert(queue.clone());
+                    self.absent.lock().insert(queue.clone());
                     return Ok(0);
                 }
                 self.link.channel().await?
@@ -112,10 +113,6 @@ impl Tries {
         *place = Some(channel);
         Ok(others)
     }
-}
-
-fn lock<T>(mutex: &StdMutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Notes {

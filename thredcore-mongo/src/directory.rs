@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use futures::{
     future::{Either, select},
 };
 use mongodb::bson::{Bson, Document, RawDocumentBuf, deserialize_from_slice, doc};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use thredcore::port::{AddressResolver, Directory, PortError};
 use thredlib::ParticipantId;
@@ -164,7 +165,7 @@ impl MongoDirectory {
 impl AddressResolver for MongoDirectory {
     async fn directory(&self) -> Result<Arc<Directory>, PortError> {
         let (base, users) = (self.base.directory().await?, self.known.now());
-        let mut merged = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut merged = self.merged.lock();
         if let Some(merged) = &*merged
             && Arc::ptr_eq(&merged.base, &base)
             && Arc::ptr_eq(&merged.users, &users)
@@ -197,12 +198,12 @@ fn with_users(base: &Directory, users: &[User]) -> Directory {
 
 impl Known {
     fn now(&self) -> Arc<Vec<User>> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.now.lock().clone()
     }
 
     /// Says which documents are skipped, once.
     fn warn_of(&self, mongo: &Mongo, skipped: BTreeSet<String>) {
-        let mut known = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.skipped.lock();
         for document in skipped.difference(&known) {
             let collection = mongo.name(USERS);
             warn!(collection, document, "a document that is no user is skipped");
@@ -226,7 +227,7 @@ impl Known {
         }
         self.warn_of(mongo, skipped);
         let users = Arc::new(users);
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = users;
+        *self.now.lock() = users;
         self.changed.send_modify(|count| *count += 1);
         Ok(())
     }

@@ -1,11 +1,9 @@
 //! Documents that cannot be read: passed over, with one warning for each.
 
-use std::{
-    collections::HashSet,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashSet;
 
 use mongodb::bson::{Bson, Document, RawDocument, deserialize_from_slice};
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use thredcore::port::{PortError, PortErrorKind, Unreadable};
 use tracing::warn;
@@ -21,7 +19,7 @@ impl Warned {
     /// Warns of a document, unless it has been done.
     pub(crate) fn warn(&self, collection: &str, document: &RawDocument, error: &PortError) {
         let key = format!("{collection}/{}", key_of(document));
-        let mut warned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = self.0.lock();
         if warned.len() >= Self::CAPACITY {
             warned.clear();
         }

@@ -1,14 +1,14 @@
 //! What is stored and cannot be read: it is passed over, named once, and listed on demand.
 
-use std::{collections::HashSet, fmt::Display, sync::Mutex};
+use std::{collections::HashSet, fmt::Display};
 
+use parking_lot::Mutex;
 use redb::{ReadTransaction, ReadableTable};
 use thredcore::port::{Inbound, Lease, Routed, Unreadable};
 use thredlib::PatternModel;
 
 use crate::{
     error::{RedbError, chain},
-    journal::lock,
     json,
     outboxes::Left,
     queue::dead,
@@ -27,7 +27,7 @@ impl Met {
 
     /// Notes that something cannot be read; the first time with a warning.
     pub(crate) fn note(&self, kind: &'static str, key: impl Display, why: &dyn std::error::Error) {
-        let mut met = lock(&self.0);
+        let mut met = self.0.lock();
         let key = key.to_string();
         if met.len() < Self::KNOWN && met.insert((kind, key.clone())) {
             let why = chain(why);
@@ -36,12 +36,12 @@ impl Met {
     }
 
     pub(crate) fn knows(&self, kind: &'static str, key: impl Display) -> bool {
-        lock(&self.0).contains(&(kind, key.to_string()))
+        self.0.lock().contains(&(kind, key.to_string()))
     }
 
     /// How many different ones have been met.
     pub(crate) fn count(&self) -> usize {
-        lock(&self.0).len()
+        self.0.lock().len()
     }
 }
 

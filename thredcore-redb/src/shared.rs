@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use redb::{Database, ReadTransaction, ReadableDatabase};
 use thredcore::{
     format::FORMATS,
@@ -22,7 +23,7 @@ use crate::{
     config::RedbConfig,
     error::{RedbError, Refusal},
     index::{Head, Index, Kinds, Place},
-    journal::{Condition, Deferred, lock},
+    journal::{Condition, Deferred},
     outboxes::{Entry, Outboxes, Unpublished},
     quarantine::Met,
     queue::{Events, Messages, Tried, dead::DeadLetters},
@@ -200,12 +201,12 @@ impl Shared {
 
     /// The database, for a moment.
     pub(crate) fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
-        self.database.read().unwrap_or_else(PoisonError::into_inner)
+        self.database.read()
     }
 
     /// Puts a database in place, or takes it away; the old one is closed when this returns.
     pub(crate) fn set_database(&self, database: Option<Database>) {
-        let mut guard = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.database.write();
         drop(guard.take());
         *guard = database;
     }
@@ -248,7 +249,7 @@ impl Shared {
     /// How many of some threds are not in memory.
     pub(crate) fn count_uncached(&self, ids: &[ThredId]) -> usize {
         let is_uncached = |id: &&ThredId| {
-            let shard = lock(self.shard(id));
+            let shard = self.shard(id).lock();
             shard.index.head(id).is_some() && !shard.cache.contains(id)
         };
         ids.iter().filter(is_uncached).count()
@@ -259,7 +260,7 @@ impl Shared {
         let mut states = Vec::with_capacity(ids.len());
         let mut missing = vec![];
         for (place, id) in ids.iter().enumerate() {
-            let mut shard = lock(self.shard(id));
+            let mut shard = self.shard(id).lock();
             let cached = shard.cached(id);
             if cached.is_none() && shard.index.head(id).is_some() {
                 missing.push(place);
@@ -279,7 +280,7 @@ impl Shared {
                 let mut again = vec![];
                 for place in missing {
                     let id = &ids[place];
-                    let mut shard = lock(self.shard(id));
+                    let mut shard = self.shard(id).lock();
                     let Some(head) = shard.index.head(id) else { continue };
                     if let Some(found) = shard.cached(id) {
                         states[place] = Found::State(found);
@@ -290,7 +291,7 @@ impl Shared {
                     match segments::read(&table, head.at.state, read)? {
                         Some(Ok(state)) => {
                             let state = Arc::new(state);
-                            lock(self.shard(id)).remember(&state, head);
+                            self.shard(id).lock().remember(&state, head);
                             states[place] = Found::State((state, head.at));
                         }
                         Some(Err(error)) => {
@@ -314,7 +315,7 @@ impl Shared {
 
     /// The headers of threds that are there and can be read.
     pub(crate) fn headers(&self, ids: &[ThredId]) -> Result<Vec<Header>, ReadError> {
-        let heads = ids.iter().filter_map(|id| lock(self.shard(id)).index.head(id));
+        let heads = ids.iter().filter_map(|id| self.shard(id).lock().index.head(id));
         let places: Vec<_> = heads.map(|head| head.at.state).collect();
         self.read(|txn| {
             let table = txn.open_table(STATES.data)?;
@@ -329,7 +330,7 @@ impl Shared {
 
     /// The outboxes of threds, each whole, in the order of making.
     pub(crate) fn outboxes(&self, ids: &[ThredId]) -> Result<Vec<Vec<OutboxEntry>>, ReadError> {
-        let entries = ids.iter().map(|id| lock(self.shard(id)).outboxes.entries(id));
+        let entries = ids.iter().map(|id| self.shard(id).lock().outboxes.entries(id));
         let entries: Vec<Vec<Unpublished>> = entries.collect();
         let parked = entries.iter().flatten().filter(|one| matches!(one.entry, Entry::Parked(_)));
         let steps: BTreeSet<u64> = parked.map(|one| one.step).collect();
@@ -372,12 +373,12 @@ impl Shared {
         };
         let (old, new) = (before.and_then(timer), timer(state));
         if old != new {
-            let mut timers = lock(&self.timers[partition]);
+            let mut timers = self.timers[partition].lock();
             old.map(|old| timers.remove(&old));
             new.map(|new| timers.insert(new));
         }
         let kind = {
-            let mut kinds = lock(&self.kinds);
+            let mut kinds = self.kinds.lock();
             let listens = |state: &&ThredState| state.is_listening();
             let pattern = |state: &ThredState| state.pattern.clone();
             let (was, is) =
@@ -389,7 +390,7 @@ impl Shared {
         };
         let (started_at, modified_at) = (state.started_at, state.modified_at);
         let head = Head { at, kind, started_at, modified_at };
-        let mut shard = lock(&self.shards[partition]);
+        let mut shard = self.shards[partition].lock();
         let old = shard.index.head(&state.id);
         shard.index.update(before, state, head);
         if !entries.is_empty() {
@@ -403,12 +404,12 @@ impl Shared {
         }
         drop(shard);
         if let Some(old) = old {
-            lock(&self.kinds).leave(old.kind);
+            self.kinds.lock().leave(old.kind);
         }
         let started = before.is_none();
         let ended = !state.status.is_live() && before.is_none_or(|old| old.status.is_live());
         if started || ended {
-            let mut tally = lock(&self.tally);
+            let mut tally = self.tally.lock();
             tally.started += u64::from(started);
             tally.ended += u64::from(ended);
         }
@@ -417,7 +418,7 @@ impl Shared {
     /// Takes up a thred of the file.
     pub(crate) fn restore(&self, header: &Header, at: Place) {
         let kind = {
-            let mut kinds = lock(&self.kinds);
+            let mut kinds = self.kinds.lock();
             if header.status == thredcore::state::Status::Active && !header.waits.is_empty() {
                 kinds.listen(None, Some(&header.pattern));
             }
@@ -427,32 +428,32 @@ impl Shared {
         let partition = self.partition(&header.id);
         if let Some((at, entry)) = header.timer {
             let timer = Timer { at, thred_id: header.id.clone(), entry };
-            lock(&self.timers[partition]).insert(timer);
+            self.timers[partition].lock().insert(timer);
         }
         let head = Head { at, kind, started_at, modified_at };
-        lock(&self.shards[partition]).index.restore(header, head);
+        self.shards[partition].lock().index.restore(header, head);
     }
 
     /// Forgets a thred that is not in the file any more.
     pub(crate) fn forget(&self, id: &ThredId, participants: &[u64]) {
-        let mut shard = lock(self.shard(id));
+        let mut shard = self.shard(id).lock();
         shard.cache.forget(id);
         let head = shard.index.remove(id, participants, &[]);
         drop(shard);
         if let Some(head) = head {
-            lock(&self.kinds).leave(head.kind);
+            self.kinds.lock().leave(head.kind);
         }
     }
 
     /// Forgets a thred whose state could not be read.
     pub(crate) fn forget_unreadable(&self, header: &Header) {
         let is_active = header.status == thredcore::state::Status::Active;
-        let mut shard = lock(self.shard(&header.id));
+        let mut shard = self.shard(&header.id).lock();
         let waits = if is_active { &*header.waits } else { &[] };
         let head = shard.index.remove(&header.id, &header.participants, waits);
         drop(shard);
         let Some(head) = head else { return };
-        let mut kinds = lock(&self.kinds);
+        let mut kinds = self.kinds.lock();
         kinds.leave(head.kind);
         if !waits.is_empty() {
             kinds.listen(Some(&header.pattern), None);
@@ -460,13 +461,13 @@ impl Shared {
         drop(kinds);
         if let Some((at, entry)) = header.timer {
             let timer = Timer { at, thred_id: header.id.clone(), entry };
-            lock(&self.timers[self.partition(&header.id)]).remove(&timer);
+            self.timers[self.partition(&header.id)].lock().remove(&timer);
         }
     }
 
     /// Counts an event that moved no thred.
     pub(crate) fn unmoved(&self, decision: LogType) {
-        *lock(&self.tally).unmoved.entry(decision).or_default() += 1;
+        *self.tally.lock().unmoved.entry(decision).or_default() += 1;
     }
 }
 

@@ -4,14 +4,13 @@ use std::{
     io,
     ops::Bound,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use redb::{BackendError, StorageBackend};
-
-use crate::journal::lock;
 
 /// What has failed below the database so far.
 #[derive(Debug, Default)]
@@ -23,12 +22,12 @@ pub(crate) struct Watch {
 impl Watch {
     /// Whether a write found no room, and nothing else has failed.
     pub(crate) fn is_full(&self) -> bool {
-        self.full.load(Ordering::Acquire) && lock(&self.worse).is_none()
+        self.full.load(Ordering::Acquire) && self.worse.lock().is_none()
     }
 
     /// What has failed for another reason.
     pub(crate) fn worse(&self) -> Option<String> {
-        lock(&self.worse).clone()
+        self.worse.lock().clone()
     }
 
     pub(crate) fn forget_full(&self) {
@@ -45,7 +44,7 @@ impl Watch {
     }
 
     fn fail(&self, what: &str, error: &io::Error) {
-        lock(&self.worse).get_or_insert_with(|| format!("cannot {what}: {error}"));
+        self.worse.lock().get_or_insert_with(|| format!("cannot {what}: {error}"));
     }
 }
 

@@ -4,10 +4,9 @@
 //! has one call under way at a time, and all that comes meanwhile goes with the next one. Nothing
 //! waits while none is under way.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
 
 /// What waits to be sent to one place, in order.
 #[derive(Debug)]
@@ -26,28 +25,24 @@ impl<P> Default for Gathering<P> {
 }
 
 impl<P> Gathering<P> {
-    fn lock(&self) -> MutexGuard<'_, State<P>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Adds what one caller wants; says whether nobody is sending, so that a task is to be started
     /// that sends as long as there [is more](Self::has_more).
     pub(crate) fn add(&self, part: P) -> bool {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.waiting.push_back(part);
         !std::mem::replace(&mut state.under_way, true)
     }
 
     /// Whether something waits; otherwise nobody is sending any more.
     pub(crate) fn has_more(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.under_way = !state.waiting.is_empty();
         state.under_way
     }
 
     /// What goes with the next call: the first part, and those behind it as far as they fit.
     pub(crate) fn next(&self, mut fits: impl FnMut(&P) -> bool) -> Vec<P> {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         let mut parts = vec![];
         while let Some(part) = state.waiting.front()
             && (fits(part) || parts.is_empty())

@@ -8,18 +8,19 @@ use std::{
     collections::BTreeSet,
     pin::pin,
     sync::{
-        Arc, Mutex as StdMutex, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use lapin::types::ShortString;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use thredcore::port::{Backlog, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, Returned};
 use thredlib::ParticipantId;
 use tokio::{
-    sync::{Mutex, mpsc},
+    sync::{Mutex as AsyncMutex, mpsc},
     time::sleep,
 };
 
@@ -55,10 +56,10 @@ pub struct AmqpIngress {
     notes: ShortString,
     dead: Arc<DeadLetters<Incoming>>,
     inflow: Arc<Inflow<Incoming>>,
-    asks: StdMutex<Option<mpsc::UnboundedReceiver<Ask>>>,
+    asks: Mutex<Option<mpsc::UnboundedReceiver<Ask>>>,
     pump: OnceLock<Pump>,
     sounding: Sounding,
-    running: Mutex<()>,
+    running: AsyncMutex<()>,
     accepted: AtomicU64,
     refused: AtomicU64,
 }
@@ -92,7 +93,7 @@ impl AmqpIngress {
         Known::of(&config).note(&wires).await;
         let dead = Arc::new(wires.dead_letters(dead).of_queue(queue.clone()));
         let (inflow, asks) = Inflow::new(0, queue);
-        let (asks, pump) = (StdMutex::new(Some(asks)), OnceLock::new());
+        let (asks, pump) = (Mutex::new(Some(asks)), OnceLock::new());
         Ok(Self {
             sounding: Sounding::new(wires.consuming.clone()),
             wires,
@@ -102,7 +103,7 @@ impl AmqpIngress {
             inflow,
             asks,
             pump,
-            running: Mutex::default(),
+            running: AsyncMutex::default(),
             accepted: AtomicU64::default(),
             refused: AtomicU64::default(),
         })
@@ -211,7 +212,7 @@ impl AmqpIngress {
     fn consume(&self) {
         self.wires.count_dropped();
         self.pump.get_or_init(|| {
-            let asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let asks = self.asks.lock().take();
             let works = Works {
                 inflow: self.inflow.clone(),
                 source: Source::Ingress(self.dead.queue.clone()),

@@ -7,7 +7,7 @@ mod values;
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use mongodb::{
     error::{Error, ErrorKind},
     options::IndexOptions,
 };
+use parking_lot::Mutex;
 use serde_json::Value;
 use thredcore::persistence::{Persistence, PersistenceError, Procedure, TaskContext};
 use thredlib::task::{Op, RecordType, Task};
@@ -86,9 +87,7 @@ impl MongoPersistence {
                 Op::Upsert(target, _) | Op::Replace(target, _) => &target.record_type,
                 _ => continue,
             };
-            let known = |types: &Mutex<HashSet<_>>| {
-                types.lock().unwrap_or_else(PoisonError::into_inner).contains(record_type)
-            };
+            let known = |types: &Mutex<HashSet<_>>| types.lock().contains(record_type);
             if known(&self.known) {
                 continue;
             }
@@ -108,7 +107,7 @@ impl MongoPersistence {
                 }
             };
             self.mongo.call("make a collection", make).await?;
-            let mut types = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut types = self.known.lock();
             types.insert(record_type.clone());
         }
         Ok(())

@@ -3,11 +3,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use mongodb::bson::{Binary, DateTime, Document, doc};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use thredcore::port::{PortError, Receipt, ReceiptRetention};
 use thredlib::EventKey;
@@ -69,11 +69,11 @@ impl Receipts {
     }
 
     fn know(&self, learn: impl FnOnce(&mut Known)) {
-        learn(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner));
+        learn(&mut self.known.lock());
     }
 
     fn known(&self) -> Known {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.known.lock()
     }
 
     pub(super) async fn write(

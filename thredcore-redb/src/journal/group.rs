@@ -9,7 +9,6 @@ use thredlib::ThredId;
 use super::{
     Draft, Outcome, Recorded, What,
     files::{Files, NO_STEP},
-    lock,
     written::{Changed, Written},
 };
 use crate::{
@@ -53,7 +52,7 @@ impl<'w> Group<'w> {
             What::Settle { unmoved, receipts } => self.settle(unmoved, receipts)?,
             What::Reserve(reservation) => return self.reserve(reservation),
             What::Release(places) => {
-                let mut small = lock(&self.shared.small);
+                let mut small = self.shared.small.lock();
                 let mut table = self.txn.open_table(tables::PLACES)?;
                 for (pattern, thred) in places {
                     if let Some(places) = small.places.get_mut(pattern) {
@@ -64,7 +63,7 @@ impl<'w> Group<'w> {
                 }
             }
             What::PutPattern(pattern, body) => {
-                let is_other = lock(&self.shared.small).patterns.put(pattern.clone());
+                let is_other = self.shared.small.lock().patterns.put(pattern.clone());
                 self.patterns_changed(is_other);
                 let key = &pattern.key;
                 let mut patterns = self.txn.open_table(tables::PATTERNS)?;
@@ -73,13 +72,13 @@ impl<'w> Group<'w> {
                 current.insert(key.id.as_str(), key.revision)?;
             }
             What::RemovePattern(id) => {
-                let was_there = lock(&self.shared.small).patterns.remove(id);
+                let was_there = self.shared.small.lock().patterns.remove(id);
                 self.patterns_changed(was_there);
                 self.txn.open_table(tables::CURRENT)?.remove(id.as_str())?;
             }
             What::Acquire(lease, now) => return self.acquire(lease, *now),
             What::GiveBack { name, owner } => {
-                if lock(&self.shared.small).leases.give_back(name, owner) {
+                if self.shared.small.lock().leases.give_back(name, owner) {
                     let mut table = self.txn.open_table(tables::LEASES)?;
                     self.made.is_dirty |= table.remove(&**name)?.is_some();
                 }
@@ -223,7 +222,7 @@ impl<'w> Group<'w> {
 
     fn settle(&mut self, unmoved: &[Recorded], receipts: &Settled) -> Result<(), RedbError> {
         if !unmoved.is_empty() {
-            let mut known = lock(&self.shared.recorded);
+            let mut known = self.shared.recorded.lock();
             if let Some(opened) = known.advance(0) {
                 self.files.recorded.open(opened);
             }
@@ -269,7 +268,7 @@ impl<'w> Group<'w> {
                 continue;
             }
             let (head, brief) = {
-                let shard = lock(self.shared.shard(id));
+                let shard = self.shared.shard(id).lock();
                 let may_go = shard.index.has_ended(id) && !shard.outboxes.contains(id);
                 let Some(head) = shard.index.head(id).filter(|_| may_go) else { continue };
                 (head, shard.index.brief(id))
@@ -298,7 +297,7 @@ impl<'w> Group<'w> {
                 let read = |_, body: &[u8]| texts::header(body).ok();
                 let header = segments::read(&table, *number, read)?.flatten();
                 if let Some(header) = header {
-                    let head = lock(self.shared.shard(&header.id)).index.head(&header.id);
+                    let head = self.shared.shard(&header.id).lock().index.head(&header.id);
                     if head.is_some_and(|head| head.at.state == *number) {
                         self.made.moved_out.push(header);
                     }
@@ -331,7 +330,7 @@ impl<'w> Group<'w> {
 
     fn reserve(&mut self, wanted: &Reservation) -> Result<Outcome, RedbError> {
         let (reserved, is_new) = {
-            let mut small = lock(&self.shared.small);
+            let mut small = self.shared.small.lock();
             small.places.entry(wanted.pattern.clone()).or_default().reserve(wanted)
         };
         if is_new {
@@ -347,7 +346,7 @@ impl<'w> Group<'w> {
     }
 
     fn acquire(&mut self, lease: &Lease, now: i64) -> Result<Outcome, RedbError> {
-        let held = lock(&self.shared.small).leases.acquire(lease, now);
+        let held = self.shared.small.lock().leases.acquire(lease, now);
         // One process owns the directory: a short lease would only keep the next one waiting.
         if held && lease.until.saturating_sub(now) >= SHORT_LEASE {
             let text = serde_json::to_vec(lease)

@@ -3,9 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc},
+    sync::{Arc, atomic::Ordering, mpsc},
 };
 
+use parking_lot::Mutex;
 use redb::{Database, ReadableTable, WriteTransaction};
 use thredcore::{
     format::FORMATS,
@@ -14,7 +15,7 @@ use thredcore::{
 };
 use thredlib::PatternModel;
 
-use super::{Journal, files::Files, lock, writer::Writer};
+use super::{Journal, files::Files, writer::Writer};
 use crate::{
     config::RedbConfig,
     directory::Directory,
@@ -78,13 +79,13 @@ pub(super) fn load(
         partly: partly.keys().copied().collect(),
         receipts: receipts(&txn, shared, all)?,
         recorded: {
-            let mut recorded = lock(&shared.recorded);
+            let mut recorded = shared.recorded.lock();
             recorded.clear();
             Runs::load(tables::RECORDED, &txn, Some(&mut recorded))?
         },
         last_unmoved: meta(&txn, tables::META_UNMOVED)?,
     };
-    *lock(&shared.small) = small(&txn, shared)?;
+    *shared.small.lock() = small(&txn, shared)?;
     if all {
         states(&txn, shared)?;
         shared.patterns_version.store(meta(&txn, tables::META_PATTERNS)?, Ordering::Release);
@@ -143,7 +144,7 @@ fn receipts(txn: &WriteTransaction, shared: &Shared, all: bool) -> Result<Runs, 
     if !all {
         return Runs::load(tables::RECEIPTS, txn, None);
     }
-    let mut receipts = shared.receipts.write().unwrap_or_else(PoisonError::into_inner);
+    let mut receipts = shared.receipts.write();
     for row in txn.open_table(tables::DEAD_RECEIPTS)?.iter()? {
         let (key, dead) = row?;
         let (times, at) = dead.value();
@@ -175,7 +176,7 @@ fn outboxes(
     for (step, left) in partly.iter().filter(|(_, left)| left.rest.is_empty()) {
         let parked = left.parked.iter().cloned().map(Entry::Parked);
         let entries = parked.map(|entry| Unpublished { step: *step, entry }).collect();
-        lock(shared.shard(&left.thred)).outboxes.add(&left.thred, entries);
+        shared.shard(&left.thred).lock().outboxes.add(&left.thred, entries);
     }
     let has_text = |number: u64| partly.get(&number).is_none_or(|left| !left.rest.is_empty());
     segments::each_live_if(&data, &live, has_text, |number, _, body| {
@@ -196,11 +197,11 @@ fn outboxes(
             rest.parked.iter().find(|it| it.id == entry.id).cloned().map(Entry::Parked)
         });
         let left = left.map(|entry| Unpublished { step: number, entry }).collect();
-        lock(shared.shard(&id)).outboxes.add(&id, left);
+        shared.shard(&id).lock().outboxes.add(&id, left);
         Ok(())
     })?;
     // A thred may have steps of both kinds.
-    shared.shards().iter().for_each(|shard| lock(shard).outboxes.sort());
+    shared.shards().iter().for_each(|shard| shard.lock().outboxes.sort());
     Ok(())
 }
 

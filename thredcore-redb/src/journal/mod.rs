@@ -26,13 +26,14 @@ mod written;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
     thread::JoinHandle,
 };
 
+use parking_lot::Mutex;
 use thredcore::port::{
     Commit, Committed, Inbound, Lease, LogType, PortError, Reservation, Reserved, StoredPattern,
     Unreadable,
@@ -300,7 +301,7 @@ impl Journal {
     /// Writes what is deferred and closes the directory.
     pub(crate) async fn close(&self) {
         _ = self.send(What::Close(self.shared.all_tried())).await;
-        let thread = lock(&self.thread).take();
+        let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
@@ -310,7 +311,7 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         _ = self.sender.send(Op { what: What::Close(self.shared.all_tried()), answer: None });
-        if let Some(thread) = lock(&self.thread).take() {
+        if let Some(thread) = self.thread.lock().take() {
             _ = thread.join();
         }
     }
@@ -322,9 +323,4 @@ pub(crate) struct Condition {
     pub(crate) full: AtomicBool,
     pub(crate) closed: AtomicBool,
     pub(crate) told: Notify,
-}
-
-/// A panic elsewhere leaves no half-made change: all writes follow their checks.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

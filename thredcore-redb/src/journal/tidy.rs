@@ -1,6 +1,6 @@
 //! What a group does beside its operations: gathering what is scattered.
 
-use super::{group::Group, lock};
+use super::group::Group;
 use crate::{
     error::RedbError,
     index::Place,
@@ -40,7 +40,7 @@ impl Group<'_> {
                     }
                     Some(_) => false,
                     None => {
-                        let head = lock(self.shared.shard(&header.id)).index.head(&header.id);
+                        let head = self.shared.shard(&header.id).lock().index.head(&header.id);
                         let is_forgotten = self.made.forgotten.contains_key(&header.id);
                         let here = !is_forgotten
                             && head.is_some_and(|it| it.at == Place { state: number, step });

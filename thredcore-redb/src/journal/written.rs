@@ -11,7 +11,7 @@ use thredcore::{
 };
 use thredlib::ThredId;
 
-use super::{Op, What, lock};
+use super::{Op, What};
 use crate::{
     index::Place,
     outboxes::{Entry, Unpublished},
@@ -52,7 +52,7 @@ impl Written {
     /// Makes visible what is durable now.
     pub(super) fn show(self, shared: &Shared, ops: &mut [Op]) {
         for (id, place) in self.moved {
-            lock(shared.shard(&id)).index.move_to(&id, place);
+            shared.shard(&id).lock().index.move_to(&id, place);
         }
         let mut entries: HashMap<ThredId, Vec<Unpublished>> = HashMap::new();
         for (step, commit) in self.entries {

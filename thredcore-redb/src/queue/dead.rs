@@ -1,10 +1,8 @@
 //! Dead letters: memory knows which there are, the file holds them.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Mutex,
-};
+use std::collections::{BTreeMap, HashMap};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thredcore::port::{DeadLetter, DeadLetterFilter, PortError, PortErrorKind};
 use thredlib::{ThredId, Topic};
@@ -12,7 +10,7 @@ use thredlib::{ThredId, Topic};
 use crate::{
     config::RedbConfig,
     error::RedbError,
-    journal::{What, lock},
+    journal::What,
     json::{self, Unwritable},
     segments::Body,
     shared::{ReadError, Shared},
@@ -101,7 +99,7 @@ impl DeadLetters {
 
     /// Takes up one of the file; they come in their order.
     pub(crate) fn restore(&self, number: u64, letter: Letter) {
-        let mut index = lock(&self.index);
+        let mut index = self.index.lock();
         index.made = index.made.max(number);
         index.bytes += letter.bytes;
         index.letters.insert(number, letter);
@@ -114,7 +112,7 @@ impl DeadLetters {
         bodies: Vec<(Option<Topic>, Body)>,
         now: i64,
     ) -> What {
-        let mut index = lock(&self.index);
+        let mut index = self.index.lock();
         let mut letters = Vec::with_capacity(bodies.len());
         for (topic, body) in bodies {
             index.made += 1;
@@ -131,7 +129,7 @@ impl DeadLetters {
 
     /// Lets go those that are too old; says what is to be written.
     pub(crate) fn expire(&self, now: i64) -> Option<What> {
-        let gone = self.expire_in(&mut lock(&self.index), now);
+        let gone = self.expire_in(&mut self.index.lock(), now);
         let what =
             What::Buried { queue: self.queue, orders: vec![], letters: vec![], gone: gone.clone() };
         (!gone.is_empty()).then_some(what)
@@ -165,26 +163,26 @@ impl DeadLetters {
 
     /// Those are written now.
     pub(crate) fn written(&self, numbers: impl Iterator<Item = u64>) {
-        let mut index = lock(&self.index);
+        let mut index = self.index.lock();
         numbers.for_each(|number| _ = index.pending.remove(&number));
     }
 
     /// How many were dropped, since the directory was opened.
     pub(crate) fn dropped(&self) -> u64 {
-        lock(&self.index).dropped
+        self.index.lock().dropped
     }
 
     /// How many there are of each topic.
     pub(crate) fn counts(&self) -> HashMap<Topic, u64> {
         let mut counts = HashMap::new();
-        for topic in lock(&self.index).letters.values().filter_map(|letter| letter.topic.as_ref()) {
+        for topic in self.index.lock().letters.values().filter_map(|letter| letter.topic.as_ref()) {
             *counts.entry(topic.clone()).or_default() += 1;
         }
         counts
     }
 
     pub(crate) fn last(&self) -> u64 {
-        lock(&self.index).made
+        self.index.lock().made
     }
 
     /// The first letters that are meant and whose numbers are at most `last`, oldest first. May read
@@ -237,7 +235,7 @@ impl DeadLetters {
     /// Some numbers behind one, with the bodies that are not written yet.
     fn bodies(&self, after: u64, last: u64, ids: Option<&[u64]>) -> Vec<(u64, Option<Body>)> {
         const SOME: usize = 256;
-        let index = lock(&self.index);
+        let index = self.index.lock();
         let body = |number: u64| (number, index.pending.get(&number).cloned());
         let is_here = |number: &u64| *number > after && *number <= last;
         match ids {
@@ -256,7 +254,7 @@ impl DeadLetters {
     /// Takes letters out of the list, for somebody who does something with them; says which of
     /// them were there.
     pub(crate) fn claim(&self, numbers: impl Iterator<Item = u64>) -> Vec<(u64, Letter)> {
-        let mut index = lock(&self.index);
+        let mut index = self.index.lock();
         let mut claimed = vec![];
         for number in numbers {
             if let Some(letter) = index.letters.remove(&number) {

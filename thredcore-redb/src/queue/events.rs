@@ -2,12 +2,10 @@
 
 use std::{
     pin::pin,
-    sync::{
-        Mutex,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
 };
 
+use parking_lot::Mutex;
 use thredcore::{
     port::{Backlog, Delivery, DeliveryTag, Inbound, PortError, PortErrorKind},
     state::partition_of,
@@ -15,7 +13,7 @@ use thredcore::{
 use tokio::sync::Notify;
 
 use super::lane::{Item, Lane, Tried};
-use crate::{config::RedbConfig, journal::lock};
+use crate::config::RedbConfig;
 
 /// A line for each partition.
 #[derive(Debug)]
@@ -79,14 +77,14 @@ impl Events {
     /// Takes nothing more; consumers get what is there, and `Closed` once all is acknowledged.
     pub(crate) fn close(&self) {
         for partition in &self.partitions {
-            lock(&partition.state).closed = true;
+            partition.state.lock().closed = true;
             partition.ready.notify_waiters();
         }
         self.room.notify_waiters();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        lock(&self.partitions[0].state).closed
+        self.partitions[0].state.lock().closed
     }
 
     /// Takes up items that are durable, in their order.
@@ -95,7 +93,7 @@ impl Events {
             self.events.fetch_add(count_events([&item]), Ordering::AcqRel);
             let partition = partition_of(item.payload.partition_key(), self.partitions());
             let partition = &self.partitions[usize::from(partition)];
-            let mut state = lock(&partition.state);
+            let mut state = partition.state.lock();
             let was_idle = state.lane.ready() == 0;
             state.lane.push(item);
             drop(state);
@@ -109,7 +107,7 @@ impl Events {
     /// may have been handed out by a process that died.
     pub(crate) fn suspect_first(&self, count: usize) {
         for partition in &self.partitions {
-            lock(&partition.state).lane.suspect_first(count);
+            partition.state.lock().lane.suspect_first(count);
         }
     }
 
@@ -172,7 +170,7 @@ impl Events {
     pub(crate) fn tried(&self, tags: &[DeliveryTag]) -> Vec<(u64, Tried)> {
         let tried = |tag: &DeliveryTag| {
             let partition = self.partitions.get(Lane::<Inbound>::of(tag))?;
-            lock(&partition.state).lane.out(tag)
+            partition.state.lock().lane.out(tag)
         };
         tags.iter().filter_map(tried).collect()
     }
@@ -180,17 +178,17 @@ impl Events {
     /// What has been tried with all that is handed out or has been given back.
     pub(crate) fn all_tried(&self) -> Vec<(u64, Tried)> {
         let tried =
-            |partition: &Partition| -> Vec<_> { lock(&partition.state).lane.tried().collect() };
+            |partition: &Partition| -> Vec<_> { partition.state.lock().lane.tried().collect() };
         self.partitions.iter().flat_map(tried).collect()
     }
 
     pub(crate) fn depth(&self) -> usize {
-        self.partitions.iter().map(|partition| lock(&partition.state).lane.len()).sum()
+        self.partitions.iter().map(|partition| partition.state.lock().lane.len()).sum()
     }
 
     pub(crate) fn backlog(&self) -> Vec<Backlog> {
         let backlog = |partition: &Partition| {
-            let state = lock(&partition.state);
+            let state = partition.state.lock();
             Backlog {
                 depth: state.lane.len() as u64,
                 oldest: state.lane.oldest(),
@@ -214,7 +212,7 @@ impl Events {
             let Some(partition) = self.partitions.get(Lane::<Inbound>::of(&run[0])) else {
                 continue;
             };
-            let mut state = lock(&partition.state);
+            let mut state = partition.state.lock();
             let was_idle = state.lane.ready() == 0;
             for tag in run {
                 if let Some(item) = state.lane.end(tag) {
@@ -231,7 +229,7 @@ impl Events {
 
 impl Partition {
     fn take(&self, max: usize) -> Result<Option<Vec<Delivery<Inbound>>>, PortError> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.lane.ready() > 0 {
             let mut batch = Vec::new();
             state.lane.take(max.max(1), &mut batch);

@@ -1,12 +1,9 @@
 //! What goes out.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use thredcore::port::{
     Backlog, DeadLetter, DeadLetterFilter, Delivery, DeliveryTag, MessageQ, PortError,
     PortErrorKind, Quarantine, Returned, Routed, TopicBacklog, Unreadable,
@@ -22,7 +19,7 @@ use super::{
 };
 use crate::{
     error::Refusal,
-    journal::{Journal, Outcome, What, lock},
+    journal::{Journal, Outcome, What},
     json,
     quarantine::Part,
     segments::Body,
@@ -114,7 +111,7 @@ impl RedbMessageQ {
     /// Moves what has waited for too long to the dead letters.
     fn sweep(&self, at_once: bool) -> Result<(), PortError> {
         let now = self.journal.shared.now();
-        let _order = lock(&self.order);
+        let _order = self.order.lock();
         let expired = if at_once { self.messages().look(now) } else { self.messages().sweep(now) };
         if expired.is_empty() {
             return Ok(());
@@ -156,7 +153,7 @@ impl RedbMessageQ {
     /// Publishes dead letters again; they are written later.
     fn publish_again(&self, letters: Vec<(u64, DeadLetter<Routed>)>) -> Result<usize, PortError> {
         let now = self.journal.shared.now();
-        let _order = lock(&self.order);
+        let _order = self.order.lock();
         let claimed = self.dead().claim(letters.iter().map(|(number, _)| *number));
         let numbers: Vec<u64> = claimed.iter().map(|(number, _)| *number).collect();
         let ours = letters.into_iter().filter(|(number, _)| numbers.contains(number));
@@ -227,7 +224,7 @@ impl MessageQ for RedbMessageQ {
         }
         let published = {
             let now = shared.now();
-            let _order = lock(&self.order);
+            let _order = self.order.lock();
             let published = self.messages().publish(good, false, now);
             let orders = published.iter().zip(bodies);
             let messages =
@@ -266,7 +263,7 @@ impl MessageQ for RedbMessageQ {
 
     async fn ack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
         let done = {
-            let _order = lock(&self.order);
+            let _order = self.order.lock();
             let done = self.messages().finish(tags);
             if !done.is_empty() {
                 self.journal.defer("acknowledge messages", left(Queue::Messages, &done))?;
@@ -282,7 +279,7 @@ impl MessageQ for RedbMessageQ {
     async fn nack(&self, tag: DeliveryTag, delay_ms: u64, why: Returned) -> Result<(), PortError> {
         let delay = Duration::from_millis(delay_ms);
         let now = self.journal.shared.now();
-        let _order = lock(&self.order);
+        let _order = self.order.lock();
         match self.messages().give_back(&tag, delay, why, now) {
             Some(tried) if delay > LONG_DELAY => {
                 let what = What::Tried { queue: Queue::Messages, tried: vec![tried] };
@@ -294,7 +291,7 @@ impl MessageQ for RedbMessageQ {
 
     async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
         {
-            let _order = lock(&self.order);
+            let _order = self.order.lock();
             let items = self.messages().finish(&[tag]);
             if !items.is_empty() {
                 self.bury_items(items, reason, self.journal.shared.now())?;
@@ -388,7 +385,7 @@ impl MessageQ for RedbMessageQ {
 
     async fn purge(&self, topic: &Topic) -> Result<u64, PortError> {
         let gone = {
-            let _order = lock(&self.order);
+            let _order = self.order.lock();
             self.messages().purge(topic)
         };
         self.gone(gone).await
@@ -396,7 +393,7 @@ impl MessageQ for RedbMessageQ {
 
     async fn delete(&self, topic: &Topic) -> Result<u64, PortError> {
         let gone = {
-            let _order = lock(&self.order);
+            let _order = self.order.lock();
             self.messages().delete(topic)
         };
         let gone = gone.ok_or_else(|| {

@@ -2,11 +2,12 @@
 
 use std::{
     pin::{Pin, pin},
-    sync::{Arc, Mutex},
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use thredcore::port::{
     Delivery, DeliveryTag, PortError, PortErrorKind, Returned, Routed, TopicBacklog,
 };
@@ -21,7 +22,7 @@ use super::{
     lane::{Item, Lane, Tried},
     topics::{TopicLine, Topics},
 };
-use crate::{config::RedbConfig, journal::lock};
+use crate::config::RedbConfig;
 
 /// A line for each topic.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl Messages {
 
     /// Takes nothing more; consumers get what is there, and `Closed` once all is acknowledged.
     pub(crate) fn close(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.closed = true;
         self.tell_all(&state);
     }
@@ -69,21 +70,21 @@ impl Messages {
 
     /// Takes up messages of the file, in their order.
     pub(crate) fn restore(&self, items: impl IntoIterator<Item = Item<Routed>>, now: i64) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         items.into_iter().for_each(|item| state.restore(item, now));
         self.tell_all(&state);
     }
 
     /// Gives the next message this order or a higher one.
     pub(crate) fn start_at(&self, order: u64) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.published = state.published.max(order.saturating_sub(1));
     }
 
     /// Publishes messages whose text is known; those of a topic that is full are refused, and all
     /// later ones of the same topic.
     pub(super) fn publish(&self, messages: Vec<Routed>, over: bool, now: i64) -> Published {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.closed {
             let closed = |_| Err(PortError::closed("publish messages"));
             return messages.iter().map(closed).collect();
@@ -113,12 +114,12 @@ impl Messages {
     /// Messages that have waited for too long, now and then; and topics that nobody has to do with
     /// are gone.
     pub(super) fn sweep(&self, now: i64) -> Vec<Item<Routed>> {
-        lock(&self.state).sweep(now, self.time_to_live, self.idle)
+        self.state.lock().sweep(now, self.time_to_live, self.idle)
     }
 
     /// Like [`sweep`](Self::sweep), at once.
     pub(super) fn look(&self, now: i64) -> Vec<Item<Routed>> {
-        lock(&self.state).look(now, self.time_to_live, self.idle)
+        self.state.lock().look(now, self.time_to_live, self.idle)
     }
 
     pub(super) async fn receive(
@@ -131,7 +132,7 @@ impl Messages {
         let mut signals = vec![];
         let mut counts = vec![];
         {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             for topic in topics {
                 let (number, line) = state.line(topic, now);
                 numbers.push(number);
@@ -151,7 +152,7 @@ impl Messages {
                 told.as_mut().enable();
             }
             let next = {
-                let mut state = lock(&self.state);
+                let mut state = self.state.lock();
                 let batch = state.take(&numbers, max.max(1));
                 if !batch.is_empty() {
                     return Ok(batch);
@@ -179,7 +180,7 @@ impl Messages {
             let mut ready = pin!(self.ready.notified());
             ready.as_mut().enable();
             let next = {
-                let mut state = lock(&self.state);
+                let mut state = self.state.lock();
                 let batch = state.take_any(max.max(1));
                 if !batch.is_empty() {
                     return Ok(batch);
@@ -196,13 +197,13 @@ impl Messages {
     /// Counts an attempt for the first so many messages of each topic, unless they have one: they
     /// may have been handed out by a process that died.
     pub(crate) fn suspect_first(&self, count: usize) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.topics.iter_mut().flatten().for_each(|line| line.lane.suspect_first(count));
     }
 
     /// What has been tried with what the tags have out.
     pub(super) fn tried(&self, tags: &[DeliveryTag]) -> Vec<(u64, Tried)> {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         let tried =
             |tag: &DeliveryTag| state.topics.get(Lane::<Routed>::of(tag))?.as_ref()?.lane.out(tag);
         tags.iter().filter_map(tried).collect()
@@ -210,7 +211,7 @@ impl Messages {
 
     /// What has been tried with all that is handed out, has been given back or waits.
     pub(crate) fn all_tried(&self) -> Vec<(u64, Tried)> {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         let tried = |line: &TopicLine| -> Vec<_> {
             let delayed = line.delayed.values().map(|item| (item.order, item.tried));
             line.lane.tried().chain(delayed).collect()
@@ -222,7 +223,7 @@ impl Messages {
     pub(super) fn finish(&self, tags: &[DeliveryTag]) -> Vec<Item<Routed>> {
         // Freed after the lock is.
         let mut done = Vec::with_capacity(tags.len());
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         done.extend(tags.iter().filter_map(|tag| state.end(tag)));
         if state.closed {
             self.tell_all(&state);
@@ -239,13 +240,13 @@ impl Messages {
         why: Returned,
         now: i64,
     ) -> Option<(u64, Tried)> {
-        let known = lock(&self.state).give_back(tag, delay, why, now);
+        let known = self.state.lock().give_back(tag, delay, why, now);
         self.ready.notify_waiters();
         known
     }
 
     pub(super) fn purge(&self, topic: &Topic) -> Vec<Item<Routed>> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let gone = state.purge(topic);
         if state.closed {
             self.tell_all(&state);
@@ -255,15 +256,15 @@ impl Messages {
 
     /// `None` when the topic has consumers.
     pub(super) fn delete(&self, topic: &Topic) -> Option<Vec<Item<Routed>>> {
-        lock(&self.state).delete(topic)
+        self.state.lock().delete(topic)
     }
 
     pub(super) fn depth(&self, topic: &Topic) -> usize {
-        lock(&self.state).known(topic).map_or(0, TopicLine::len)
+        self.state.lock().known(topic).map_or(0, TopicLine::len)
     }
 
     pub(super) fn backlog(&self) -> Vec<TopicBacklog> {
-        lock(&self.state).backlog()
+        self.state.lock().backlog()
     }
 }
 

@@ -14,7 +14,7 @@ use thredcore::{
 };
 
 use crate::{
-    journal::{Journal, lock},
+    journal::Journal,
     quarantine::Part,
     shared::{ReadError, Shared},
 };
@@ -27,7 +27,7 @@ pub struct RedbStorage {
 impl RedbStorage {
     /// What happened here since the directory was opened.
     pub fn tally(&self) -> Tally {
-        lock(&self.journal.shared.tally).clone()
+        self.journal.shared.tally.lock().clone()
     }
 
     /// How many stored things have been met that cannot be read, in the queues too, since the

@@ -1,7 +1,5 @@
 //! Receipts, the log and the history.
 
-use std::sync::PoisonError;
-
 use async_trait::async_trait;
 use thredcore::port::{
     History, LogRecord, LogType, PortError, PortErrorKind, Receipt, ReceiptRetention, RecordStore,
@@ -15,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{RedbError, Refusal},
-    journal::{Recorded, What, lock},
+    journal::{Recorded, What},
     segments,
     shared::Shared,
     tables::{META, META_UNMOVED, STEPS},
@@ -47,7 +45,7 @@ impl RecordStore for RedbStorage {
         // because of it, writes it later.
         let answered = {
             let receipts = &self.journal.shared.receipts;
-            let mut receipts = receipts.write().unwrap_or_else(PoisonError::into_inner);
+            let mut receipts = receipts.write();
             let receipts = receipts.add(partition, &settlement.receipts, settlement.now);
             if is_awaited {
                 let sent = self.journal.sent(What::Settle { unmoved, receipts });
@@ -74,12 +72,12 @@ impl RecordStore for RedbStorage {
         partition: u16,
         keys: &[EventKey],
     ) -> Result<Vec<Option<Receipt>>, PortError> {
-        let receipts = self.journal.shared.receipts.read().unwrap_or_else(PoisonError::into_inner);
+        let receipts = self.journal.shared.receipts.read();
         Ok(keys.iter().map(|key| receipts.get(partition, key)).collect())
     }
 
     async fn recorded(&self, keys: &[EventKey]) -> Result<Vec<bool>, PortError> {
-        let known = lock(&self.journal.shared.recorded);
+        let known = self.journal.shared.recorded.lock();
         let is_known = |key| known.contains(u128::from_be_bytes(mark(key, None)));
         Ok(keys.iter().map(is_known).collect())
     }
@@ -95,7 +93,7 @@ impl RecordStore for RedbStorage {
         limit: usize,
     ) -> Result<Vec<History>, PortError> {
         let shared = &self.journal.shared;
-        let last = lock(shared.shard(thred)).index.head(thred).map_or(0, |head| head.at.step);
+        let last = shared.shard(thred).lock().index.head(thred).map_or(0, |head| head.at.step);
         let read = move |shared: &Shared| {
             let is_meant = |step: &StoredStep| before.is_none_or(|before| step.version() < before);
             walk_back(shared, last, limit, |step| is_meant(&step).then(|| step.history()))

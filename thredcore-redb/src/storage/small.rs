@@ -14,7 +14,7 @@ use thredlib::{PatternId, ThredId};
 
 use super::{RedbStorage, texts};
 use crate::{
-    journal::{Outcome, What, lock},
+    journal::{Outcome, What},
     json,
     segments::Body,
 };
@@ -39,7 +39,7 @@ impl LimitStore for RedbStorage {
         limit: usize,
     ) -> Result<Vec<ThredId>, PortError> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let small = lock(&self.journal.shared.small);
+        let small = self.journal.shared.small.lock();
         let Some(places) = small.places.get(pattern) else { return Ok(vec![]) };
         let behind = places.threds.range::<ThredId, _>((start, Bound::Unbounded));
         Ok(behind.take(limit).cloned().collect())
@@ -59,7 +59,7 @@ impl LeaseStore for RedbStorage {
     }
 
     async fn leases(&self, prefix: &str, now: i64) -> Result<Vec<Lease>, PortError> {
-        Ok(lock(&self.journal.shared.small).leases.running(prefix, now))
+        Ok(self.journal.shared.small.lock().leases.running(prefix, now))
     }
 }
 
@@ -76,15 +76,15 @@ impl PatternStore for RedbStorage {
     }
 
     async fn patterns(&self) -> Result<Vec<StoredPattern>, PortError> {
-        Ok(lock(&self.journal.shared.small).patterns.current())
+        Ok(self.journal.shared.small.lock().patterns.current())
     }
 
     async fn pattern(&self, key: &PatternKey) -> Result<Option<StoredPattern>, PortError> {
-        Ok(lock(&self.journal.shared.small).patterns.get(key))
+        Ok(self.journal.shared.small.lock().patterns.get(key))
     }
 
     async fn listening_patterns(&self) -> Result<Vec<PatternKey>, PortError> {
-        Ok(lock(&self.journal.shared.kinds).listening())
+        Ok(self.journal.shared.kinds.lock().listening())
     }
 
     async fn patterns_version(&self) -> Result<u64, PortError> {

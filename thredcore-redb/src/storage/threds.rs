@@ -15,7 +15,7 @@ use thredlib::{ThredId, Topic};
 use super::{RedbStorage, apart, failed, texts};
 use crate::{
     index::{Search, Seat},
-    journal::{Draft, Outcome, What, lock},
+    journal::{Draft, Outcome, What},
     json,
     outboxes::{Clearing, Outboxes},
     segments::Body,
@@ -78,7 +78,7 @@ impl ThredStore for RedbStorage {
     async fn clear_outbox(&self, cleared: &[Cleared]) -> Result<(), PortError> {
         let mut clearing = Clearing::default();
         for cleared in cleared {
-            let mut shard = lock(self.journal.shared.shard(&cleared.thred));
+            let mut shard = self.journal.shared.shard(&cleared.thred).lock();
             shard.outboxes.clear(cleared, &mut clearing);
         }
         let Clearing { whole, partly } = clearing;
@@ -104,7 +104,7 @@ impl ThredStore for RedbStorage {
     async fn parked_topics(&self) -> Result<Vec<ParkedTopic>, PortError> {
         let mut topics: BTreeMap<Topic, ParkedTopic> = BTreeMap::new();
         for shard in self.journal.shared.shards() {
-            for parked in lock(shard).outboxes.parked_topics() {
+            for parked in shard.lock().outboxes.parked_topics() {
                 topics
                     .entry(parked.topic.clone())
                     .and_modify(|all| {
@@ -137,7 +137,7 @@ impl ThredStore for RedbStorage {
             return Ok(Due::default());
         };
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let timers = lock(timers);
+        let timers = timers.lock();
         let mut rest = timers.range::<Timer, _>((start, Bound::Unbounded)).peekable();
         let mut due = Due::default();
         while due.timers.len() < limit
@@ -157,7 +157,7 @@ impl ThredStore for RedbStorage {
     }
 
     async fn counts(&self) -> Result<Vec<ThredCount>, PortError> {
-        Ok(lock(&self.journal.shared.kinds).counts())
+        Ok(self.journal.shared.kinds.lock().counts())
     }
 
     async fn waiting(
@@ -168,7 +168,7 @@ impl ThredStore for RedbStorage {
     ) -> Result<Vec<ThredId>, PortError> {
         let mut found = vec![];
         for shard in self.journal.shared.shards() {
-            let shard = lock(shard);
+            let shard = shard.lock();
             let of_key = |key: &WaitKey| shard.index.waiting(*key, after).take(limit);
             found.extend(keys.iter().flat_map(of_key).cloned());
         }
@@ -187,7 +187,7 @@ impl ThredStore for RedbStorage {
         let shared = &self.journal.shared;
         let Some(shard) = shared.shard_of(partition) else { return Ok(vec![]) };
         let some: Vec<_> = {
-            let shard = lock(shard);
+            let shard = shard.lock();
             let surplus = shard.index.surplus(shared.ended_limit(partition));
             let free = surplus.filter(|id| !shard.outboxes.contains(id));
             let some = free.skip(skip).take(limit);
@@ -231,7 +231,7 @@ impl RedbStorage {
     ) -> Result<Vec<PendingOutbox>, PortError> {
         let shared = &self.journal.shared;
         let Some(shard) = shared.shard_of(partition) else { return Ok(vec![]) };
-        let ids = choose(&lock(shard).outboxes);
+        let ids = choose(&shard.lock().outboxes);
         if ids.is_empty() {
             return Ok(vec![]);
         }
@@ -276,7 +276,7 @@ fn page(shared: &Shared, query: &ThredQuery) -> Result<ThredPage, ReadError> {
     let wanted = query.page_size().saturating_add(1);
     let mut found: Vec<Arc<ThredState>> = vec![];
     while found.len() < wanted {
-        let search = Search::new(query, &lock(&shared.kinds));
+        let search = Search::new(query, &shared.kinds.lock());
         let seats = seats(shared, &search, after.as_ref(), wanted - found.len());
         let Some(last) = seats.last() else { break };
         after = Some(last.clone());
@@ -295,7 +295,7 @@ fn seats(shared: &Shared, search: &Search<'_>, after: Option<&Seat>, wanted: usi
         // Behind the last one of a partition that has more, others may be missing.
         let mut sure_until: Option<Seat> = None;
         for shard in shared.shards() {
-            let first = lock(shard).index.first(search, after, each);
+            let first = shard.lock().index.first(search, after, each);
             if first.len() == each
                 && let Some(last) = first.last()
                 && sure_until.as_ref().is_none_or(|until| last < until)

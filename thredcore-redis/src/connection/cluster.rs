@@ -3,12 +3,10 @@
 //! Nodes may be wrong about that: one was wiped, one was given to another cluster, one has been cut
 //! off for a while. So several are asked, and a [map](Map) is taken only if it is whole.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use futures::{StreamExt, stream::FuturesUnordered};
+use parking_lot::{Mutex, RwLock};
 use redis::{ConnectionInfo, Value};
 use tokio::time::{Duration, Instant};
 
@@ -72,12 +70,12 @@ impl Cluster {
     }
 
     fn map(&self) -> Option<Arc<Map>> {
-        self.map.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.map.read().clone()
     }
 
     /// The node at an address.
     pub(super) fn at(&self, address: &Address) -> Result<Arc<Node>, Error> {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = self.nodes.lock();
         if let Some(node) = nodes.get(address) {
             return Ok(node.clone());
         }
@@ -160,11 +158,11 @@ impl Cluster {
     }
 
     fn learn(&self, map: Map) {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = self.nodes.lock();
         let masters: Vec<_> = map.masters().collect();
         // What was sent to a node that is gone keeps its connection until it is answered.
         nodes.retain(|address, _| masters.contains(address));
-        *self.map.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(map));
+        *self.map.write() = Some(Arc::new(map));
     }
 
     /// The addresses of all masters that have slots.

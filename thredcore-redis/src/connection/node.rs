@@ -2,12 +2,13 @@
 
 use std::{
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::RwLock;
 use redis::{
     AsyncConnectionConfig, Client, Pipeline, Value,
     aio::{ConnectionLike, MultiplexedConnection, PubSub},
@@ -106,7 +107,7 @@ impl Node {
     /// Gives up all connections: the server turned out not to be the master any more.
     pub(super) fn leave(&self) {
         for link in self.links.iter().chain(&self.waiting) {
-            *link.live.write().unwrap_or_else(PoisonError::into_inner) = None;
+            *link.live.write() = None;
         }
     }
 
@@ -189,7 +190,7 @@ struct Dial {
 
 impl Link {
     fn live(&self) -> Option<Live> {
-        self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.live.read().clone()
     }
 
     /// The connection, made anew if it was lost. Between failed tries there is a pause, in which
@@ -212,7 +213,7 @@ impl Link {
                 let generation = self.generations.fetch_add(1, Ordering::Relaxed);
                 let live = Live { connection, address, generation };
                 *dial = Dial::default();
-                *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(live.clone());
+                *self.live.write() = Some(live.clone());
                 Ok(live)
             }
             Err(error) => {
@@ -226,7 +227,7 @@ impl Link {
 
     /// Forgets a connection that broke or was silent.
     fn lost(&self, generation: u64) {
-        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.live.write();
         if live.as_ref().is_some_and(|live| live.generation == generation) {
             *live = None;
         }

@@ -4,11 +4,12 @@ mod snapshot;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use redis::Value;
 use thredcore::port::{AddressResolver, Directory, PortError};
 use thredlib::{ParticipantId, Topic};
@@ -249,7 +250,7 @@ impl RedisDirectory {
 
     /// Keeps the memory up to date from now on, if it does not yet.
     fn follow(&self) {
-        let mut following = lock(&self.following);
+        let mut following = self.following.lock();
         if following.is_some() {
             return;
         }
@@ -268,7 +269,7 @@ impl RedisDirectory {
 impl AddressResolver for RedisDirectory {
     async fn directory(&self) -> Result<Arc<Directory>, PortError> {
         self.follow();
-        if let Some(known) = &*lock(&self.shared.known) {
+        if let Some(known) = &*self.shared.known.lock() {
             return Ok(known.directory.clone());
         }
         self.shared.read().await.map_err(|error| error.of("read the directory"))
@@ -295,7 +296,7 @@ impl Shared {
     async fn keep_up(self: Arc<Self>, refresh: Duration) {
         loop {
             let next = Instant::now() + refresh;
-            let until = lock(&self.known).as_ref().and_then(|known| known.until);
+            let until = self.known.lock().as_ref().and_then(|known| known.until);
             let until = until.map_or(next, |until| until.min(next));
             tokio::select! {
                 () = self.look.notified() => {}
@@ -310,7 +311,7 @@ impl Shared {
 
     /// Reads, if there is something new.
     async fn look(&self) -> Result<(), Error> {
-        let known = lock(&self.known).clone();
+        let known = self.known.lock().clone();
         if let Some(known) = known.filter(|it| it.until.is_none_or(|until| until > Instant::now()))
         {
             let mut command = redis::cmd("GET");
@@ -326,7 +327,7 @@ impl Shared {
 
     /// Says what is skipped, once.
     fn warn_of(&self, skipped: BTreeSet<String>) {
-        let mut known = lock(&self.skipped);
+        let mut known = self.skipped.lock();
         for what in skipped.difference(&known) {
             tracing::warn!(
                 namespace = self.connection.config().namespace,
@@ -345,7 +346,7 @@ impl Shared {
         self.warn_of(snapshot.skipped);
         // Ends are counted up to the whole millisecond, here and there.
         let until = snapshot.first_end.map(|end| asked + end + Duration::from_millis(1));
-        let mut known = lock(&self.known);
+        let mut known = self.known.lock();
         let directory = match &*known {
             // The same value is the same allocation: nobody need compare.
             Some(known) if *known.directory == snapshot.directory => known.directory.clone(),
@@ -365,9 +366,4 @@ fn millis(length: Duration) -> i64 {
     // Scores are floating-point numbers; they hold no larger times to the millisecond.
     const LONGEST: i64 = 1 << 50;
     i64::try_from(length.as_millis()).unwrap_or(LONGEST).min(LONGEST)
-}
-
-/// Nothing that is guarded is left half done by a panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

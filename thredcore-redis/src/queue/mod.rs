@@ -17,10 +17,10 @@ mod scripts;
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher, Hasher, RandomState},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use thredcore::port::DeliveryTag;
 
 pub use self::{
@@ -38,11 +38,6 @@ const DEAD_LETTERS_TIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How many ids go into one command; Lua takes no more than some thousand arguments.
 const IDS: usize = 1_000;
-
-/// Nothing that is guarded is left half done by a panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A call that may be lost in a failover without harm: it does not wait for replicas.
 fn lightly(tag: &Tag, script: &Script, keys: &[&str]) -> Request {
@@ -95,7 +90,7 @@ struct NowAndThen(Mutex<Option<Instant>>);
 
 impl NowAndThen {
     fn is_due(&self) -> bool {
-        let mut last = lock(&self.0);
+        let mut last = self.0.lock();
         let due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1));
         if due {
             *last = Some(Instant::now());

@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use futures::future::try_join_all;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{
@@ -68,7 +69,7 @@ pub(super) struct NearTimers {
 
 impl NearTimers {
     fn add(&self, at: i64) {
-        let mut due = self.lock();
+        let mut due = self.due.lock();
         let is_first = due.first().is_none_or(|first| at < *first);
         due.insert(at);
         drop(due);
@@ -78,22 +79,18 @@ impl NearTimers {
     }
 
     fn first(&self) -> Option<i64> {
-        self.lock().first().copied()
+        self.due.lock().first().copied()
     }
 
     /// Lets go of those that are due: they have their turn now.
     fn pass(&self, now: i64) {
-        let mut due = self.lock();
+        let mut due = self.due.lock();
         *due = due.split_off(&now.saturating_add(1));
     }
 
     /// Has the store looked at now.
     pub(super) fn look_now(&self) {
         self.add(i64::MIN);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<i64>> {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

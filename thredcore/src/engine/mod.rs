@@ -26,9 +26,10 @@ mod topics;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, RwLock, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
 };
 
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     time::Instant,

@@ -1,10 +1,8 @@
 //! Threds whose outboxes this engine is just publishing.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Mutex, PoisonError},
-};
+use std::collections::{HashMap, HashSet};
 
+use parking_lot::Mutex;
 use thredlib::ThredId;
 use tokio::sync::Notify;
 
@@ -52,7 +50,7 @@ struct State {
 impl Outgoing {
     fn begin(&self, threds: &[ThredId]) {
         if !threds.is_empty() {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             for thred in threds {
                 *state.busy.entry(thred.clone()).or_default() += 1;
             }
@@ -63,7 +61,7 @@ impl Outgoing {
         if threds.is_empty() {
             return;
         }
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         for thred in threds {
             if let Some(count) = state.busy.get_mut(thred) {
                 *count -= 1;
@@ -78,12 +76,12 @@ impl Outgoing {
     }
 
     pub(super) fn count(&self) -> usize {
-        self.lock().busy.len()
+        self.state.lock().busy.len()
     }
 
     /// How often something has been published to its end.
     pub(super) fn ended(&self) -> u64 {
-        self.lock().ended
+        self.state.lock().ended
     }
 
     /// Waits until none of the threds is being published; says whether anything has been published
@@ -93,7 +91,7 @@ impl Outgoing {
             let mut done = std::pin::pin!(self.done.notified());
             done.as_mut().enable();
             {
-                let state = self.lock();
+                let state = self.state.lock();
                 if !threds.iter().any(|thred| state.busy.contains_key(thred)) {
                     return state.ended != since;
                 }
@@ -107,12 +105,8 @@ impl Outgoing {
         &self,
         threds: impl Iterator<Item = &'a ThredId>,
     ) -> HashSet<ThredId, FastHash> {
-        let state = self.lock();
+        let state = self.state.lock();
         threds.filter(|thred| !state.busy.contains_key(*thred)).cloned().collect()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,9 +1,6 @@
 //! The patterns that the engine knows, and those who watch it.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use thredlib::{ParticipantId, PatternId, PatternModel};
 use tokio::{sync::MutexGuard, time::Instant};
@@ -24,12 +21,12 @@ pub(super) const WATCH: &str = "watch/";
 impl Engine {
     /// The patterns in use.
     pub fn library(&self) -> Arc<Library> {
-        self.0.library.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.library.read().clone()
     }
 
     /// Replaces what was `old` a moment ago; revisions that have become known since then stay.
     fn replace_library(&self, old: &Arc<Library>, new: Library) {
-        let mut library = self.0.library.write().unwrap_or_else(PoisonError::into_inner);
+        let mut library = self.0.library.write();
         let missed = if Arc::ptr_eq(&library, old) {
             Vec::new()
         } else {
@@ -40,7 +37,7 @@ impl Engine {
     }
 
     pub(super) fn watchers(&self) -> Arc<Vec<ParticipantId>> {
-        self.0.watchers.read().unwrap_or_else(PoisonError::into_inner).at(self.now())
+        self.0.watchers.read().at(self.now())
     }
 
     /// Stores patterns and matches events against them from here on. Running threds keep the
@@ -95,7 +92,7 @@ impl Engine {
     /// engines have come to wait for them; once in a while.
     pub(super) async fn keep_up_with_listening(&self) {
         let is_known = || {
-            let looked = *self.0.listening_known.lock().unwrap_or_else(PoisonError::into_inner);
+            let looked = *self.0.listening_known.lock();
             looked.is_some_and(|at| at.elapsed() < self.config().sweep_interval)
         };
         if is_known() {
@@ -171,7 +168,7 @@ impl Engine {
         if !older.is_empty() {
             self.replace_library(&old, old.with_older(older));
         }
-        *self.0.listening_known.lock().unwrap_or_else(PoisonError::into_inner) = Some(looked);
+        *self.0.listening_known.lock() = Some(looked);
         Ok(())
     }
 
@@ -179,7 +176,7 @@ impl Engine {
     /// for unbound events. Should a thred run one after all, it is read again from the storage.
     pub(super) async fn forget_revisions(&self) -> Result<(), PortError> {
         let listening = self.storage().listening_patterns().await?;
-        let mut library = self.0.library.write().unwrap_or_else(PoisonError::into_inner);
+        let mut library = self.0.library.write();
         let keep = |pattern: &Pattern| pattern.was_used() || listening.contains(&pattern.key);
         let rest = library.without_older(keep);
         if rest.revisions().count() < library.revisions().count() {
@@ -201,7 +198,7 @@ impl Engine {
     /// Adds an older revision that a thred turned out to run, to the patterns in use and to those
     /// that a batch works with: the batch goes on with the set that it began with.
     pub(super) fn know_revision(&self, of_batch: &mut Arc<Library>, pattern: Arc<Pattern>) {
-        let mut library = self.0.library.write().unwrap_or_else(PoisonError::into_inner);
+        let mut library = self.0.library.write();
         let same = Arc::ptr_eq(&library, of_batch);
         *library = Arc::new(library.with_older([pattern.clone()]));
         *of_batch = if same { library.clone() } else { Arc::new(of_batch.with_older([pattern])) };
@@ -211,7 +208,7 @@ impl Engine {
     pub(super) async fn find_watchers(&self) -> Result<(), PortError> {
         let leases = self.storage().leases(WATCH, self.now()).await?;
         let watchers = Watchers::new(leases);
-        let mut known = self.0.watchers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.watchers.write();
         if known.leases != watchers.leases {
             *known = watchers;
         }

@@ -1,10 +1,6 @@
 //! Running: the engine's loops, and their end.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{PoisonError, atomic::Ordering},
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, sync::atomic::Ordering, time::Duration};
 
 use futures::FutureExt;
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
@@ -107,7 +103,7 @@ impl Engine {
     /// other control events and nobody else.
     async fn keep_controlling(self) {
         let (line, mut waiting) = mpsc::channel(CONTROL_LINE);
-        *self.0.control_line.write().unwrap_or_else(PoisonError::into_inner) = Some(line);
+        *self.0.control_line.write() = Some(line);
         let mut stop = self.0.stop.subscribe();
         loop {
             let delivery = tokio::select! {

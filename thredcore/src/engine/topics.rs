@@ -2,13 +2,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use thredlib::Topic;
 
 use crate::port::ParkedTopic;
@@ -56,7 +54,7 @@ impl FullTopics {
         if !self.is_any() {
             return TopicState::Open;
         }
-        let full = self.lock();
+        let full = self.topics.lock();
         match full.get(topic) {
             Some(it) if it.is_over_quota => TopicState::OverQuota,
             Some(it) if Instant::now() < it.until => TopicState::Full,
@@ -67,7 +65,7 @@ impl FullTopics {
     /// The topic has said that it is full.
     pub(super) fn mark(&self, topic: &Topic) {
         let now = Instant::now();
-        let mut full = self.lock();
+        let mut full = self.topics.lock();
         match full.get_mut(topic) {
             // One call tells it for each message.
             Some(it) if now < it.until => {}
@@ -88,7 +86,7 @@ impl FullTopics {
     /// The topic has taken a message: it is read.
     pub(super) fn took(&self, topic: &Topic) {
         if self.is_any()
-            && let Some(it) = self.lock().get_mut(topic)
+            && let Some(it) = self.topics.lock().get_mut(topic)
         {
             it.pause = Self::FIRST_PAUSE;
         }
@@ -97,7 +95,7 @@ impl FullTopics {
     /// Whether it is time to try a topic again that messages are parked for. Then it counts as open
     /// until it says otherwise.
     pub(super) fn turn(&self, topic: &Topic) -> bool {
-        let mut full = self.lock();
+        let mut full = self.topics.lock();
         match full.get_mut(topic) {
             Some(it) if Instant::now() < it.until => false,
             Some(it) => {
@@ -111,7 +109,7 @@ impl FullTopics {
     /// Takes note of what waits for full topics.
     pub(super) fn note(&self, parked: Vec<ParkedTopic>, quota: u64) {
         let now = Instant::now();
-        let mut full = self.lock();
+        let mut full = self.topics.lock();
         full.retain(|topic, it| now < it.until || parked.iter().any(|other| other.topic == *topic));
         for ParkedTopic { topic, messages, oldest } in parked {
             let Some(it) = full.get_mut(&topic) else { continue };
@@ -127,9 +125,5 @@ impl FullTopics {
     /// Whether messages wait for any topic.
     pub(super) fn is_any(&self) -> bool {
         self.any.load(Ordering::Acquire)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Topic, Full>> {
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

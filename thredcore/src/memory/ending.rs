@@ -3,14 +3,14 @@
 use std::{
     collections::{HashSet, VecDeque},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use thredlib::ThredId;
 
-use super::lock;
 use crate::state::ThredState;
 
 /// Which threds have ended, and which of them are beyond the number to be kept.
@@ -39,7 +39,7 @@ impl Ending {
     /// A thred has ended.
     pub(super) fn push(&self, partition: u16, state: Arc<ThredState>) {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
-        lock(&self.threds[usize::from(partition)]).push_back((number, state));
+        self.threds[usize::from(partition)].lock().push_back((number, state));
     }
 
     /// Looks at the threds of a partition beyond the number to be kept, oldest end first.
@@ -50,13 +50,13 @@ impl Ending {
     ) -> T {
         let Some(threds) = self.threds.get(usize::from(partition)) else { return T::default() };
         let end = self.count.load(Ordering::Relaxed).saturating_sub(self.keep);
-        let threds = lock(threds);
+        let threds = threds.lock();
         look(&mut threds.iter().take_while(|(number, _)| *number < end).map(|(_, state)| state))
     }
 
     /// Threds of a partition are forgotten.
     pub(super) fn remove<'t>(&self, partition: u16, ids: impl Iterator<Item = &'t ThredId>) {
-        let mut threds = lock(&self.threds[usize::from(partition)]);
+        let mut threds = self.threds[usize::from(partition)].lock();
         // Nearly always they are the first ones, in their order.
         let mut ids = ids.peekable();
         while let Some((_, first)) = threds.front()
@@ -72,7 +72,7 @@ impl Ending {
 
     /// All ended threds of a partition.
     pub(super) fn all(&self, partition: u16) -> Vec<ThredId> {
-        let threds = lock(&self.threds[usize::from(partition)]);
+        let threds = self.threds[usize::from(partition)].lock();
         threds.iter().map(|(_, state)| state.id.clone()).collect()
     }
 }

@@ -4,19 +4,19 @@ use std::{
     hash::BuildHasher,
     pin::pin,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{
     dead_letters::{Buried, DeadLetters, Limits, queue_setters},
     lane::{Item, Kept, Lane},
-    lock,
     tally::Waiting,
 };
 use crate::{
@@ -142,7 +142,7 @@ impl MemoryEventQ {
     /// [`Closed`](PortErrorKind::Closed) once all of that is acknowledged.
     pub fn close(&self) {
         for partition in &self.partitions {
-            lock(&partition.state).closed = true;
+            partition.state.lock().closed = true;
             partition.ready.notify_waiters();
         }
         self.room.notify_waiters();
@@ -152,7 +152,7 @@ impl MemoryEventQ {
     /// items. For tests and programs that replace an engine within one process.
     pub fn redeliver_unacked(&self) -> usize {
         let give_back = |partition: &Partition| {
-            let count = lock(&partition.state).lane.put_all_back();
+            let count = partition.state.lock().lane.put_all_back();
             partition.ready.notify_waiters();
             count
         };
@@ -161,12 +161,12 @@ impl MemoryEventQ {
 
     /// How many dead letters were dropped, since their time was over or for want of room.
     pub fn dropped_dead_letters(&self) -> u64 {
-        lock(&self.dead).dropped()
+        self.dead.lock().dropped()
     }
 
     /// Whether the queue takes nothing more.
     pub fn is_closed(&self) -> bool {
-        lock(&self.partitions[0].state).closed
+        self.partitions[0].state.lock().closed
     }
 
     /// Takes up items that are kept elsewhere, at the ends of their partitions; in the order of
@@ -178,7 +178,7 @@ impl MemoryEventQ {
         for kept in items {
             self.events.fetch_add(count_events([&kept.payload]), Ordering::AcqRel);
             let partition = &self.partitions[self.partition_of(&kept.payload)];
-            let mut state = lock(&partition.state);
+            let mut state = partition.state.lock();
             let was_idle = state.lane.ready() == 0;
             state.lane.restore(kept);
             drop(state);
@@ -192,7 +192,7 @@ impl MemoryEventQ {
     /// consumers.
     pub fn hand_out_alone_from(&self, attempts: u32) {
         for partition in &self.partitions {
-            lock(&partition.state).lane.hand_out_alone_from(attempts);
+            partition.state.lock().lane.hand_out_alone_from(attempts);
         }
     }
 
@@ -200,7 +200,7 @@ impl MemoryEventQ {
     /// may have been handed out by a process that died.
     pub fn suspect_first(&self, count: usize) {
         for partition in &self.partitions {
-            lock(&partition.state).lane.suspect_first(count);
+            partition.state.lock().lane.suspect_first(count);
         }
     }
 
@@ -227,7 +227,7 @@ impl MemoryEventQ {
         let mut events = 0;
         self.end(&[tag], |_, item| {
             events += count_events([&item.payload]);
-            buried = Some(lock(&self.dead).add(item, death.clone()));
+            buried = Some(self.dead.lock().add(item, death.clone()));
         });
         self.leave(events);
         buried
@@ -235,24 +235,24 @@ impl MemoryEventQ {
 
     /// Drops dead letters whose time is over; says which.
     pub fn expire_dead(&self) -> Vec<DeadLetter<Inbound>> {
-        lock(&self.dead).expire()
+        self.dead.lock().expire()
     }
 
     /// Takes up dead letters that are kept elsewhere.
     pub fn restore_dead(&self, letters: Vec<DeadLetter<Inbound>>) {
-        lock(&self.dead).restore(letters);
+        self.dead.lock().restore(letters);
     }
 
     /// Removes the dead letters that are meant.
     pub fn exhume(&self, filter: &DeadLetterFilter) -> Vec<DeadLetter<Inbound>> {
-        lock(&self.dead).remove(filter)
+        self.dead.lock().remove(filter)
     }
 
     /// The orders and attempts of what the tags have out.
     pub fn orders(&self, tags: &[DeliveryTag]) -> Vec<(u64, u32)> {
         let order = |tag: &DeliveryTag| {
             let partition = self.partitions.get(Lane::<Inbound>::of(tag))?;
-            let state = lock(&partition.state);
+            let state = partition.state.lock();
             state.lane.out(tag).map(|item| (item.order(), item.attempts))
         };
         tags.iter().filter_map(order).collect()
@@ -261,7 +261,7 @@ impl MemoryEventQ {
     /// The orders and attempts of all that is handed out or has been given back.
     pub fn all_tried(&self) -> Vec<(u64, u32)> {
         let tried = |partition: &Partition| -> Vec<_> {
-            let state = lock(&partition.state);
+            let state = partition.state.lock();
             let all = state.lane.all_out().chain(state.lane.tried());
             all.map(|item| (item.order(), item.attempts)).collect()
         };
@@ -302,7 +302,7 @@ impl MemoryEventQ {
         at: i64,
     ) -> Result<(), PortError> {
         let partition = &self.partitions[partition];
-        let mut state = lock(&partition.state);
+        let mut state = partition.state.lock();
         if state.closed {
             return Err(PortError::closed("publish events"));
         }
@@ -322,7 +322,7 @@ impl MemoryEventQ {
         partition: &Partition,
         max: usize,
     ) -> Result<Option<Vec<Delivery<Inbound>>>, PortError> {
-        let mut state = lock(&partition.state);
+        let mut state = partition.state.lock();
         if state.lane.ready() > 0 {
             let mut batch = Vec::new();
             state.lane.take(max.max(1), &mut batch);
@@ -341,7 +341,7 @@ impl MemoryEventQ {
             let Some(partition) = self.partitions.get(Lane::<Inbound>::of(&run[0])) else {
                 continue;
             };
-            let mut state = lock(&partition.state);
+            let mut state = partition.state.lock();
             let was_idle = state.lane.ready() == 0;
             for tag in run {
                 if let Some(item) = state.lane.end(tag) {
@@ -431,7 +431,7 @@ impl EventQ for MemoryEventQ {
     }
 
     async fn bury(&self, items: Vec<(Inbound, String)>) -> Result<(), PortError> {
-        let mut dead = lock(&self.dead);
+        let mut dead = self.dead.lock();
         for (item, reason) in items {
             dead.add_payload(item, 0, Death { reason, ..Death::default() });
         }
@@ -442,7 +442,7 @@ impl EventQ for MemoryEventQ {
         &self,
         filter: &DeadLetterFilter,
     ) -> Result<Vec<DeadLetter<Inbound>>, PortError> {
-        let mut dead = lock(&self.dead);
+        let mut dead = self.dead.lock();
         dead.expire();
         Ok(dead.list(filter))
     }
@@ -461,16 +461,16 @@ impl EventQ for MemoryEventQ {
     }
 
     async fn discard(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
-        Ok(lock(&self.dead).remove(filter).len())
+        Ok(self.dead.lock().remove(filter).len())
     }
 
     async fn depth(&self) -> Result<usize, PortError> {
-        Ok(self.partitions.iter().map(|partition| lock(&partition.state).lane.len()).sum())
+        Ok(self.partitions.iter().map(|partition| partition.state.lock().lane.len()).sum())
     }
 
     async fn backlog(&self) -> Result<Vec<Backlog>, PortError> {
         let backlog = |partition: &Partition| {
-            let state = lock(&partition.state);
+            let state = partition.state.lock();
             Backlog {
                 depth: state.lane.len() as u64,
                 oldest: state.lane.oldest(),

@@ -1,13 +1,10 @@
 //! The queue of what goes out.
 
-use std::{
-    pin::pin,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::select_all;
+use parking_lot::Mutex;
 use thredlib::Topic;
 use tokio::{
     sync::Notify,
@@ -17,7 +14,6 @@ use tokio::{
 use super::{
     dead_letters::{Buried, DeadLetters, Limits, queue_setters},
     lane::{Item, Kept, Lane},
-    lock,
     topics::{MessageTopic, Topics},
 };
 use crate::port::{
@@ -136,7 +132,7 @@ impl MemoryMessageQ {
     /// Takes nothing more; consumers get what is in the queue, and
     /// [`Closed`](crate::port::PortErrorKind::Closed) once all of that is acknowledged.
     pub fn close(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.topics.closed = true;
         self.tell_all(&state.topics);
     }
@@ -156,7 +152,7 @@ impl MemoryMessageQ {
             let mut ready = pin!(self.ready.notified());
             ready.as_mut().enable();
             let next = {
-                let mut state = lock(&self.state);
+                let mut state = self.state.lock();
                 self.sweep(&mut state, false);
                 let topics = &mut state.topics;
                 let batch = topics.take_any(max.max(1));
@@ -175,7 +171,7 @@ impl MemoryMessageQ {
     /// Removes all messages that are ready, of all topics, in the order of publishing.
     pub fn take_all(&self) -> Vec<Routed> {
         let mut all = Vec::new();
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         self.sweep(&mut state, false);
         let topics = &mut state.topics;
         topics.topics.iter_mut().for_each(MessageTopic::wake_delayed);
@@ -188,7 +184,7 @@ impl MemoryMessageQ {
     /// Gives back all that is handed out, as a broker does when it loses a consumer; says how many
     /// messages. For tests and programs that replace an agent within one process.
     pub fn redeliver_unacked(&self) -> usize {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let topics = &mut state.topics;
         let count = topics.topics.iter_mut().map(|topic| topic.lane.put_all_back()).sum();
         self.tell_all(topics);
@@ -197,7 +193,7 @@ impl MemoryMessageQ {
 
     /// How many dead letters were dropped, since their time was over or for want of room.
     pub fn dropped_dead_letters(&self) -> u64 {
-        lock(&self.state).dead.dropped()
+        self.state.lock().dead.dropped()
     }
 
     /// Takes up messages that are kept elsewhere, at the ends of their topics; in the order of
@@ -208,7 +204,7 @@ impl MemoryMessageQ {
     /// [`expire`](Self::expire).
     pub fn restore(&self, messages: impl IntoIterator<Item = Kept<Routed>>) {
         let now = self.now();
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let topics = &mut state.topics;
         for kept in messages {
             topics.published = topics.published.max(kept.order);
@@ -221,7 +217,7 @@ impl MemoryMessageQ {
 
     /// Gives the next message this order or a higher one.
     pub fn start_at(&self, order: u64) {
-        let topics = &mut lock(&self.state).topics;
+        let topics = &mut self.state.lock().topics;
         topics.published = topics.published.max(order.saturating_sub(1));
     }
 
@@ -233,13 +229,13 @@ impl MemoryMessageQ {
     /// Counts an attempt for the first so many messages of each topic, unless they have one: they
     /// may have been handed out by a process that died.
     pub fn suspect_first(&self, count: usize) {
-        let topics = &mut lock(&self.state).topics;
+        let topics = &mut self.state.lock().topics;
         topics.topics.iter_mut().for_each(|topic| topic.lane.suspect_first(count));
     }
 
     /// The orders and attempts of what the tags have out.
     pub fn orders(&self, tags: &[DeliveryTag]) -> Vec<(u64, u32)> {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         let order = |tag: &DeliveryTag| {
             let item = state.topics.topics.get(Lane::<Routed>::of(tag))?.lane.out(tag)?;
             Some((item.order(), item.attempts))
@@ -251,7 +247,7 @@ impl MemoryMessageQ {
     pub fn finish(&self, tags: &[DeliveryTag]) -> Vec<Kept<Routed>> {
         // Freed after the lock is.
         let mut done = Vec::with_capacity(tags.len());
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         done.extend(tags.iter().filter_map(|tag| state.topics.end(tag)).map(Item::kept));
         self.left(&state.topics);
         drop(state);
@@ -260,7 +256,7 @@ impl MemoryMessageQ {
 
     /// Dead-letters a message; says what that did.
     pub fn bury_delivery(&self, tag: DeliveryTag, reason: &str) -> Option<Buried<Routed>> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let item = state.topics.end(&tag)?;
         let buried = state.dead.add(item, because(reason));
         self.left(&state.topics);
@@ -269,28 +265,28 @@ impl MemoryMessageQ {
 
     /// Dead-letters a message that was never published; says what that did.
     pub fn bury_unpublished(&self, message: Routed, reason: &str) -> Buried<Routed> {
-        lock(&self.state).dead.add_payload(message, 0, because(reason))
+        self.state.lock().dead.add_payload(message, 0, because(reason))
     }
 
     /// Dead-letters what was published at a time (milliseconds since the Unix epoch) or before and
     /// is not handed out; says what that did.
     pub fn expire(&self, published_until: i64) -> Vec<Buried<Routed>> {
-        lock(&self.state).expire(published_until)
+        self.state.lock().expire(published_until)
     }
 
     /// Drops dead letters whose time is over; says which.
     pub fn expire_dead(&self) -> Vec<DeadLetter<Routed>> {
-        lock(&self.state).dead.expire()
+        self.state.lock().dead.expire()
     }
 
     /// Takes up dead letters that are kept elsewhere.
     pub fn restore_dead(&self, letters: Vec<DeadLetter<Routed>>) {
-        lock(&self.state).dead.restore(letters);
+        self.state.lock().dead.restore(letters);
     }
 
     /// Removes the dead letters that are meant.
     pub fn exhume(&self, filter: &DeadLetterFilter) -> Vec<DeadLetter<Routed>> {
-        lock(&self.state).dead.remove(filter)
+        self.state.lock().dead.remove(filter)
     }
 
     /// Publishes whatever the capacity; says the order of each.
@@ -299,7 +295,7 @@ impl MemoryMessageQ {
     /// [`PortErrorKind::Closed`](crate::port::PortErrorKind::Closed).
     pub fn publish_over(&self, messages: &[Routed]) -> Result<Vec<u64>, PortError> {
         let now = self.now();
-        let topics = &mut lock(&self.state).topics;
+        let topics = &mut self.state.lock().topics;
         if topics.closed {
             return Err(PortError::closed("redrive messages"));
         }
@@ -315,7 +311,7 @@ impl MemoryMessageQ {
 
     /// Removes what waits on a topic and is not handed out.
     pub fn purged(&self, topic: &Topic) -> Vec<Kept<Routed>> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let items = state.topics.find_mut(topic).map_or(vec![], MessageTopic::purge);
         self.left(&state.topics);
         items.into_iter().map(Item::kept).collect()
@@ -326,7 +322,7 @@ impl MemoryMessageQ {
     /// # Errors
     /// [`PortErrorKind::Rejected`]: it has consumers.
     pub fn removed(&self, topic: &Topic) -> Result<Vec<Kept<Routed>>, PortError> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.topics.find(topic).is_some_and(|topic| topic.consumers() > 0) {
             let cause = "the topic has consumers";
             return Err(PortError::new("delete a topic", PortErrorKind::Rejected, cause));
@@ -343,7 +339,7 @@ impl MemoryMessageQ {
         delay_ms: u64,
         why: Returned,
     ) -> Option<Kept<Routed>> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let mut item = state.topics.end(&tag)?;
         match why {
             Returned::Failed => item.failures += 1,
@@ -366,7 +362,7 @@ impl MemoryMessageQ {
 
     /// The orders and attempts of all that is handed out or given back.
     pub fn all_tried(&self) -> Vec<(u64, u32)> {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         let tried = |topic: &MessageTopic| -> Vec<_> {
             let known = |item: &Item<Routed>| (item.order(), item.attempts);
             let all = topic.lane.all_out().chain(topic.delayed.values());
@@ -380,7 +376,7 @@ impl MemoryMessageQ {
         messages: impl ExactSizeIterator<Item = Routed>,
     ) -> Vec<Result<u64, PortError>> {
         let now = self.now();
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         self.sweep(&mut state, false);
         let mut woke = false;
         let mut answers = Vec::with_capacity(messages.len());
@@ -486,7 +482,7 @@ impl MessageQ for MemoryMessageQ {
     ) -> Result<Vec<Delivery<Routed>>, PortError> {
         let (numbers, signals): (Vec<_>, Vec<_>) = {
             let now = self.now();
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             self.sweep(&mut state, false);
             let numbers: Vec<_> =
                 topics.iter().map(|topic| state.topics.topic(topic, now)).collect();
@@ -510,7 +506,7 @@ impl MessageQ for MemoryMessageQ {
                 told.as_mut().enable();
             }
             let next = {
-                let mut state = lock(&self.state);
+                let mut state = self.state.lock();
                 self.sweep(&mut state, false);
                 let batch = state.topics.take(&numbers, max.max(1));
                 if !batch.is_empty() {
@@ -546,7 +542,7 @@ impl MessageQ for MemoryMessageQ {
     }
 
     async fn bury(&self, messages: Vec<(Routed, String)>) -> Result<(), PortError> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         for (message, reason) in messages {
             state.dead.add_payload(message, 0, because(&reason));
         }
@@ -557,7 +553,7 @@ impl MessageQ for MemoryMessageQ {
         &self,
         filter: &DeadLetterFilter,
     ) -> Result<Vec<DeadLetter<Routed>>, PortError> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         self.sweep(&mut state, true);
         state.dead.expire();
         Ok(state.dead.list(filter))
@@ -565,7 +561,7 @@ impl MessageQ for MemoryMessageQ {
 
     async fn redrive(&self, filter: &DeadLetterFilter) -> Result<usize, PortError> {
         let now = self.now();
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.topics.closed {
             return Err(PortError::closed("redrive messages"));
         }
@@ -585,13 +581,13 @@ impl MessageQ for MemoryMessageQ {
     }
 
     async fn depth(&self, topic: &Topic) -> Result<usize, PortError> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         self.sweep(&mut state, true);
         Ok(state.topics.find(topic).map_or(0, MessageTopic::len))
     }
 
     async fn backlog(&self) -> Result<Vec<TopicBacklog>, PortError> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         self.sweep(&mut state, true);
         state.dead.expire();
         let mut topics = state.topics.backlog();

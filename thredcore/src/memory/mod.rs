@@ -3,10 +3,7 @@
 //! They are also the model that the other backends are measured against: the conformance suite
 //! runs on them first.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 mod dead_letters;
 mod ending;
@@ -66,9 +63,4 @@ impl MemoryBackends {
     pub fn new() -> Self {
         Self::default()
     }
-}
-
-/// A panic elsewhere leaves no half-made change: all writes follow their checks.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,16 +5,16 @@ use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     hash::{Hash, Hasher},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicI64, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use thredlib::ThredId;
 
 use super::{
     live::LiveIndex,
-    lock,
     parked::{Parked, can_be_parked},
 };
 use crate::{
@@ -182,12 +182,12 @@ impl Shard {
                 let gone: Vec<_> =
                     parts.extract_if(.., |one| published.contains(&one.entry().id)).collect();
                 for one in gone.iter().filter(|one| one.is_parked) {
-                    lock(parked()).remove(id, one.entry());
+                    parked().lock().remove(id, one.entry());
                 }
                 for one in parts.iter_mut().filter(|one| to_park.contains(&one.entry().id)) {
                     if !one.is_parked && can_be_parked(one.entry()) {
                         one.is_parked = true;
-                        lock(parked()).insert(id, one.entry());
+                        parked().lock().insert(id, one.entry());
                     }
                 }
                 if parts.is_empty() {

@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use thredlib::{PatternId, ThredId};
 
-use super::{lock, storage::MemoryStorage};
+use super::storage::MemoryStorage;
 use crate::port::{Lease, LeaseStore, LimitStore, PortError, Reservation, Reserved};
 
 /// Who takes up a pattern's places.
@@ -40,7 +40,7 @@ impl Places {
 #[async_trait]
 impl LimitStore for MemoryStorage {
     async fn reserve(&self, reservation: &Reservation) -> Result<Reserved, PortError> {
-        let mut places = lock(&self.places);
+        let mut places = self.places.lock();
         Ok(match places.get_mut(&reservation.pattern) {
             Some(places) => places.reserve(reservation),
             None => places.entry(reservation.pattern.clone()).or_default().reserve(reservation),
@@ -48,7 +48,7 @@ impl LimitStore for MemoryStorage {
     }
 
     async fn release(&self, released: &[(PatternId, ThredId)]) -> Result<(), PortError> {
-        let mut places = lock(&self.places);
+        let mut places = self.places.lock();
         for (pattern, thred) in released {
             if let Some(places) = places.get_mut(pattern) {
                 places.threds.remove(thred);
@@ -63,7 +63,7 @@ impl LimitStore for MemoryStorage {
         after: Option<&ThredId>,
         limit: usize,
     ) -> Result<Vec<ThredId>, PortError> {
-        let places = lock(&self.places);
+        let places = self.places.lock();
         let Some(places) = places.get(pattern) else { return Ok(vec![]) };
         let threds =
             places.threds.range::<ThredId, _>((after.map_or(Unbounded, Excluded), Unbounded));
@@ -98,11 +98,11 @@ impl Leases {
 #[async_trait]
 impl LeaseStore for MemoryStorage {
     async fn acquire(&self, lease: &Lease, now: i64) -> Result<bool, PortError> {
-        Ok(lock(&self.leases).acquire(lease, now))
+        Ok(self.leases.lock().acquire(lease, now))
     }
 
     async fn give_back(&self, name: &str, owner: &str) -> Result<(), PortError> {
-        let mut leases = lock(&self.leases);
+        let mut leases = self.leases.lock();
         if leases.by_name.get(name).is_some_and(|held| held.owner == owner) {
             leases.by_name.remove(name);
         }
@@ -110,7 +110,7 @@ impl LeaseStore for MemoryStorage {
     }
 
     async fn leases(&self, prefix: &str, now: i64) -> Result<Vec<Lease>, PortError> {
-        let leases = lock(&self.leases);
+        let leases = self.leases.lock();
         let named = leases.by_name.range(prefix.to_owned()..).map(|(_, lease)| lease);
         let named = named.take_while(|lease| lease.name.starts_with(prefix));
         Ok(named.filter(|lease| lease.until > now).cloned().collect())

@@ -3,16 +3,14 @@
 use std::{
     collections::{HashMap, HashSet},
     mem,
-    sync::{
-        Mutex,
-        atomic::{AtomicI64, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use thredlib::EventKey;
 
-use super::{keys::KeyHash, lock};
+use super::keys::KeyHash;
 use crate::port::{Receipt, ReceiptRetention};
 
 /// The receipts of all partitions.
@@ -113,7 +111,7 @@ impl Receipts {
         if receipts.is_empty() {
             return true;
         }
-        let mut home = lock(home);
+        let mut home = home.lock();
         receipts.iter().for_each(|(key, receipt)| home.write(*key, *receipt, now));
         drop(home);
         let count = receipts.len() as u64;
@@ -131,7 +129,7 @@ impl Receipts {
     pub fn find(&self, partition: u16, keys: &[EventKey]) -> Vec<Option<Receipt>> {
         match self.partitions.get(usize::from(partition)) {
             Some(home) => {
-                let home = lock(home);
+                let home = home.lock();
                 keys.iter().map(|key| home.find(key)).collect()
             }
             None => vec![None; keys.len()],
@@ -148,13 +146,13 @@ impl Receipts {
     }
 
     fn turn(&self, now: i64) {
-        let _turning = lock(&self.turning);
+        let _turning = self.turning.lock();
         if !self.is_full(self.young.load(Ordering::Relaxed)) && !self.is_over(now) {
             return; // Somebody else has just done it.
         }
         let mut dead: Vec<i64> = vec![];
         for partition in &self.partitions {
-            let mut partition = lock(partition);
+            let mut partition = partition.lock();
             partition.turn();
             let dead_time = i64::try_from(self.dead_time.as_millis()).unwrap_or(i64::MAX);
             partition.dead.retain(|_, dead| now.saturating_sub(dead.at) < dead_time);
@@ -176,7 +174,7 @@ impl Receipts {
         let (_, oldest_kept, _) = dead.select_nth_unstable(surplus);
         tracing::warn!(surplus, capacity, "too many receipts of dead letters, the oldest go");
         for partition in &self.partitions {
-            lock(partition).dead.retain(|_, dead| dead.at >= *oldest_kept);
+            partition.lock().dead.retain(|_, dead| dead.at >= *oldest_kept);
         }
     }
 }
@@ -203,7 +201,8 @@ mod tests {
     }
 
     fn kept(receipts: &Receipts) -> usize {
-        let count = |home: &Mutex<Partition>| lock(home).generations.iter().map(HashSet::len).sum();
+        let count =
+            |home: &Mutex<Partition>| home.lock().generations.iter().map(HashSet::len).sum();
         receipts.partitions.iter().map(|home| -> usize { count(home) }).sum()
     }
 

@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use thredlib::{PatternId, PatternModel};
 
-use super::{lock, storage::MemoryStorage};
+use super::storage::MemoryStorage;
 use crate::{
     port::{PatternStore, PortError, StoredPattern},
     state::PatternKey,
@@ -47,12 +47,12 @@ impl Revisions {
 #[async_trait]
 impl PatternStore for MemoryStorage {
     async fn put_pattern(&self, pattern: StoredPattern) -> Result<(), PortError> {
-        lock(&self.revisions).put(pattern);
+        self.revisions.lock().put(pattern);
         Ok(())
     }
 
     async fn remove_pattern(&self, id: &PatternId) -> Result<(), PortError> {
-        let mut revisions = lock(&self.revisions);
+        let mut revisions = self.revisions.lock();
         if revisions.current.remove(id).is_some() {
             revisions.version += 1;
         }
@@ -60,18 +60,18 @@ impl PatternStore for MemoryStorage {
     }
 
     async fn patterns(&self) -> Result<Vec<StoredPattern>, PortError> {
-        Ok(lock(&self.revisions).current())
+        Ok(self.revisions.lock().current())
     }
 
     async fn pattern(&self, key: &PatternKey) -> Result<Option<StoredPattern>, PortError> {
-        Ok(lock(&self.revisions).get(key))
+        Ok(self.revisions.lock().get(key))
     }
 
     async fn listening_patterns(&self) -> Result<Vec<PatternKey>, PortError> {
-        Ok(lock(&self.listening).keys())
+        Ok(self.listening.lock().keys())
     }
 
     async fn patterns_version(&self) -> Result<u64, PortError> {
-        Ok(lock(&self.revisions).version)
+        Ok(self.revisions.lock().version)
     }
 }

@@ -4,17 +4,17 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     hash::BuildHasher,
     ops::Bound::{Excluded, Unbounded},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use thredlib::{EventKey, PatternId, ThredId, Topic};
 
 use super::{
     ending::Ending,
     live::Place,
-    lock,
     outboxes::{ById, Oldest, Shard},
     parked::Parked,
     places::{Leases, Places},
@@ -221,7 +221,7 @@ impl MemoryStorage {
         let (expected, consumed, state) = (commit.expected, &commit.consumed, &commit.state);
         debug_assert_eq!(state.version, expected + 1, "a commit raises the version by one");
         debug_assert!(state.has_consumed(&consumed.key), "the inbox holds what is consumed");
-        let mut shard = lock(self.shard_of(&state.id));
+        let mut shard = self.shard_of(&state.id).lock();
         let stored = shard.threds.get(state.id.as_str());
         if stored.is_some_and(|stored| stored.state.has_consumed(&consumed.key)) {
             return Applied::not(Committed::Duplicate);
@@ -231,7 +231,7 @@ impl MemoryStorage {
         }
 
         let last_step = stored.map_or(NONE, |stored| stored.last_step);
-        let (last_step, oldest) = lock(&self.records).push_commit(commit.clone(), last_step);
+        let (last_step, oldest) = self.records.lock().push_commit(commit.clone(), last_step);
         if !commit.outbox.is_empty() {
             shard.put_out(commit);
         }
@@ -241,7 +241,7 @@ impl MemoryStorage {
         self.update_timer(old.as_deref(), state);
         if WaitIndex::is_concerned(old.as_deref(), state) {
             self.waiting.update(old.as_deref(), state);
-            lock(&self.listening).update(old.as_deref(), state);
+            self.listening.lock().update(old.as_deref(), state);
         }
         let ended = !state.status.is_live() && old.as_ref().is_none_or(|old| old.status.is_live());
         drop(shard);
@@ -254,7 +254,7 @@ impl MemoryStorage {
         if old == due {
             return;
         }
-        let mut timers = lock(&self.partition(&new.id).timers);
+        let mut timers = self.partition(&new.id).timers.lock();
         let timer = |(at, entry)| Timer { at, thred_id: new.id.clone(), entry };
         if let Some(old) = old {
             timers.remove(&timer(old));
@@ -267,7 +267,7 @@ impl MemoryStorage {
     /// The threds of some ids that are meant by a query.
     fn offer_each(&self, pager: &mut Pager<'_>, ids: impl IntoIterator<Item = ThredId>) {
         for id in ids {
-            if let Some(state) = lock(self.shard_of(&id)).state(&id) {
+            if let Some(state) = self.shard_of(&id).lock().state(&id) {
                 pager.offer(state);
             }
         }
@@ -276,7 +276,7 @@ impl MemoryStorage {
 
     fn offer_live(&self, pager: &mut Pager<'_>, query: &ThredQuery, after: Option<&Place>) {
         for shard in &self.shards {
-            let shard = lock(shard);
+            let shard = shard.lock();
             for places in shard.live.sources(query) {
                 let mut found = 0;
                 for (started_at, id) in places.after(after) {
@@ -317,7 +317,7 @@ impl ThredStore for MemoryStorage {
 
     async fn load(&self, ids: &[ThredId]) -> Result<Vec<Option<Loaded>>, PortError> {
         let load = |id: &ThredId| {
-            let shard = lock(self.shard_of(id));
+            let shard = self.shard_of(id).lock();
             let state = shard.state(id)?.clone();
             Some(Loaded { state, outbox: shard.outbox(id) })
         };
@@ -340,7 +340,7 @@ impl ThredStore for MemoryStorage {
         for one in cleared {
             let parked = || &self.partition(&one.thred).parked;
             // Freed after the lock is.
-            let _gone = lock(self.shard_of(&one.thred)).clear(one, parked);
+            let _gone = self.shard_of(&one.thred).lock().clear(one, parked);
         }
         Ok(())
     }
@@ -355,7 +355,7 @@ impl ThredStore for MemoryStorage {
         let shards = self.shards.iter().zip(&self.oldest);
         for (shard, _) in shards.filter(|(_, oldest)| oldest.is_before(made_before)) {
             let is_meant = |id: &ThredId| self.partition_of(id) == partition;
-            lock(shard).pending(made_before, is_meant, &mut pending);
+            shard.lock().pending(made_before, is_meant, &mut pending);
         }
         pending.sort_unstable();
         pending.truncate(limit);
@@ -364,7 +364,7 @@ impl ThredStore for MemoryStorage {
 
     async fn parked_topics(&self) -> Result<Vec<ParkedTopic>, PortError> {
         let mut topics = BTreeMap::new();
-        self.partitions.iter().for_each(|partition| lock(&partition.parked).gather(&mut topics));
+        self.partitions.iter().for_each(|partition| partition.parked.lock().gather(&mut topics));
         Ok(topics.into_values().collect())
     }
 
@@ -377,7 +377,7 @@ impl ThredStore for MemoryStorage {
         let Some(partition) = self.partitions.get(usize::from(partition)) else {
             return Ok(vec![]);
         };
-        let threds = lock(&partition.parked).threds(topic, limit);
+        let threds = partition.parked.lock().threds(topic, limit);
         Ok(self.whole(threds))
     }
 
@@ -391,7 +391,7 @@ impl ThredStore for MemoryStorage {
         let Some(partition) = self.partitions.get(usize::from(partition)) else {
             return Ok(Due::default());
         };
-        let timers = lock(&partition.timers);
+        let timers = partition.timers.lock();
         let mut rest = timers.range((after.map_or(Unbounded, Excluded), Unbounded)).peekable();
         let mut due = Due::default();
         while due.timers.len() < limit
@@ -423,7 +423,7 @@ impl ThredStore for MemoryStorage {
     async fn counts(&self) -> Result<Vec<ThredCount>, PortError> {
         let mut counts = HashMap::new();
         for shard in &self.shards {
-            for (class, threds) in lock(shard).live.counts() {
+            for (class, threds) in shard.lock().live.counts() {
                 match counts.get_mut(class) {
                     Some(sum) => *sum += threds,
                     None => _ = counts.insert(class.clone(), threds),
@@ -458,7 +458,7 @@ impl ThredStore for MemoryStorage {
         limit: usize,
     ) -> Result<Vec<Ended>, PortError> {
         let has_published =
-            |state: &ThredState| !lock(self.shard_of(&state.id)).outboxes.contains_key(&state.id);
+            |state: &ThredState| !self.shard_of(&state.id).lock().outboxes.contains_key(&state.id);
         let ended = |state: &Arc<ThredState>| {
             has_published(state)
                 .then(|| Ended { thred: state.id.clone(), inbox: state.inbox.clone() })
@@ -473,7 +473,7 @@ impl ThredStore for MemoryStorage {
         let mut freed = Vec::with_capacity(threds.len());
         let mut gone = Vec::with_capacity(threds.len());
         for id in threds {
-            let mut shard = lock(self.shard_of(id));
+            let mut shard = self.shard_of(id).lock();
             if shard.is_done(id)
                 && let Some(thred) = shard.threds.take(id.as_str())
             {
@@ -485,7 +485,7 @@ impl ThredStore for MemoryStorage {
         for run in gone.chunk_by(|(a, _), (b, _)| self.partition_of(a) == self.partition_of(b)) {
             self.ending.remove(self.partition_of(&run[0].0), run.iter().map(|(id, _)| id));
         }
-        lock(&self.records).forget(gone);
+        self.records.lock().forget(gone);
         Ok(())
     }
 }
@@ -494,7 +494,7 @@ impl MemoryStorage {
     /// The outboxes of threds, those that have one.
     fn whole(&self, threds: impl IntoIterator<Item = ThredId>) -> Vec<PendingOutbox> {
         let whole = |id: ThredId| {
-            let entries = lock(self.shard_of(&id)).outbox(&id);
+            let entries = self.shard_of(&id).lock().outbox(&id);
             PendingOutbox { thred_id: id, entries }
         };
         threds.into_iter().map(whole).filter(|outbox| !outbox.entries.is_empty()).collect()
@@ -505,7 +505,7 @@ impl MemoryStorage {
 impl RecordStore for MemoryStorage {
     async fn settle(&self, partition: u16, settlement: &Settlement) -> Result<(), PortError> {
         if !settlement.unmoved.is_empty() {
-            let mut records = lock(&self.records);
+            let mut records = self.records.lock();
             for unmoved in &settlement.unmoved {
                 if records.push_unmoved(unmoved) {
                     self.counters.unmoved(unmoved.record.log_type);
@@ -529,7 +529,7 @@ impl RecordStore for MemoryStorage {
     }
 
     async fn recorded(&self, keys: &[EventKey]) -> Result<Vec<bool>, PortError> {
-        Ok(lock(&self.records).recorded(keys))
+        Ok(self.records.lock().recorded(keys))
     }
 
     fn retention(&self) -> ReceiptRetention {
@@ -542,18 +542,18 @@ impl RecordStore for MemoryStorage {
         before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<History>, PortError> {
-        let last = lock(self.shard_of(thred)).threds.get(thred.as_str()).map(|it| it.last_step);
-        let records = lock(&self.records);
+        let last = self.shard_of(thred).lock().threds.get(thred.as_str()).map(|it| it.last_step);
+        let records = self.records.lock();
         let last = last.unwrap_or_else(|| records.last_of_forgotten(thred));
         Ok(records.history(last, before, limit))
     }
 
     async fn unmoved(&self, before: Option<&str>, limit: usize) -> Result<UnmovedPage, PortError> {
-        lock(&self.records).unmoved(before, limit)
+        self.records.lock().unmoved(before, limit)
     }
 
     async fn log(&self, limit: usize) -> Result<Vec<LogRecord>, PortError> {
-        Ok(lock(&self.records).log(limit))
+        Ok(self.records.lock().log(limit))
     }
 }
 

@@ -2,13 +2,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Mutex,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use super::lock;
+use parking_lot::Mutex;
+
 use crate::port::LogType;
 
 /// What a [`MemoryStorage`](super::MemoryStorage) has seen, what it no longer keeps included.
@@ -54,7 +52,7 @@ impl Counters {
     }
 
     pub(super) fn unmoved(&self, decision: LogType) {
-        *lock(&self.unmoved).entry(decision).or_default() += 1;
+        *self.unmoved.lock().entry(decision).or_default() += 1;
     }
 
     pub(super) fn tally(&self) -> Tally {
@@ -62,7 +60,7 @@ impl Counters {
             // In this order, so that no thred has ended before it was started.
             ended: self.ended.load(Ordering::Relaxed),
             started: self.started.load(Ordering::Relaxed),
-            unmoved: lock(&self.unmoved).clone(),
+            unmoved: self.unmoved.lock().clone(),
         }
     }
 }

@@ -1,16 +1,11 @@
 //! Who waits for unbound events.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Mutex,
-};
+use std::collections::{BTreeMap, HashMap};
 
+use parking_lot::Mutex;
 use thredlib::ThredId;
 
-use super::{
-    keys::{KeyHash, Sorted},
-    lock,
-};
+use super::keys::{KeyHash, Sorted};
 use crate::state::{PatternKey, ThredState, WaitKey};
 
 /// The threds that wait for unbound events, by the keys that they are found by.
@@ -47,14 +42,14 @@ impl WaitIndex {
     pub fn update(&self, old: Option<&ThredState>, new: &ThredState) {
         let (old, waits) = (old.map_or(&[][..], keys), keys(new));
         for key in waits.iter().filter(|key| old.binary_search(key).is_err()) {
-            let mut threds = lock(self.shard(key));
+            let mut threds = self.shard(key).lock();
             match threds.get_mut(key) {
                 Some(threds) => threds.insert(new.id.clone()),
                 None => _ = threds.insert(*key, Sorted::One(new.id.clone())),
             }
         }
         for key in old.iter().filter(|key| waits.binary_search(key).is_err()) {
-            let mut threds = lock(self.shard(key));
+            let mut threds = self.shard(key).lock();
             if threds.get_mut(key).is_some_and(|threds| threds.remove(&new.id)) {
                 threds.remove(key);
             }
@@ -66,7 +61,7 @@ impl WaitIndex {
     pub fn threds(&self, keys: &[WaitKey], after: Option<&ThredId>, limit: usize) -> Vec<ThredId> {
         let mut threds = Vec::new();
         for key in keys {
-            if let Some(under) = lock(self.shard(key)).get(key) {
+            if let Some(under) = self.shard(key).lock().get(key) {
                 threds.extend(under.after(after).take(limit).cloned());
             }
         }

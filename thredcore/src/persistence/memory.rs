@@ -3,10 +3,11 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use thredlib::task::{
     CREATED, ID, MODIFIED, Op, Query, Record, RecordType, Records, Target, Task, Update,
@@ -74,7 +75,7 @@ impl MemoryPersistence {
         context: &TaskContext<'_>,
     ) -> Result<Vec<Value>, PersistenceError> {
         // A panic in a procedure rolls back like a failure does, see `Transaction`.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if let Some(results) = state.executed.get(context.key) {
             return Ok(results.clone());
         }

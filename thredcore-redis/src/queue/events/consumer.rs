@@ -20,7 +20,7 @@ use super::{Shared, partition::Partition};
 use crate::{
     Error, Request,
     queue::{
-        lightly, lock,
+        lightly,
         scripts::{ACQUIRE, JOIN, RELEASE, STILL},
     },
 };
@@ -76,7 +76,7 @@ impl Shared {
             self.look_whether_owner().await;
         }
         for partition in &self.partitions {
-            let mut state = lock(&partition.state);
+            let mut state = partition.state.lock();
             if let Some(tenure) = &mut state.tenure {
                 tenure.until = until;
             }
@@ -110,7 +110,7 @@ impl Shared {
         let mut owned = 0;
         let mut releases = vec![];
         for partition in &self.partitions {
-            let mut state = lock(&partition.state);
+            let mut state = partition.state.lock();
             let Some(tenure) = &state.tenure else { continue };
             let token = tenure.token.clone();
             owned += 1;
@@ -149,7 +149,7 @@ impl Shared {
         let (mut others, mut owned) = (vec![], 0);
         for number in 0..self.partitions.len() {
             let partition = &self.partitions[(from + number) % self.partitions.len()];
-            match lock(&partition.state).tenure {
+            match partition.state.lock().tenure {
                 Some(_) => owned += 1,
                 None => others.push(partition),
             }

@@ -9,13 +9,14 @@ mod upkeep;
 use std::{
     pin::pin,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use async_trait::async_trait;
 use futures::future::join_all;
+use parking_lot::Mutex;
 use redis::Value;
 use thredcore::{
     port::{
@@ -32,7 +33,6 @@ use super::{
     NowAndThen, agree_on, by_lane, ending,
     lane::Lane,
     letters::{self, LetterLimits, all_unreadable},
-    lock,
     publish::portion,
 };
 use crate::{
@@ -126,7 +126,7 @@ impl RedisEventQ {
     pub async fn close(&self) {
         let shared = &self.shared;
         shared.closed.store(true, Ordering::Release);
-        let consuming = lock(&self.consuming).take();
+        let consuming = self.consuming.lock().take();
         shared.partitions.iter().for_each(|partition| partition.changed.notify_waiters());
         if consuming.is_none() {
             return;
@@ -158,7 +158,7 @@ impl RedisEventQ {
 
     /// Becomes a consumer, if it is none.
     fn consume(&self) {
-        let mut consuming = lock(&self.consuming);
+        let mut consuming = self.consuming.lock();
         if consuming.is_some() || self.shared.is_closed() {
             return;
         }
@@ -230,9 +230,9 @@ impl Shared {
     }
 
     async fn ack(&self, partition: &Partition, tags: &[DeliveryTag]) -> Result<(), Error> {
-        let requests = ending(&partition.items, &lock(&partition.state).lane, tags);
+        let requests = ending(&partition.items, &partition.state.lock().lane, tags);
         self.connection.send(&requests).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let mut state = lock(&partition.state);
+        let mut state = partition.state.lock();
         tags.iter().for_each(|tag| state.lane.end(tag));
         Ok(())
     }
@@ -326,7 +326,7 @@ impl EventQ for RedisEventQ {
     async fn nack(&self, tags: &[DeliveryTag]) -> Result<(), PortError> {
         for (number, tags) in by_lane(tags.iter().copied(), Lane::<Inbound>::of) {
             let Some(partition) = self.shared.partitions.get(number) else { continue };
-            let mut state = lock(&partition.state);
+            let mut state = partition.state.lock();
             tags.iter().for_each(|tag| state.lane.put_back(tag, None, None));
             drop(state);
             partition.rouse();
@@ -339,7 +339,7 @@ impl EventQ for RedisEventQ {
             return Ok(false);
         };
         let (token, id, attempts) = {
-            let state = lock(&partition.state);
+            let state = partition.state.lock();
             match (&state.tenure, state.lane.get(&tag)) {
                 (Some(tenure), Some((id, item))) => (tenure.token.clone(), id, item.count.attempts),
                 _ => return Ok(false),
@@ -348,7 +348,7 @@ impl EventQ for RedisEventQ {
         let (connection, holder) = (&self.shared.connection, partition.holder(&token));
         let buried = partition.items.bury(connection, holder, id, attempts, death).await;
         let dropped = buried.map_err(|error| error.of("dead-letter an event"))?;
-        lock(&partition.state).lane.end(&tag);
+        partition.state.lock().lane.end(&tag);
         let Some(dropped) = dropped else { return Ok(false) };
         self.shared.count_dropped(dropped);
         self.shared.trim_now_and_then().await;

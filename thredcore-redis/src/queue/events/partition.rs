@@ -1,10 +1,8 @@
 //! One partition: what this process holds of it, and how that is fetched.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
+use parking_lot::Mutex;
 use thredcore::port::{Delivery, Inbound};
 use tokio::sync::Notify;
 
@@ -16,7 +14,6 @@ use crate::{
         items::{Drawn, Holder, ItemId, Items, Run, Waiting},
         lane::{Count, Item, Lane},
         letters::LetterLimits,
-        lock,
         scripts::OWNER,
     },
 };
@@ -119,7 +116,7 @@ impl Partition {
         &self,
         max: usize,
     ) -> Result<Result<Vec<Delivery<Inbound>>, bool>, Error> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let now = Instant::now();
         if state.tenure.as_ref().is_none_or(|tenure| tenure.until <= now) {
             return Ok(Err(false));
@@ -138,7 +135,7 @@ impl Partition {
 
     /// Looks again, whether the bell rang or not.
     pub(super) fn rouse(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.quiet = false;
         state.rings += 1;
         drop(state);
@@ -147,7 +144,7 @@ impl Partition {
 
     /// Begins a tenure.
     pub(super) fn begin(&self, token: String, until: Instant) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.lane.clear();
         state.tenure = Some(Tenure { token, until, unsure: true });
         state.quiet = false;
@@ -159,7 +156,7 @@ impl Partition {
 
     /// Ends a tenure, if it is still that one. What was out comes again, elsewhere.
     pub(super) fn end(&self, token: &str) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.tenure.as_ref().is_some_and(|tenure| tenure.token == token) {
             state.tenure = None;
             state.leaving = None;
@@ -168,7 +165,7 @@ impl Partition {
     }
 
     pub(super) fn tenure(&self) -> Option<Tenure> {
-        lock(&self.state).tenure.clone()
+        self.state.lock().tenure.clone()
     }
 }
 
@@ -178,7 +175,7 @@ impl Shared {
     pub(super) async fn fetch(&self, partition: &Partition, max: usize) {
         let Some((token, rings, step)) = partition.next_step(max.min(IDS)) else { return };
         let found = self.step(partition, &token, step, max.min(IDS)).await;
-        let mut state = lock(&partition.state);
+        let mut state = partition.state.lock();
         state.fetching = false;
         let mut lost = false;
         let State { tenure, lane, quiet, rings: now_rings, failure, .. } = &mut *state;
@@ -251,7 +248,7 @@ impl Shared {
 
 impl Partition {
     fn next_step(&self, max: usize) -> Option<(String, u64, Step)> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let Some(tenure) = state.tenure.clone() else {
             state.fetching = false;
             return None;

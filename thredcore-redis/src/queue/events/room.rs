@@ -1,12 +1,11 @@
 //! Whether there is room, without asking the server each time.
 
-use std::{
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::{RedisEventQConfig, Shared};
-use crate::{Error, queue::lock};
+use crate::Error;
 
 /// The depth as it was read last, and what was published here since then.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ impl Room {
 
     /// Notes what is being published.
     pub(super) fn published(&self, items: usize) {
-        if let Some(estimate) = &mut *lock(&self.estimate) {
+        if let Some(estimate) = &mut *self.estimate.lock() {
             estimate.depth += items;
         }
     }
@@ -53,7 +52,7 @@ impl Room {
             if self.fresh().map(|it| it.at) == seen.map(|it| it.at) {
                 let at = Instant::now();
                 let depth = queue.depth().await?;
-                *lock(&self.estimate) = Some(Estimate { at, depth });
+                *self.estimate.lock() = Some(Estimate { at, depth });
                 if depth >= self.capacity {
                     tokio::time::sleep(self.refresh).await;
                 }
@@ -64,6 +63,6 @@ impl Room {
     }
 
     fn fresh(&self) -> Option<Estimate> {
-        lock(&self.estimate).filter(|estimate| estimate.at.elapsed() < self.refresh)
+        self.estimate.lock().filter(|estimate| estimate.at.elapsed() < self.refresh)
     }
 }

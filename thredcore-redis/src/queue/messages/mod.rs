@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     pin::pin,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -17,6 +17,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::future::{join_all, select_all};
+use parking_lot::Mutex;
 use thredcore::port::{
     DeadLetter, DeadLetterFilter, Death, Delivery, DeliveryTag, MessageQ, PortError, PortErrorKind,
     Quarantine, Returned, Routed, TopicBacklog, Unreadable,
@@ -29,7 +30,6 @@ use super::{
     NowAndThen, by_lane, ending,
     lane::Lane,
     letters::{self, Letters},
-    lock,
 };
 use crate::{
     Connection, Error, Tag,
@@ -120,7 +120,7 @@ impl RedisMessageQ {
     /// [`Closed`](thredcore::port::PortErrorKind::Closed) from now on.
     pub async fn close(&self) {
         self.shared.closed.store(true, Ordering::Release);
-        let consuming = lock(&self.consuming).take();
+        let consuming = self.consuming.lock().take();
         drop(consuming);
         let lanes = self.shared.lanes();
         lanes.iter().for_each(|topic| topic.changed.notify_waiters());
@@ -142,7 +142,7 @@ impl RedisMessageQ {
         let Some(time) = config.message_ttl.into_iter().chain(config.idle_expiry).min() else {
             return;
         };
-        let mut tending = lock(&self.tending);
+        let mut tending = self.tending.lock();
         if tending.is_some() || self.shared.is_closed() {
             return;
         }
@@ -160,7 +160,7 @@ impl RedisMessageQ {
 
     /// Listens and says that it is alive, from the first call on.
     fn consume(&self) {
-        let mut consuming = lock(&self.consuming);
+        let mut consuming = self.consuming.lock();
         if consuming.is_some() || self.shared.is_closed() {
             return;
         }
@@ -225,7 +225,7 @@ impl Shared {
 
     /// The lane of a topic; made when it is named first.
     fn lane(&self, name: &Topic) -> Arc<TopicLane> {
-        let mut topics = lock(&self.topics);
+        let mut topics = self.topics.lock();
         if let Some(number) = topics.numbers.get(name) {
             return topics.lanes[*number].clone();
         }
@@ -238,16 +238,16 @@ impl Shared {
     }
 
     fn known(&self, name: &Topic) -> Option<Arc<TopicLane>> {
-        let topics = lock(&self.topics);
+        let topics = self.topics.lock();
         topics.numbers.get(name).map(|number| topics.lanes[*number].clone())
     }
 
     fn lanes(&self) -> Vec<Arc<TopicLane>> {
-        lock(&self.topics).lanes.clone()
+        self.topics.lock().lanes.clone()
     }
 
     fn lane_of(&self, tag: &DeliveryTag) -> Option<Arc<TopicLane>> {
-        lock(&self.topics).lanes.get(Lane::<Routed>::of(tag)).cloned()
+        self.topics.lock().lanes.get(Lane::<Routed>::of(tag)).cloned()
     }
 
     fn is_closed(&self) -> bool {
@@ -259,9 +259,9 @@ impl Shared {
     }
 
     async fn ack(&self, topic: &TopicLane, tags: &[DeliveryTag]) -> Result<(), Error> {
-        let requests = ending(&topic.items, &lock(&topic.state).lane, tags);
+        let requests = ending(&topic.items, &topic.state.lock().lane, tags);
         self.connection.send(&requests).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let mut state = lock(&topic.state);
+        let mut state = topic.state.lock();
         tags.iter().for_each(|tag| state.lane.end(tag));
         Ok(())
     }
@@ -373,7 +373,7 @@ impl MessageQ for RedisMessageQ {
             return delayed.map_err(|error| error.of("put a message off"));
         }
         let due = Instant::now().checked_add(Duration::from_millis(delay_ms));
-        lock(&topic.state).lane.put_back(&tag, due.filter(|_| delay_ms > 0), Some(why));
+        topic.state.lock().lane.put_back(&tag, due.filter(|_| delay_ms > 0), Some(why));
         // Who waits for a message sees it now, or until when to wait for it.
         topic.changed.notify_waiters();
         Ok(())
@@ -382,14 +382,14 @@ impl MessageQ for RedisMessageQ {
     async fn dead_letter(&self, tag: DeliveryTag, reason: &str) -> Result<(), PortError> {
         let Some(topic) = self.shared.lane_of(&tag) else { return Ok(()) };
         let Some(token) = topic.token() else { return Ok(()) };
-        let found = lock(&topic.state).lane.get(&tag).map(|(id, item)| (id, item.count.attempts));
+        let found = topic.state.lock().lane.get(&tag).map(|(id, item)| (id, item.count.attempts));
         let Some((id, attempts)) = found else { return Ok(()) };
         let (connection, holder) = (&self.shared.connection, topic.holder(&token));
         let death = Death { reason: reason.to_owned(), ..Death::default() };
         let buried = topic.items.bury(connection, holder, id, attempts, &death).await;
         let dropped = buried.map_err(|error| error.of("dead-letter a message"))?;
         self.shared.count_dropped(dropped.unwrap_or(0));
-        lock(&topic.state).lane.end(&tag);
+        topic.state.lock().lane.end(&tag);
         self.shared.trim_now_and_then().await;
         Ok(())
     }

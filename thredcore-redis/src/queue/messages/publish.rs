@@ -12,7 +12,7 @@ use thredlib::Topic;
 use super::{Shared, topic::TopicLane};
 use crate::{
     Error, Request,
-    queue::{by_lane, lock, publish::portion},
+    queue::{by_lane, publish::portion},
 };
 
 const OPERATION: &str = "publish messages";
@@ -127,13 +127,13 @@ impl Shared {
     /// Has a topic among those that are looked through for dead letters, before it has messages.
     async fn list(&self, topic: &Topic) -> Result<(), Error> {
         let is_fresh = |at: &Instant| at.elapsed() < LISTED;
-        if lock(&self.listed).get(topic).is_some_and(is_fresh) {
+        if self.listed.lock().get(topic).is_some_and(is_fresh) {
             return Ok(());
         }
         let mut command = redis::cmd("SADD");
         command.arg(&self.names).arg(topic.as_str());
         self.connection.ask::<usize>(Request::write(&self.tag, command)).await?;
-        lock(&self.listed).insert(topic.clone(), Instant::now());
+        self.listed.lock().insert(topic.clone(), Instant::now());
         Ok(())
     }
 }

@@ -2,12 +2,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
+use parking_lot::Mutex;
 use redis::Value;
 use thredcore::port::{Delivery, DeliveryTag, Returned, Routed};
 use thredlib::Topic;
@@ -21,7 +22,7 @@ use crate::{
         items::{Drawn, Holder, ItemId, Items, Run, Waiting, millis},
         lane::{Count, Item, Lane},
         letters::LetterLimits,
-        lightly, lock,
+        lightly,
         scripts::{BEAT, DELAY, ENTER, LEAVE, MEMBER},
     },
 };
@@ -119,7 +120,7 @@ impl TopicLane {
 
     /// What is there for a consumer.
     pub(super) fn take(&self, max: usize) -> Result<Vec<Delivery<Routed>>, Error> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.asked = Instant::now();
         match state.failure.take() {
             Some(error) => Err(error),
@@ -129,7 +130,7 @@ impl TopicLane {
 
     /// Whether messages are to be fetched now; and when a delayed one is due.
     pub(super) fn wants(&self) -> (bool, Option<Instant>) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let now = Instant::now();
         let mut due = state.lane.wake_delayed(now);
         match state.due {
@@ -146,7 +147,7 @@ impl TopicLane {
 
     /// Looks again, whether the bell rang or not.
     pub(super) fn rouse(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.quiet = false;
         state.rings += 1;
         drop(state);
@@ -160,13 +161,13 @@ impl TopicLane {
     }
 
     pub(super) fn token(&self) -> Option<String> {
-        lock(&self.state).membership.as_ref().map(|membership| membership.token.clone())
+        self.state.lock().membership.as_ref().map(|membership| membership.token.clone())
     }
 
     /// Ends a membership, if it is still that one. What was out comes again, to another consumer or
     /// to this one.
     fn end(&self, token: &str) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.membership.as_ref().is_some_and(|membership| membership.token == token) {
             state.membership = None;
             state.quiet = false;
@@ -178,13 +179,13 @@ impl TopicLane {
 
     /// Whether nobody has asked for its messages for some time, or has any.
     fn is_deserted(&self, since: Instant) -> bool {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         let idle = self.receivers.load(Ordering::Acquire) == 0 && state.asked < since;
         idle && !state.fetching && state.lane.nothing_is_out()
     }
 
     fn next_step(&self, max: usize) -> (Option<String>, u64, Step) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let Some(membership) = state.membership.clone() else {
             return (None, state.rings, Step::Enter);
         };
@@ -215,7 +216,7 @@ impl Shared {
         let (token, rings, step) = topic.next_step(max.min(IDS));
         let found =
             self.step(topic, token.as_deref().unwrap_or_default(), step, max.min(IDS)).await;
-        let mut state = lock(&topic.state);
+        let mut state = topic.state.lock();
         state.fetching = false;
         let State { membership, lane, quiet, due, rings: now_rings, failure, .. } = &mut *state;
         let current = membership.as_ref().map(|membership| membership.token.as_str());
@@ -323,7 +324,7 @@ impl Shared {
         match self.beat(topic, &token).await {
             Ok(None) => topic.end(&token),
             Ok(Some(count)) => {
-                let mut state = lock(&topic.state);
+                let mut state = topic.state.lock();
                 let more = count > state.lane.len() && !state.fetching;
                 let Some(membership) = state.membership.as_mut().filter(|_| more) else { return };
                 membership.unsure = true;
@@ -357,7 +358,7 @@ impl Shared {
         why: Returned,
     ) -> Result<(), Error> {
         let Some(token) = topic.token() else { return Ok(()) };
-        let Some((id, count)) = lock(&topic.state).lane.returned(tag, why) else { return Ok(()) };
+        let Some((id, count)) = topic.state.lock().lane.returned(tag, why) else { return Ok(()) };
         let items = &topic.items;
         let keys = [
             &*topic.alive,
@@ -377,7 +378,7 @@ impl Shared {
         ));
         // Refused, it is another's by now.
         self.connection.ask::<Value>(request).await?;
-        lock(&topic.state).lane.end(tag);
+        topic.state.lock().lane.end(tag);
         topic.rouse();
         Ok(())
     }

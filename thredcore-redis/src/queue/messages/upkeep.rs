@@ -12,7 +12,6 @@ use crate::{
     queue::{
         items::{self, Items, millis},
         letters::{self, LetterLimits, Letters, all_unreadable},
-        lock,
         scripts::{DELETE, EXPIRE, PURGE},
     },
 };
@@ -124,7 +123,7 @@ impl Shared {
             let mut command = redis::cmd("SREM");
             command.arg(&self.names).arg(topic.name.as_str());
             self.connection.ask::<i64>(Request::write(&self.tag, command)).await?;
-            lock(&self.listed).remove(&topic.name);
+            self.listed.lock().remove(&topic.name);
         }
         Ok(count)
     }

@@ -8,7 +8,7 @@ mod data;
 mod system;
 mod user;
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use thredlib::{ErrorCode, Event, EventData, EventError, SYSTEM, ThredId, event_type};
@@ -71,7 +71,7 @@ impl Engine {
         if !deliveries.iter().any(is_control) {
             return deliveries;
         }
-        let line = self.0.control_line.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let line = self.0.control_line.read().clone();
         let Some(line) = line else { return deliveries };
         let mut rest = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
