@@ -2,14 +2,20 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use common::{settle, threds};
 use serde_json::json;
 use thredcore::{
-    Engine, FiredTimers,
+    Engine, EngineConfig, FiredTimers,
     memory::{MemoryEventQ, MemoryStorage, MemoryStorageConfig},
-    port::LogType,
+    port::{Clock, LogType},
     state::Status,
     testing::ManualClock,
 };
@@ -108,4 +114,47 @@ async fn an_unbound_event_after_a_deadline_meets_what_the_expiry_leads_to() {
     assert_eq!(threds(&engine).await[0].status, Status::Terminated);
     let log = engine.storage().log(10).await.unwrap();
     assert!(log.iter().all(|record| record.log_type != LogType::NoPatternMatch), "{log:?}");
+}
+
+/// A clock that can be set back.
+#[derive(Debug)]
+struct WallClock(AtomicI64);
+
+impl Clock for WallClock {
+    fn now(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Nobody but the store knows of the timer: who armed it does not run.
+#[tokio::test]
+async fn a_clock_that_is_set_back_holds_up_no_timer() {
+    const HOUR: i64 = 3_600_000;
+    let (q, storage) = (Arc::new(MemoryEventQ::default()), Arc::new(MemoryStorage::default()));
+    let clock = Arc::new(WallClock(AtomicI64::new(10 * HOUR)));
+    let engine = async |config: EngineConfig| {
+        let engine = Engine::builder().event_q(q.clone()).storage(storage.clone());
+        let engine = engine.clock(clock.clone()).pattern(timed("w", "start", 10_000));
+        engine.config(config).build().await.unwrap()
+    };
+    let mut config = EngineConfig::default();
+    config.timer_interval = Duration::from_millis(20);
+    let running = engine(config).await.start();
+    // It has looked, and knows when to look again.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    clock.0.store(9 * HOUR, Ordering::SeqCst);
+    let other = engine(EngineConfig::default()).await;
+    other.accept(vec![Event::builder("start", "ann").build()]).await.unwrap();
+    settle(&other).await;
+    clock.0.store(9 * HOUR + 10_000, Ordering::SeqCst);
+    for _ in 0..500 {
+        let found = threds(&other).await;
+        if found.first().is_some_and(|thred| thred.status == Status::Terminated) {
+            running.shutdown().await;
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        clock.0.fetch_add(20, Ordering::SeqCst);
+    }
+    panic!("the timer does not fire: {:?}", threds(&other).await);
 }

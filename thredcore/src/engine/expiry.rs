@@ -1,24 +1,29 @@
 //! Expiry: timers that are due become commands.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use futures::future::try_join_all;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Engine, Stopped,
     batch::{Batch, Case, What},
 };
-use crate::port::{Command, Inbound, Timer};
+use crate::{
+    hash::FastHash,
+    port::{Command, Inbound, Timer},
+};
 
 /// Timers that have been turned into commands and are not committed yet, by partition.
 #[derive(Debug, Default)]
-pub struct FiredTimers(HashMap<u16, HashMap<Timer, Fired>>);
+pub struct FiredTimers(HashMap<u16, Fires, FastHash>);
+
+type Fires = HashMap<Timer, Fired, FastHash>;
 
 /// When a timer's command is taken to be lost and published again.
 #[derive(Clone, Copy, Debug)]
@@ -51,10 +56,6 @@ impl FiredTimers {
     pub(crate) fn turn_of(&self, partition: u16, timer: &Timer) -> i64 {
         let fired = self.0.get(&partition).and_then(|fired| fired.get(timer));
         fired.map_or(timer.at, |fired| fired.again)
-    }
-
-    fn waits(&self, partition: u16, timer: &Timer, now: i64) -> bool {
-        self.turn_of(partition, timer) > now
     }
 }
 
@@ -112,16 +113,13 @@ impl Engine {
         let mut next: Option<i64> = None;
         for (partition, look) in (0..).zip(looks) {
             next = next.into_iter().chain(look.next).min();
-            let known = fired.0.entry(partition).or_default();
-            if let Some(all) = look.all {
-                known.retain(|timer, _| all.contains(timer));
-            }
-            let commands = look.fresh.iter().cloned().map(expire);
+            let commands = look.fresh.iter().map(|(timer, _)| expire(timer.clone()));
             self.publish_commands(commands.collect()).await?;
-            for timer in look.fresh {
-                let fired = Fired::at(now, known.get(&timer));
-                known.insert(timer, fired);
+            let known = fired.0.entry(partition).or_default();
+            if let Some(waiting) = look.waiting {
+                *known = waiting;
             }
+            known.extend(look.fresh);
         }
         Ok(next)
     }
@@ -133,8 +131,10 @@ impl Engine {
         now: i64,
         fired: &FiredTimers,
     ) -> Result<Look, Stopped> {
+        let none = Fires::default();
+        let known = fired.0.get(&partition).unwrap_or(&none);
         let mut look = Look::default();
-        let mut all = HashSet::new();
+        let mut waiting = Fires::default();
         let mut after: Option<Timer> = None;
         loop {
             let limit = FiredTimers::AT_ONCE;
@@ -142,12 +142,15 @@ impl Engine {
                 self.insist(|| self.storage().due(partition, now, after.as_ref(), limit)).await?;
             let is_last = due.timers.len() < limit;
             after = due.timers.last().cloned();
-            all.extend(due.timers.iter().cloned());
-            let fresh = due.timers.into_iter();
-            look.fresh.extend(fresh.filter(|timer| !fired.waits(partition, timer, now)));
+            for timer in due.timers {
+                match known.get(&timer) {
+                    Some(fired) if fired.again > now => _ = waiting.insert(timer, *fired),
+                    before => look.fresh.push((timer, Fired::at(now, before))),
+                }
+            }
             if is_last {
                 look.next = due.next;
-                look.all = Some(all);
+                look.waiting = Some(waiting);
                 return Ok(look);
             }
             if look.fresh.len() >= limit {
@@ -191,7 +194,7 @@ impl Engine {
 
     /// Notes a timer that has been armed, if it is due before somebody looks again.
     pub(super) fn timer_armed(&self, at: i64) {
-        let interval = i64::try_from(self.config().timer_interval.as_millis()).unwrap_or(i64::MAX);
+        let interval = millis(self.config().timer_interval);
         let horizon = self.now().saturating_add(interval).saturating_add(MARGIN);
         if at <= horizon {
             self.0.near_timers.add(at);
@@ -203,44 +206,63 @@ impl Engine {
     pub(super) async fn keep_time(self) {
         let mut fired = FiredTimers::default();
         let mut stop = self.0.stop.subscribe();
-        // When the store is to be looked at, whatever this engine has armed.
-        let mut look_at = self.now();
+        let interval = self.config().timer_interval.max(APART);
+        // When the store is to be looked at, whatever this engine has armed; never while it does not sweep.
+        let mut look_at = Some(self.now());
+        let mut rested = Instant::now();
         loop {
-            let next = self.0.near_timers.first().map_or(look_at, |near| near.min(look_at));
-            let pause = u64::try_from(next.saturating_sub(self.now())).unwrap_or(0);
-            if pause > 0 {
+            // The clock may have been set back.
+            let latest = self.now().saturating_add(millis(interval));
+            look_at = look_at.map(|at| at.min(latest));
+            let next = look_at.into_iter().chain(self.0.near_timers.first()).min();
+            let due_in = next.map_or(interval, |next| until(next, self.now()));
+            let pause = due_in.max(rested.saturating_duration_since(Instant::now())).min(interval);
+            if !pause.is_zero() {
                 tokio::select! {
                     biased;
                     _ = stop.wait_for(|stop| *stop) => return,
                     () = self.0.near_timers.armed.notified() => {}
-                    () = tokio::time::sleep(Duration::from_millis(pause)) => {}
+                    () = tokio::time::sleep(pause) => {}
                 }
+                continue;
+            }
+            if next.is_none_or(|next| next > self.now()) {
                 continue;
             }
             let now = self.now();
             self.0.near_timers.pass(now);
             let Ok(stored) = self.fire_due(&mut fired).await else { return };
-            let interval = i64::try_from(self.config().timer_interval.as_millis());
-            look_at = if self.0.sweeping.load(Ordering::Relaxed) {
-                let latest = now.saturating_add(interval.unwrap_or(i64::MAX));
-                stored.map_or(latest, |stored| stored.min(latest))
-            } else {
-                i64::MAX
-            };
+            rested = Instant::now() + APART;
+            let latest = now.saturating_add(millis(interval));
+            let sweeping = self.0.sweeping.load(Ordering::Relaxed);
+            look_at = sweeping.then(|| stored.map_or(latest, |stored| stored.min(latest)));
         }
     }
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn until(at: i64, now: i64) -> Duration {
+    Duration::from_millis(u64::try_from(at.saturating_sub(now)).unwrap_or(0))
 }
 
 /// How much longer than until the next look a timer counts as near, milliseconds: the look may be
 /// late.
 const MARGIN: i64 = 500;
 
+/// The pause between two looks at least: what is due meanwhile goes together. A look
+/// reads what has been fired and is not committed yet, too, so that looks without a pause would take
+/// more of a processor the more there is to do.
+const APART: Duration = Duration::from_millis(5);
+
 /// What was found at a look.
 #[derive(Default)]
 struct Look {
-    fresh: Vec<Timer>,
-    /// All that are due; `None` when not all have been read.
-    all: Option<HashSet<Timer>>,
+    fresh: Vec<(Timer, Fired)>,
+    /// All that have been fired and wait; `None` when not all have been read.
+    waiting: Option<Fires>,
     next: Option<i64>,
 }
 

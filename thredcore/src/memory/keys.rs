@@ -32,7 +32,11 @@ impl Hasher for KeyHasher {
 #[derive(Debug)]
 pub(super) enum Sorted<T> {
     One(T),
-    Many(BTreeSet<T>),
+    #[expect(
+        clippy::box_collection,
+        reason = "one word, for the sake of the many sets of one element"
+    )]
+    Many(Box<BTreeSet<T>>),
 }
 
 impl<T: Ord> Sorted<T> {
@@ -40,7 +44,7 @@ impl<T: Ord> Sorted<T> {
         match self {
             Self::One(one) if *one == element => {}
             Self::One(_) => {
-                let old = mem::replace(self, Self::Many(BTreeSet::from([element])));
+                let old = mem::replace(self, Self::Many(Box::new(BTreeSet::from([element]))));
                 if let (Self::Many(set), Self::One(one)) = (self, old) {
                     set.insert(one);
                 }

@@ -53,6 +53,13 @@ impl Class {
 }
 
 impl LiveIndex {
+    /// The index of some states.
+    pub(super) fn of<'s>(states: impl Iterator<Item = &'s ThredState>) -> Self {
+        let mut index = Self::default();
+        states.for_each(|state| index.update(None, state));
+        index
+    }
+
     /// Follows a commit from one state (`None`: there was none) to another.
     pub(super) fn update(&mut self, old: Option<&ThredState>, new: &ThredState) {
         let old = old.filter(|old| old.status.is_live());

@@ -26,7 +26,9 @@ use crate::{
 /// Some of the threds.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    pub(super) live: LiveIndex,
+    /// Made when somebody asks by it for the first time, and kept up from then on: most programs that
+    /// keep their threds in memory never do, and it would cost each commit.
+    live: Option<LiveIndex>,
     /// Known by the id inside the state, so that an open thred costs two words here.
     pub(super) threds: HashSet<ById, FastHash>,
     pub(super) outboxes: HashMap<ThredId, Outbox, FastHash>,
@@ -136,6 +138,27 @@ impl Outbox {
 }
 
 impl Shard {
+    /// The threds, and where live ones are found.
+    pub(super) fn threds_and_live(&mut self) -> (&HashSet<ById, FastHash>, &LiveIndex) {
+        let threds = &self.threds;
+        let states = || threds.iter().map(|thred| &*thred.state);
+        (threds, self.live.get_or_insert_with(|| LiveIndex::of(states())))
+    }
+
+    /// Puts a state in the place of the one before, and gives that.
+    pub(super) fn replace(
+        &mut self,
+        state: Arc<ThredState>,
+        last_step: u64,
+    ) -> Option<Arc<ThredState>> {
+        let old = self.threds.replace(ById { state: state.clone(), last_step });
+        let old = old.map(|old| old.state);
+        if let Some(live) = &mut self.live {
+            live.update(old.as_deref(), &state);
+        }
+        old
+    }
+
     pub(super) fn state(&self, id: &ThredId) -> Option<&Arc<ThredState>> {
         self.threds.get(id.as_str()).map(|by_id| &by_id.state)
     }

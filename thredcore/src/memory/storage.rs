@@ -15,7 +15,7 @@ use thredlib::{EventKey, PatternId, ThredId, Topic};
 use super::{
     ending::Ending,
     live::Place,
-    outboxes::{ById, Oldest, Shard},
+    outboxes::{Oldest, Shard},
     parked::Parked,
     places::{Leases, Places},
     query::Pager,
@@ -235,9 +235,7 @@ impl MemoryStorage {
         if !commit.outbox.is_empty() {
             shard.put_out(commit);
         }
-        let old = shard.threds.replace(ById { state: state.clone(), last_step });
-        let old = old.map(|old| old.state);
-        shard.live.update(old.as_deref(), state);
+        let old = shard.replace(state.clone(), last_step);
         self.update_timer(old.as_deref(), state);
         if WaitIndex::is_concerned(old.as_deref(), state) {
             self.waiting.update(old.as_deref(), state);
@@ -276,14 +274,16 @@ impl MemoryStorage {
 
     fn offer_live(&self, pager: &mut Pager<'_>, query: &ThredQuery, after: Option<&Place>) {
         for shard in &self.shards {
-            let shard = shard.lock();
-            for places in shard.live.sources(query) {
+            let mut shard = shard.lock();
+            let (threds, live) = shard.threds_and_live();
+            for places in live.sources(query) {
                 let mut found = 0;
                 for (started_at, id) in places.after(after) {
                     if found > query.page_size() || pager.is_beyond((*started_at, id.as_str())) {
                         break;
                     }
-                    found += usize::from(shard.state(id).is_some_and(|state| pager.offer(state)));
+                    let thred = threds.get(id.as_str());
+                    found += usize::from(thred.is_some_and(|thred| pager.offer(&thred.state)));
                 }
                 pager.prune();
             }
@@ -423,7 +423,7 @@ impl ThredStore for MemoryStorage {
     async fn counts(&self) -> Result<Vec<ThredCount>, PortError> {
         let mut counts = HashMap::new();
         for shard in &self.shards {
-            for (class, threds) in shard.lock().live.counts() {
+            for (class, threds) in shard.lock().threds_and_live().1.counts() {
                 match counts.get_mut(class) {
                     Some(sum) => *sum += threds,
                     None => _ = counts.insert(class.clone(), threds),

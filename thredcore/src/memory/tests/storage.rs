@@ -156,3 +156,45 @@ async fn the_tally_counts_what_is_no_longer_kept() {
     let tally = storage.tally();
     assert_eq!((tally.started, tally.ended, tally.live()), (4, 3, 1));
 }
+
+/// What is asked early and what is asked late are the same: the index of live threds is made by the
+/// first question, and kept up by the commits after it.
+#[tokio::test]
+async fn an_index_that_is_kept_up_is_as_one_that_is_made_late() {
+    let (asked, not_asked) = (MemoryStorage::default(), MemoryStorage::default());
+    assert_eq!(asked.counts().await.unwrap(), []);
+    let mut states: Vec<Arc<ThredState>> = Vec::new();
+    for number in 0..40 {
+        // Each thred starts, goes on with somebody else, and one in three ends.
+        let before = states.get(number % 13).filter(|state| state.status.is_live()).cloned();
+        let id = before.as_ref().map_or_else(|| format!("t{number}"), |it| it.id.to_string());
+        let mut commit = ended(&id);
+        let version = before.as_ref().map_or(0, |before| before.version);
+        let consumed = Consumed::new(EventKey::of("erp", &number.to_string()), 0, 0);
+        let state = ThredState {
+            version: version + 1,
+            status: if number % 3 == 0 { Status::Terminated } else { Status::Active },
+            reaction: format!("r{}", number % 4).into(),
+            participants: vec![format!("p{}", number % 5).as_str().into()],
+            inbox: vec![consumed],
+            ..(*commit.state).clone()
+        };
+        (commit.expected, commit.consumed, commit.state) = (version, consumed, Arc::new(state));
+        match states.iter_mut().find(|state| state.id == commit.state.id) {
+            Some(state) => *state = commit.state.clone(),
+            None => states.push(commit.state.clone()),
+        }
+        apply(&asked, vec![commit.clone()]).await;
+        apply(&not_asked, vec![commit]).await;
+    }
+    let counts = asked.counts().await.unwrap();
+    assert!(counts.len() > 3, "{counts:?}");
+    assert_eq!(counts, not_asked.counts().await.unwrap());
+    for number in 0..5 {
+        let participant = Some(format!("p{number}").as_str().into());
+        let query = ThredQuery { participant, ..ThredQuery::default() };
+        let found = asked.threds(&query).await.unwrap().threds;
+        assert!(!found.is_empty(), "p{number}");
+        assert_eq!(found, not_asked.threds(&query).await.unwrap().threds);
+    }
+}
