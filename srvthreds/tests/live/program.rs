@@ -13,8 +13,9 @@ use serde_json::Value;
 
 pub(crate) use crate::samples::{FAILING, HELLO, LATE};
 
-/// What takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// What takes longer hangs. Thousands of events take half a minute, and more, of a debug build on a
+/// machine that others keep busy.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A question to ann, a second one after the answer, and an end.
 pub(crate) const TALK: &str = r#"{ "name": "Talk", "reactions": [

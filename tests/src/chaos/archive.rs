@@ -10,7 +10,7 @@ use thredcore_mongo::MongoArchive;
 use thredlib::{EventId, ThredId};
 
 use super::{
-    backend::{BackendKind, BackendSpec},
+    backend::{BackendKind, BackendSpec, patiently},
     backlog::Backlog,
 };
 use crate::evidence::Evidence;
@@ -68,11 +68,13 @@ impl Filed {
         let mut threds = BTreeMap::new();
         for past in &evidence.threds {
             let id = &past.state.id;
-            let steps = archive.history(id, None, usize::MAX).await.expect("the archive is read");
+            let steps = patiently(|| archive.history(id, None, usize::MAX)).await;
+            let steps = steps.expect("the archive is read");
             threds.insert(id.clone(), (past.state.version, past.history.clone(), steps));
         }
-        let unmoved = archive.unmoved(None, usize::MAX).await.expect("the archive is read");
-        let records = unmoved.records.into_iter().map(|unmoved| unmoved.record);
+        let unmoved = patiently(|| archive.unmoved(None, usize::MAX)).await;
+        let records =
+            unmoved.expect("the archive is read").records.into_iter().map(|unmoved| unmoved.record);
         Self {
             accepted: evidence.accepted.iter().map(|event| event.id.clone()).collect(),
             dead: evidence.dead.iter().map(|dead| dead.payload.id()).collect(),

@@ -8,7 +8,7 @@ use std::{
 
 use mongodb::{
     Client,
-    bson::{Document, doc},
+    bson::{Document, doc, oid::ObjectId},
     options::ClientOptions,
 };
 use tempfile::TempDir;
@@ -40,6 +40,13 @@ struct Own {
 struct Member {
     node: Node,
     _dir: TempDir,
+}
+
+/// The server that takes writes, and which election has made it that.
+#[derive(Clone, Copy, Debug)]
+struct Primary {
+    port: u16,
+    election: ObjectId,
 }
 
 impl Drop for Member {
@@ -174,27 +181,31 @@ impl Mongod {
         self.primary().await;
     }
 
-    /// Has the primary step down for so many seconds, and waits until there is one again.
+    /// Has the primary step down for so many seconds, and waits until one has been elected since.
     ///
     /// # Panics
     /// When it does not do so.
     pub async fn step_down(&self, seconds: u32) {
         let command =
             doc! { "replSetStepDown": seconds, "secondaryCatchUpPeriodSecs": 0, "force": true };
-        let primary = self.primary().await;
-        ask(primary, command).await.expect("the primary steps down");
-        assert!(!is_primary(primary).await, "the primary is none for a while");
-        self.primary().await;
+        let former = self.primary().await;
+        ask(former.port, command).await.expect("the primary steps down");
+        // It may be the same server again, and that before anybody has looked.
+        self.primary_that(|primary| primary.election != former.election).await;
     }
 
-    /// Waits for a primary; gives its port.
-    async fn primary(&self) -> u16 {
+    /// Waits for a primary.
+    async fn primary(&self) -> Primary {
+        self.primary_that(|_| true).await
+    }
+
+    async fn primary_that(&self, is_meant: impl Fn(&Primary) -> bool) -> Primary {
         let begin = Instant::now();
         loop {
             let others = self.own().others.iter().map(|member| &member.node);
             for node in std::iter::once(self.node()).chain(others) {
-                if is_primary(node.port).await {
-                    return node.port;
+                if let Some(primary) = primary_at(node.port).await.filter(&is_meant) {
+                    return primary;
                 }
             }
             assert!(begin.elapsed() < START, "MongoDB takes no writes");
@@ -224,9 +235,12 @@ async fn run(program: &Path, node: &Node) {
     }
 }
 
-async fn is_primary(port: u16) -> bool {
-    let hello = ask(port, doc! { "hello": 1 }).await;
-    hello.is_ok_and(|hello| hello.get_bool("isWritablePrimary").unwrap_or(false))
+/// The server at a port, if it is the primary.
+async fn primary_at(port: u16) -> Option<Primary> {
+    let hello = ask(port, doc! { "hello": 1 }).await.ok()?;
+    let is_primary = hello.get_bool("isWritablePrimary").unwrap_or(false);
+    let election = hello.get_object_id("electionId").ok()?;
+    is_primary.then_some(Primary { port, election })
 }
 
 /// Asks a server, whatever its part in the replica set.

@@ -19,22 +19,26 @@ pub fn in_files(directory: &Path, table: &str, text: &str) -> usize {
     })
 }
 
-/// Overwrites the end of a thred's state in a directory that nobody has open; says how often it was
-/// found.
+/// Overwrites the beginning of the JSON of a thred's state in a directory that nobody has open; says
+/// how often it was found. What is known of the thred without the JSON stays, and so do the states
+/// beside it.
 ///
 /// # Panics
 /// When there is no such directory.
 pub fn state_in_files(directory: &Path, thred: &str) -> usize {
-    /// The thred's id stands near the beginning, behind a few numbers.
-    const HEAD: usize = 64;
+    const JSON: &[u8] = b"{\"v\":";
+    let id = [&(thred.len() as u32).to_le_bytes(), thred.as_bytes()].concat();
     change(directory, "states", |bytes| {
-        let head = &bytes[..bytes.len().min(HEAD + thred.len())];
-        if !head.windows(thred.len()).any(|part| part == thred.as_bytes()) {
-            return 0;
+        let mut found = 0;
+        for at in 0..bytes.len() {
+            if bytes[at..].starts_with(&id)
+                && let Some(json) = bytes[at..].windows(JSON.len()).position(|part| part == JSON)
+            {
+                bytes[at + json..][..JSON.len()].fill(1);
+                found += 1;
+            }
         }
-        let end = bytes.len() - 8;
-        bytes[end..].fill(1);
-        1
+        found
     })
 }
 

@@ -7,6 +7,7 @@ use thredcore::{Ports, port::History};
 use thredlib::ThredId;
 
 use super::{
+    backend::patiently,
     ledger::Ledger,
     node::config,
     oracle::{Account, Fate, Mark, judge},
@@ -29,15 +30,15 @@ pub struct Circumstances {
 /// All that is wrong.
 ///
 /// # Panics
-/// When a backend fails.
+/// When a backend fails for a minute: a busy machine may hold up a single answer for too long.
 pub async fn verdict(
     ports: &Ports,
     ledger: &Ledger,
     circumstances: Circumstances,
 ) -> Result<Evidence, String> {
-    let gathered =
-        Evidence::gather(ports, &config(), ledger.accepted_events(), ledger.received()).await;
-    let mut evidence = gathered.expect("the backends can be read");
+    let config = config();
+    let gather = || Evidence::gather(ports, &config, ledger.accepted_events(), ledger.received());
+    let mut evidence = patiently(gather).await.expect("the backends can be read");
     evidence.interrupted = true;
     evidence.redelivered = circumstances.redelivered;
     let account = account(&evidence, ledger, circumstances.answered);

@@ -12,22 +12,13 @@ use thred_tests::{
         oracle::Mark,
         patterns::{byway_events, byways, event, home, open_recorder, recorder, unbound_event},
         scale,
-        verdict::Circumstances,
     },
     seed::Dice,
 };
 
-use crate::support::{RECOVERY, dice, embedded, judge, limit, redis, run, spec};
-
-/// Moments of a load's progress, in order.
-fn moments(total: usize, count: usize, dice: &mut Dice) -> Vec<usize> {
-    let mut moments: Vec<_> = (0..count).map(|_| dice.pick(total)).collect();
-    moments.sort_unstable();
-    moments
-}
+use crate::support::{RECOVERY, dice, judge, moments, on_files, on_redis, spec};
 
 async fn an_input_is_fed_again(backend: BackendSpec, engines: usize) {
-    let private = backend.is_private();
     let mut dice = dice("again");
     let load = scale(Load::new(100, 15), Load::new(500, 40));
     let patterns = [vec![recorder()], byways()].concat();
@@ -55,8 +46,7 @@ async fn an_input_is_fed_again(backend: BackendSpec, engines: usize) {
     };
     tokio::join!(fleet.accept_again(), died);
     fleet.drain(RECOVERY).await;
-    let circumstances = Circumstances { redelivered: private, ..Circumstances::default() };
-    let evidence = judge(&fleet, circumstances).await;
+    let evidence = judge(&fleet).await;
     let dead: Vec<_> = evidence.dead.iter().map(|dead| dead.payload.id().to_string()).collect();
     assert_eq!(dead, ["bad once"], "what fails died once");
     let dead = &evidence.dead_messages;
@@ -65,18 +55,12 @@ async fn an_input_is_fed_again(backend: BackendSpec, engines: usize) {
 
 #[test]
 fn an_input_is_fed_again_to_an_engine_on_files() {
-    run(limit(), async {
-        let (_dir, backend) = embedded();
-        an_input_is_fed_again(backend, 1).await;
-    });
+    on_files(an_input_is_fed_again);
 }
 
 #[test]
 fn an_input_is_fed_again_to_engines_on_redis() {
-    run(limit(), async {
-        let (_server, backend) = redis().await;
-        an_input_is_fed_again(backend, 3).await;
-    });
+    on_redis(an_input_is_fed_again);
 }
 
 const SOURCES: u32 = 200;
@@ -93,7 +77,6 @@ async fn tell(fleet: &Fleet, source: u32, count: u32) {
 }
 
 async fn many_sources_tell_one_thred(backend: BackendSpec, engines: usize) {
-    let private = backend.is_private();
     let mut dice = dice("many sources");
     let each = scale(4, 20);
     let total = (SOURCES * each) as usize;
@@ -112,23 +95,16 @@ async fn many_sources_tell_one_thred(backend: BackendSpec, engines: usize) {
     fleet.ledger.reach(total, PATIENCE).await;
     fleet.accept_again().await;
     fleet.drain(RECOVERY).await;
-    let circumstances = Circumstances { redelivered: private, ..Circumstances::default() };
-    let evidence = judge(&fleet, circumstances).await;
+    let evidence = judge(&fleet).await;
     assert_eq!((evidence.threds.len(), evidence.accepted.len()), (1, total));
 }
 
 #[test]
 fn many_sources_tell_one_thred_on_files() {
-    run(limit(), async {
-        let (_dir, backend) = embedded();
-        many_sources_tell_one_thred(backend, 1).await;
-    });
+    on_files(many_sources_tell_one_thred);
 }
 
 #[test]
 fn many_sources_tell_one_thred_on_redis() {
-    run(limit(), async {
-        let (_server, backend) = redis().await;
-        many_sources_tell_one_thred(backend, 3).await;
-    });
+    on_redis(many_sources_tell_one_thred);
 }

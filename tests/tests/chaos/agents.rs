@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use thred_tests::chaos::{
     backend::BackendSpec, fleet::Fleet, load::Load, patterns::recorder, scale,
-    verdict::Circumstances,
 };
 
 use crate::support::{RECOVERY, dice, embedded, judge, limit, redis, run, spec};
@@ -14,7 +13,6 @@ const GROWTH: u64 = 64 * 1024 * 1024;
 
 async fn an_agent_is_dead(backend: BackendSpec, server_memory: impl AsyncFn() -> u64) {
     let backend = BackendSpec { events: 300, messages: 300, ..backend };
-    let private = backend.is_private();
     let mut dice = dice("agent");
     let fleet = Arc::new(Fleet::start(spec(backend, vec![recorder()])).await);
     let outage = scale(Duration::from_secs(5), Duration::from_secs(60));
@@ -47,7 +45,7 @@ async fn an_agent_is_dead(backend: BackendSpec, server_memory: impl AsyncFn() ->
     };
     tokio::join!(load.run(fleet.clone(), &mut dice), death);
     fleet.drain(RECOVERY).await;
-    judge(&fleet, Circumstances { redelivered: private, ..Circumstances::default() }).await;
+    judge(&fleet).await;
 }
 
 #[test]

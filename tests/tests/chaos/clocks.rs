@@ -7,7 +7,6 @@ use thred_tests::chaos::{
     load::{Load, PATIENCE},
     patterns::{armed_of, recorder, timer, timer_event, timer_of},
     scale,
-    verdict::Circumstances,
 };
 use thredcore::{EngineConfig, port::EventQ};
 
@@ -65,7 +64,7 @@ async fn clocks_differ(ahead: i64, kills: usize) {
     fleet.ledger.reach(count as usize + load.total(), PATIENCE).await;
     fleet.drain(RECOVERY).await;
     let received = fleet.ledger.timers();
-    let evidence = judge(&fleet, Circumstances::default()).await;
+    let evidence = judge(&fleet).await;
     check(&evidence, count);
     // By the machine's clock: the engine that armed a timer may have been ahead, and the one that
     // fires it too.

@@ -12,12 +12,11 @@ use thred_tests::chaos::{
     load::Load,
     patterns::recorder,
     scale,
-    verdict::Circumstances,
 };
 
 use thredlib::Event;
 
-use crate::support::{RECOVERY, dice, judge, limit, run, spec, under_load};
+use crate::support::{DISTURBED, RECOVERY, dice, judge_in, limit, run, spec, under_load};
 
 /// After a failover work goes on within this time.
 const BACK: Duration = Duration::from_secs(10);
@@ -28,9 +27,6 @@ async fn on(cluster: &Cluster) -> Arc<Fleet> {
     let spec = FleetSpec { engines: 2, ..spec(BackendSpec::new(kind), patterns) };
     Arc::new(Fleet::start(spec).await)
 }
-
-/// The receiver's own answers are lost too: what it was given comes again.
-const DISTURBED: Circumstances = Circumstances { redelivered: true, answered: false };
 
 #[test]
 fn masters_of_a_cluster_fail_over() {
@@ -55,7 +51,7 @@ fn masters_of_a_cluster_fail_over() {
         under_load(&fleet, Load::new(20, 10), &mut dice, failovers).await;
         println!("back after {slowest:?} at most");
         fleet.drain(RECOVERY).await;
-        judge(&fleet, DISTURBED).await;
+        judge_in(&fleet, DISTURBED).await;
     });
 }
 
@@ -84,7 +80,7 @@ fn a_node_of_a_cluster_is_wiped_and_put_back_empty() {
         };
         under_load(&fleet, Load::new(20, 10), &mut dice, wipes).await;
         fleet.drain(RECOVERY).await;
-        judge(&fleet, DISTURBED).await;
+        judge_in(&fleet, DISTURBED).await;
     });
 }
 
@@ -126,6 +122,6 @@ fn slots_of_a_cluster_move_while_they_are_used() {
         };
         under_load(&fleet, Load::new(20, 10), &mut dice, moves).await;
         fleet.drain(RECOVERY).await;
-        judge(&fleet, DISTURBED).await;
+        judge_in(&fleet, DISTURBED).await;
     });
 }

@@ -15,7 +15,7 @@ use thred_tests::{
         patterns::{ABSENT, AGENT, SESSIONS, TOO_LARGE, recorder},
         redis_server::RedisServer,
         scale,
-        verdict::{Circumstances, verdict},
+        verdict::verdict,
     },
     evidence::Evidence,
     seed::Dice,
@@ -23,7 +23,7 @@ use thred_tests::{
 use thredcore::port::{DeadLetter, Routed};
 use thredlib::PatternModel;
 
-use crate::support::{spec, under_load};
+use crate::support::{DISTURBED, spec, under_load};
 
 /// Engines of a deployment.
 pub(crate) const ENGINES: usize = 3;
@@ -155,8 +155,7 @@ async fn kill_now_and_then(fleet: &Fleet, dice: &mut Dice) {
 /// was must have been poison.
 pub(crate) async fn judged(fleet: &Arc<Fleet>) -> (Evidence, Vec<DeadLetter<Routed>>) {
     let ports = Box::pin(fleet.close()).await;
-    let circumstances = Circumstances { redelivered: true, answered: false };
-    let safe = Box::pin(verdict(&ports, &fleet.ledger, circumstances)).await;
+    let safe = Box::pin(verdict(&ports, &fleet.ledger, DISTURBED)).await;
     let evidence = safe.unwrap_or_else(|wrong| panic!("not safe:\n{wrong}"));
     let archived = check_archive(&fleet.spec.backend, &ports, &evidence).await;
     archived.unwrap_or_else(|wrong| panic!("the archive is not whole:\n{wrong}"));

@@ -13,7 +13,7 @@ use thred_tests::chaos::{
     verdict::Circumstances,
 };
 
-use crate::support::{RECOVERY, dice, embedded, judge, limit, redis, run, spec};
+use crate::support::{RECOVERY, dice, embedded, judge_in, limit, redis, run, spec};
 
 /// Every call that an engine and an agent make of their ports while they work.
 const CALLS: &[(FailPort, &[&str])] = &[
@@ -102,7 +102,7 @@ async fn dies_after(
     }
     fleet.kill(0).await;
     fleet.drain(RECOVERY).await;
-    judge(&fleet, Circumstances { redelivered: true, answered: true }).await;
+    judge_in(&fleet, Circumstances { redelivered: true, answered: true }).await;
     Ok(())
 }
 

@@ -14,14 +14,13 @@ use thred_tests::{
         patterns::recorder,
         scale,
         services::Frozen,
-        verdict::Circumstances,
     },
     seed::Dice,
 };
 
 use crate::{
     deployment::{self, DRAINED, Deployment, ENGINES, Threds, judged, start, usual_load},
-    support::{RECOVERY, dice, judge, limit, redis, run, spec, under_load},
+    support::{DISTURBED, RECOVERY, dice, judge_in, limit, redis, run, spec, under_load},
 };
 
 /// What is promised of SIGTERM.
@@ -66,7 +65,7 @@ fn redis_stands_still_when_engines_end() {
         let faults = ends_in_time(&fleet, || server.freeze(), &mut of_faults);
         under_load(&fleet, Load { pace: Some(300), ..Load::new(20, 10) }, &mut dice, faults).await;
         fleet.drain(RECOVERY).await;
-        judge(&fleet, Circumstances { redelivered: true, answered: false }).await;
+        judge_in(&fleet, DISTURBED).await;
     });
 }
 

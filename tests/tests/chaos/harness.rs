@@ -13,7 +13,7 @@ use thred_tests::chaos::{
     verdict::{Circumstances, verdict},
 };
 
-use crate::support::{RECOVERY, dice, judge, run, spec};
+use crate::support::{RECOVERY, dice, judge_in, run, spec};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -30,7 +30,7 @@ fn a_run_without_faults_is_safe() {
         let backend = BackendSpec::new(BackendKind::Memory);
         let agent = AgentSpec { answers: true, ..AgentSpec::default() };
         let fleet = work(Fleet::within(backend, vec![recorder()], agent).await).await;
-        let evidence = judge(&fleet, Circumstances { answered: true, redelivered: false }).await;
+        let evidence = judge_in(&fleet, Circumstances { answered: true, redelivered: false }).await;
         assert_eq!((evidence.accepted.len(), evidence.threds.len()), (48, 8));
         assert!(evidence.threds.iter().all(|past| past.state.version == 12));
     });

@@ -9,18 +9,15 @@ use thred_tests::{
         load::{Load, PATIENCE},
         patterns::recorder,
         scale,
-        verdict::Circumstances,
     },
     seed::Dice,
 };
 
-use crate::support::{RECOVERY, dice, embedded, judge, limit, redis, run, spec};
+use crate::support::{RECOVERY, dice, judge, moments, on_files, on_redis, spec};
 
 /// Kills engines while a load runs, at random moments of its progress.
 async fn kill(fleet: &Fleet, load: Load, kills: usize, dice: &mut Dice) {
-    let mut moments: Vec<_> = (0..kills).map(|_| dice.pick(load.total())).collect();
-    moments.sort_unstable();
-    for moment in moments {
+    for moment in moments(load.total(), kills, dice) {
         fleet.ledger.reach(moment, PATIENCE).await;
         let slot = dice.pick(fleet.processes().len());
         tokio::time::sleep(Duration::from_millis(dice.below(20))).await;
@@ -29,7 +26,6 @@ async fn kill(fleet: &Fleet, load: Load, kills: usize, dice: &mut Dice) {
 }
 
 async fn engines_are_killed(backend: BackendSpec, engines: usize) {
-    let private = backend.is_private();
     let mut dice = dice("kills");
     let load = scale(Load::new(100, 20), Load::new(1_000, 100));
     let kills = scale(15, 200);
@@ -39,21 +35,15 @@ async fn engines_are_killed(backend: BackendSpec, engines: usize) {
     let load_runs = load.run(fleet.clone(), &mut of_load);
     tokio::join!(load_runs, kill(&fleet, load, kills, &mut dice));
     fleet.drain(RECOVERY).await;
-    judge(&fleet, Circumstances { redelivered: private, ..Circumstances::default() }).await;
+    judge(&fleet).await;
 }
 
 #[test]
 fn an_engine_on_files_is_killed() {
-    run(limit(), async {
-        let (_dir, backend) = embedded();
-        engines_are_killed(backend, 1).await;
-    });
+    on_files(engines_are_killed);
 }
 
 #[test]
 fn engines_on_redis_are_killed() {
-    run(limit(), async {
-        let (_server, backend) = redis().await;
-        engines_are_killed(backend, 3).await;
-    });
+    on_redis(engines_are_killed);
 }

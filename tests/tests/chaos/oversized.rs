@@ -11,7 +11,6 @@ use thred_tests::{
         mongod::Mongod,
         patterns::{recorder, too_large, too_large_event},
         scale,
-        verdict::Circumstances,
     },
     evidence::Evidence,
     seed::Dice,
@@ -19,7 +18,7 @@ use thred_tests::{
 
 use crate::{
     deployment::{self, DRAINED, Deployment, ENGINES, Threds, all, judged},
-    support::{RECOVERY, dice, embedded, judge, limit, redis, run, spec},
+    support::{RECOVERY, dice, judge, on_files, on_redis, run, spec},
 };
 
 /// What files and Redis take at most here; MongoDB takes no more than 6 MiB.
@@ -74,29 +73,21 @@ fn check(evidence: &Evidence, may_be_twice: bool) {
 }
 
 async fn steps_are_too_large(backend: BackendSpec, engines: usize) {
-    let private = backend.is_private();
     let backend = BackendSpec { commit_bytes: Some(STEP), ..backend };
     let patterns = [vec![recorder()], too_large()].concat();
     let fleet = Arc::new(Fleet::start(FleetSpec { engines, ..spec(backend, patterns) }).await);
     too_large_steps(&fleet, engines, RECOVERY).await;
-    let circumstances = Circumstances { redelivered: private, ..Circumstances::default() };
-    check(&judge(&fleet, circumstances).await, false);
+    check(&judge(&fleet).await, false);
 }
 
 #[test]
 fn steps_are_too_large_for_files() {
-    run(limit(), async {
-        let (_dir, backend) = embedded();
-        steps_are_too_large(backend, 1).await;
-    });
+    on_files(steps_are_too_large);
 }
 
 #[test]
 fn steps_are_too_large_for_redis() {
-    run(limit(), async {
-        let (_server, backend) = redis().await;
-        steps_are_too_large(backend, 3).await;
-    });
+    on_redis(steps_are_too_large);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use thred_tests::{
 
 use crate::{
     deployment::{DRAINED, Deployment, ENGINES, Threds, all, judged, limit, start},
-    support::{dice, run},
+    support::{dice, moments, run},
 };
 
 /// How often an agent tries.
@@ -103,9 +103,7 @@ async fn killed(threds: Threds, load: Load, kills: usize, name: &str, engines_al
     let fleet = start(deployment.backend()).await;
     let mut of_load = Dice::new(dice.below(u64::MAX));
     let kills = async {
-        let mut moments: Vec<_> = (0..kills).map(|_| dice.pick(load.total())).collect();
-        moments.sort_unstable();
-        for moment in moments {
+        for moment in moments(load.total(), kills, &mut dice) {
             fleet.ledger.reach(moment, PATIENCE).await;
             let processes = if engines_alone { ENGINES } else { fleet.processes().len() };
             tokio::time::sleep(Duration::from_millis(dice.below(20))).await;

@@ -9,18 +9,16 @@ use thred_tests::chaos::{
     patterns::recorder,
     proxy::{Loss, Proxy, Then},
     scale,
-    verdict::Circumstances,
 };
 
-use crate::support::{RECOVERY, at, dice, judge, limit, redis, run, spec, under_load};
+use crate::support::{
+    DISTURBED, RECOVERY, at, dice, judge, judge_in, limit, redis, run, spec, under_load,
+};
 
 async fn three(backend: BackendSpec) -> Arc<Fleet> {
     let spec = FleetSpec { engines: 3, ..spec(backend, vec![recorder()]) };
     Arc::new(Fleet::start(spec).await)
 }
-
-/// The receiver's own answers are lost too: what it was given comes again.
-const DISTURBED: Circumstances = Circumstances { redelivered: true, answered: false };
 
 #[test]
 fn redis_is_killed_and_comes_back() {
@@ -40,7 +38,7 @@ fn redis_is_killed_and_comes_back() {
         };
         under_load(&fleet, Load::new(20, 10), &mut dice, kills).await;
         fleet.drain(RECOVERY).await;
-        judge(&fleet, DISTURBED).await;
+        judge_in(&fleet, DISTURBED).await;
     });
 }
 
@@ -59,7 +57,7 @@ fn redis_forgets_its_scripts() {
         };
         under_load(&fleet, Load::new(20, 10), &mut dice, flushes).await;
         fleet.drain(RECOVERY).await;
-        judge(&fleet, Circumstances::default()).await;
+        judge(&fleet).await;
     });
 }
 
@@ -86,6 +84,6 @@ fn answers_of_redis_are_lost() {
         };
         under_load(&fleet, Load::new(20, 10), &mut dice, losses).await;
         fleet.drain(RECOVERY).await;
-        judge(&fleet, DISTURBED).await;
+        judge_in(&fleet, DISTURBED).await;
     });
 }

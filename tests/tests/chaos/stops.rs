@@ -7,7 +7,6 @@ use thred_tests::chaos::{
     load::Load,
     patterns::recorder,
     scale,
-    verdict::Circumstances,
 };
 
 use crate::support::{RECOVERY, dice, judge, limit, redis, run, spec, under_load};
@@ -37,6 +36,6 @@ fn an_engine_that_slept_commits_and_publishes_nothing_stale() {
         };
         under_load(&fleet, load, &mut dice, stops).await;
         fleet.drain(RECOVERY).await;
-        judge(&fleet, Circumstances::default()).await;
+        judge(&fleet).await;
     });
 }

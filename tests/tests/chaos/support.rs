@@ -87,6 +87,29 @@ pub(crate) fn at(url: String) -> BackendSpec {
     BackendSpec::new(BackendKind::Redis { url, prefix: "chaos".into(), wait: 0 })
 }
 
+/// A scenario on files, with the one engine that can have them open.
+pub(crate) fn on_files(scenario: impl AsyncFnOnce(BackendSpec, usize)) {
+    run(limit(), async {
+        let (_dir, backend) = embedded();
+        scenario(backend, 1).await;
+    });
+}
+
+/// A scenario on a Redis server of its own, with three engines.
+pub(crate) fn on_redis(scenario: impl AsyncFnOnce(BackendSpec, usize)) {
+    run(limit(), async {
+        let (_server, backend) = redis().await;
+        scenario(backend, 3).await;
+    });
+}
+
+/// Moments of a run's progress, in order.
+pub(crate) fn moments(total: usize, count: usize, dice: &mut Dice) -> Vec<usize> {
+    let mut moments: Vec<_> = (0..count).map(|_| dice.pick(total)).collect();
+    moments.sort_unstable();
+    moments
+}
+
 /// Has loads run, one after the other, each with threds of its own, until the faults are done.
 pub(crate) async fn under_load<T>(
     fleet: &Arc<Fleet>,
@@ -113,8 +136,17 @@ pub(crate) async fn under_load<T>(
     result
 }
 
-/// Stops all and judges.
-pub(crate) async fn judge(fleet: &Arc<Fleet>, circumstances: Circumstances) -> Evidence {
+/// Receivers die, or their own answers are lost: what they were given comes again.
+pub(crate) const DISTURBED: Circumstances = Circumstances { redelivered: true, answered: false };
+
+/// Stops all and judges; a receiver has died if it is where the engine is.
+pub(crate) async fn judge(fleet: &Arc<Fleet>) -> Evidence {
+    let redelivered = fleet.spec.backend.is_private();
+    judge_in(fleet, Circumstances { redelivered, ..Circumstances::default() }).await
+}
+
+/// Stops all and judges, for what has happened.
+pub(crate) async fn judge_in(fleet: &Arc<Fleet>, circumstances: Circumstances) -> Evidence {
     let ports = Box::pin(fleet.close()).await;
     let verdict = Box::pin(verdict(&ports, &fleet.ledger, circumstances)).await;
     verdict.unwrap_or_else(|wrong| panic!("not safe:\n{wrong}"))

@@ -9,16 +9,14 @@ use thred_tests::{
         load::PATIENCE,
         patterns::{timer, timer_event, timer_of},
         scale,
-        verdict::Circumstances,
     },
     evidence::{Evidence, Past},
 };
 use thredcore::{port::LogType, state::Status};
 
-use crate::support::{RECOVERY, dice, embedded, judge, limit, redis, run, spec};
+use crate::support::{RECOVERY, dice, judge, on_files, on_redis, spec};
 
 async fn timers_fire_once(backend: BackendSpec, engines: usize) {
-    let private = backend.is_private();
     let mut dice = dice("timers");
     let count: u32 = scale(3_000, 100_000);
     let kills = scale(4, 20);
@@ -45,8 +43,7 @@ async fn timers_fire_once(backend: BackendSpec, engines: usize) {
     tokio::join!(arm, kill);
     fleet.ledger.reach(count as usize, PATIENCE).await;
     fleet.drain(RECOVERY).await;
-    let redelivered = Circumstances { redelivered: private, ..Circumstances::default() };
-    check(&judge(&fleet, redelivered).await, count);
+    check(&judge(&fleet).await, count);
 }
 
 /// Each of so many timers fired once, and none early by the clock of the engine that did it.
@@ -71,16 +68,10 @@ pub(crate) fn check(evidence: &Evidence, count: u32) {
 
 #[test]
 fn timers_on_files_fire_once() {
-    run(limit(), async {
-        let (_dir, backend) = embedded();
-        timers_fire_once(backend, 1).await;
-    });
+    on_files(timers_fire_once);
 }
 
 #[test]
 fn timers_on_redis_fire_once() {
-    run(limit(), async {
-        let (_server, backend) = redis().await;
-        timers_fire_once(backend, 3).await;
-    });
+    on_redis(timers_fire_once);
 }

@@ -122,7 +122,6 @@ fn kinds(found: &[Unreadable]) -> Found {
 }
 
 #[test]
-#[ignore = "spoils what states of format 3 no longer hold; thredcore-redb's `unreadable` tests the same"]
 fn records_in_files_cannot_be_read() {
     run(limit(), async {
         let (_dir, backend) = embedded();
