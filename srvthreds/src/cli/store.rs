@@ -8,7 +8,7 @@ use std::{
 
 use super::{Outcome, diagnostics::printable};
 use crate::{
-    backend::{Backends, OpenError, PartFormat, Place, ServersPlace},
+    backend::{Backends, OpenError, PartFormat, Place, Purpose, ServersPlace},
     query::{Queries, Unanswered},
 };
 
@@ -154,13 +154,7 @@ impl StoreArgs {
         &self,
         work: impl AsyncFnOnce(Place) -> Result<Outcome, Trouble>,
     ) -> io::Result<Outcome> {
-        run(async {
-            let place = self.place();
-            match &place {
-                Place::Directory(directory) if !place.exists() => Err(no_store(directory)),
-                _ => work(place).await,
-            }
-        })
+        run(work(self.place()))
     }
 
     fn place(&self) -> Place {
@@ -180,7 +174,7 @@ impl StoreArgs {
 
     async fn open(&self) -> Result<Asked, Trouble> {
         match (&self.data, self.servers.place(0)) {
-            (None, Some(place)) => Ok(Asked::direct(place.look().await?, true)),
+            (None, Some(place)) => Ok(Asked::direct(place.open(Purpose::Look).await?, true)),
             (directory, _) => open_directory(directory.as_deref().unwrap_or(Path::new(""))).await,
         }
     }
@@ -198,11 +192,6 @@ fn run(work: impl Future<Output = Result<Outcome, Trouble>>) -> io::Result<Outco
     }
 }
 
-fn no_store(directory: &Path) -> Trouble {
-    let name = directory.display();
-    Trouble::Store(format!("there is no store in {name}; `srvthreds run --data {name}` makes one"))
-}
-
 impl Asked {
     fn direct(backends: Backends, alive: bool) -> Self {
         let queries = Box::new(backends.queries());
@@ -213,13 +202,10 @@ impl Asked {
 /// Asks the process that owns a directory, or opens it.
 async fn open_directory(directory: &Path) -> Result<Asked, Trouble> {
     let place = Place::Directory(directory.to_owned());
-    if !place.exists() {
-        return Err(no_store(directory));
-    }
     if let Some(remote) = owner(directory).await? {
         return Ok(Asked { queries: remote, alive: true, opened: None });
     }
-    match open_when_free(&place).await {
+    match open_when_free(&place, Purpose::Look).await {
         Ok(backends) => Ok(Asked::direct(backends, false)),
         // A run may have begun just now.
         Err(error) if error.in_use => match owner(directory).await? {
@@ -234,12 +220,15 @@ async fn open_directory(directory: &Path) -> Result<Asked, Trouble> {
 
 /// Opens a store. A command that has it open lets go of it soon, and is waited for; a process that
 /// answers keeps it.
-pub(crate) async fn open_when_free(place: &Place) -> Result<Backends, OpenError> {
+pub(crate) async fn open_when_free(
+    place: &Place,
+    purpose: Purpose,
+) -> Result<Backends, OpenError> {
     const PATIENCE: Duration = Duration::from_secs(3);
     const LOOK: Duration = Duration::from_millis(50);
     let since = Instant::now();
     loop {
-        match place.open().await {
+        match place.open(purpose).await {
             Err(error) if error.in_use && since.elapsed() < PATIENCE => {
                 let directory = place.directory().unwrap_or(Path::new(""));
                 if !matches!(owner(directory).await, Ok(None)) {

@@ -35,7 +35,7 @@ use super::{
     text::count,
 };
 use crate::{
-    backend::{Backends, Place},
+    backend::{Backends, Place, Purpose},
     query::Unanswered,
 };
 use attend::Attendance;
@@ -134,7 +134,7 @@ struct Run {
 impl Run {
     async fn start(mut setup: Setup, args: &RunArgs, printer: Printer) -> Result<Self, Outcome> {
         let started = SystemClock.now();
-        let backends = open_when_free(&args.place()).await;
+        let backends = open_when_free(&args.place(), Purpose::Run).await;
         let backends = backends.map_err(|error| refuse(Outcome::Unable, error))?;
         let intake = setup.ingress.open(&backends).await;
         let intake = intake.map_err(|error| refuse(Outcome::Unable, error))?;
