@@ -283,7 +283,11 @@ impl Served {
 }
 
 async fn redb(sites: &Sites) -> Result<(RedbBackends, tempfile::TempDir), Failure> {
-    let directory = tempfile::Builder::new().prefix("thred-bench-").tempdir_in(&sites.directory)?;
+    let parent = &sites.directory;
+    let refused = |error| format!("cannot make a directory in {}: {error}", parent.display());
+    std::fs::create_dir_all(parent).map_err(refused)?;
+    let made = tempfile::Builder::new().prefix("thred-bench-").tempdir_in(parent);
+    let directory = made.map_err(refused)?;
     let path = directory.path().to_owned();
     let config = RedbConfig::default();
     let open = tokio::task::spawn_blocking(move || RedbBackends::open_with(path, config));

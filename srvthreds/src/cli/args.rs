@@ -320,8 +320,9 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_enum)]
     pub(crate) queue: Option<Queue>,
 
-    /// Where the embedded store makes its directory, which is removed at the end; left out: the
-    /// system's place for temporary files. Beware: that may be in memory.
+    /// Where the embedded store makes its directory, which is removed at the end; DIR itself is made
+    /// when it is missing, and stays. Left out: the system's place for temporary files. Beware: that
+    /// may be in memory.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 
