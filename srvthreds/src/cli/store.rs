@@ -220,10 +220,7 @@ async fn open_directory(directory: &Path) -> Result<Asked, Trouble> {
 
 /// Opens a store. A command that has it open lets go of it soon, and is waited for; a process that
 /// answers keeps it.
-pub(crate) async fn open_when_free(
-    place: &Place,
-    purpose: Purpose,
-) -> Result<Backends, OpenError> {
+pub(crate) async fn open_when_free(place: &Place, purpose: Purpose) -> Result<Backends, OpenError> {
     const PATIENCE: Duration = Duration::from_secs(3);
     const LOOK: Duration = Duration::from_millis(50);
     let since = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::program::{HELLO, Program, patterns, srvthreds, text};
+use crate::program::{FAILING, HELLO, Program, event, patterns, srvthreds, text};
 
 /// All commands that look into a store.
 const LOOKING: &[&[&str]] = &[
@@ -71,4 +71,62 @@ fn a_command_that_looks_makes_no_store() {
     Program::live(directory.path(), &[]).stop();
     let found = srvthreds(directory.path(), &["threds", "list", "--data", "data"]);
     assert_eq!((found.status.code(), &*text(&found.stdout)), (Some(0), "no threds\n"));
+}
+
+#[test]
+fn what_is_named_and_not_there_is_told() {
+    let directory = patterns(&[("failing.json", FAILING), ("hello.json", HELLO)]);
+    let run = ["run", "--data", "data", "--patterns", "patterns", "--until-idle"];
+    let mut program = Program::start(directory.path(), &run);
+    program.send(&(event("a", "fail") + &event("b", "fail")));
+    assert_eq!(program.ended().0.code(), Some(1));
+    let told = |args: &[&str]| {
+        let output = srvthreds(directory.path(), &[args, &["--data", "data"]].concat());
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    };
+    let listed = told(&["dead-letters", "list"]).1;
+    let known = listed.lines().nth(1).unwrap().split_whitespace().next().unwrap();
+
+    let hint = "`dead-letters list` shows all\n";
+    for (verb, done) in [("redrive", "redriven"), ("drop", "dropped")] {
+        assert_eq!(
+            told(&["dead-letters", verb, "events/77", "messages/8"]),
+            (
+                1,
+                format!("{done}: 0 events, 0 messages\n"),
+                format!(
+                    "error: there is no dead letter events/77; {hint}\
+                     error: there is no dead letter messages/8; {hint}"
+                )
+            )
+        );
+        assert_eq!(
+            told(&["dead-letters", verb, "--reason", "nobody"]),
+            (
+                1,
+                format!("{done}: 0 events, 0 messages\n"),
+                format!("error: there is no such dead letter; {hint}")
+            )
+        );
+    }
+    let (code, stdout, stderr) = told(&["dead-letters", "show", known, "events/77"]);
+    assert!(stdout.starts_with(&format!("id        {known}\n")), "{stdout}");
+    let missing = format!("error: there is no dead letter events/77; {hint}");
+    assert_eq!((code, &*stderr), (1, &*missing));
+    let other = told(&["dead-letters", "show", known, "--queue", "messages"]);
+    let not_of_it = format!("error: there is no dead letter {known} for which all else holds; ");
+    assert_eq!(other, (1, String::new(), not_of_it + hint));
+    // What is there is done.
+    assert_eq!(
+        told(&["dead-letters", "drop", known, "events/77"]),
+        (1, "dropped: 1 event, 0 messages\n".to_owned(), missing)
+    );
+
+    assert_eq!(
+        told(&["queues", "purge", "nobody"]).2,
+        "error: there is no topic `nobody`, and no other; the first message to it makes one\n"
+    );
+    let thred = "error: there is no thred `nobody`; `threds list --status all` shows all\n";
+    assert_eq!(told(&["threds", "show", "nobody"]), (1, String::new(), thred.to_owned()));
+    assert_eq!(told(&["replay", "--thred", "nobody"]), (2, String::new(), thred.to_owned()));
 }
