@@ -30,3 +30,16 @@ fn a_directory_that_is_missing_is_made() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.starts_with("error: W1: cannot make a directory in file: "), "{stderr}");
 }
+
+#[test]
+fn partitions_without_servers_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    for store in ["memory", "embedded"] {
+        let args = ["--store", store, "--data", "data", "--partitions", "4"];
+        let output = bench(directory.path(), &args);
+        assert_eq!(output.status.code(), Some(1));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let expected = "error: W1: --partitions goes with a store or queue on servers; ";
+        assert!(stderr.starts_with(expected), "{stderr}");
+    }
+}

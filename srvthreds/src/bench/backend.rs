@@ -103,6 +103,13 @@ impl Sites {
         let amqp = need(*queue == Queue::Amqp, &self.amqp, WHICH_RABBITMQ)?;
         let mongo = need(in_mongo, &self.mongo, WHICH_MONGODB)?;
         let any = redis.is_some() || amqp.is_some() || mongo.is_some();
+        if !any && self.partitions.is_some() {
+            return Err(
+                "--partitions goes with a store or queue on servers; leave it out, or take \
+                        --store redis or mongo, or --queue redis or amqp"
+                    .into(),
+            );
+        }
         Ok(any.then(|| ServersPlace {
             redis,
             amqp,

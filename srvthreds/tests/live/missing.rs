@@ -130,3 +130,32 @@ fn what_is_named_and_not_there_is_told() {
     assert_eq!(told(&["threds", "show", "nobody"]), (1, String::new(), thred.to_owned()));
     assert_eq!(told(&["replay", "--thred", "nobody"]), (2, String::new(), thred.to_owned()));
 }
+
+#[test]
+fn arguments_that_go_with_servers_are_refused_without_any() {
+    let directory = patterns(&[("hello.json", HELLO)]);
+    let run = ["run", "--patterns", "patterns", "--until-idle"];
+    let live = ["run", "--data", "data", "--until-idle"];
+    let list = ["threds", "list", "--data", "data"];
+    let upgrade = ["store", "upgrade", "--data", "data"];
+    let refused = |args: &[&str], argument: &[&str], why: &str| {
+        let output = srvthreds(directory.path(), &[args, argument].concat());
+        let expected = format!(
+            "error: {} goes with --redis, --amqp or --mongo: {why}; name servers or leave it out\n",
+            argument[0]
+        );
+        assert_eq!((text(&output.stderr), output.status.code()), (expected, Some(2)), "{args:?}");
+        assert!(!directory.path().join("data").exists(), "nothing is made");
+    };
+    for args in [&run[..], &live] {
+        let why = "a process that has its store alone prints all messages";
+        refused(args, &["--print", "none"], why);
+        refused(args, &["--print", "all"], why);
+    }
+    for args in [&run[..], &live, &list, &upgrade] {
+        let why = "it spreads the work over processes, and without servers there is one";
+        refused(args, &["--partitions", "4"], why);
+        let why = "it tells deployments on the same servers apart";
+        refused(args, &["--namespace", "mine"], why);
+    }
+}

@@ -61,6 +61,9 @@ const ASK: Duration = Duration::from_millis(700);
 const CLOSE: Duration = Duration::from_millis(700);
 
 pub(crate) fn run(args: &RunArgs, color: Color) -> io::Result<Outcome> {
+    if let Err(why) = args.check() {
+        return Ok(refuse(Outcome::Unable, why));
+    }
     let colours = color.on(&io::stderr());
     start_log(&args.log, colours);
     let setup = match Setup::read(args, colours) {
@@ -138,8 +141,8 @@ impl Run {
         let backends = backends.map_err(|error| refuse(Outcome::Unable, error))?;
         let intake = setup.ingress.open(&backends).await;
         let intake = intake.map_err(|error| refuse(Outcome::Unable, error))?;
-        let topics = setup.share(&backends, args.print).await?;
-        let (outlet, printing) = Outlet::open(&backends, setup.answered(), topics, args.print);
+        let topics = setup.share(&backends, args.print()).await?;
+        let (outlet, printing) = Outlet::open(&backends, setup.answered(), topics, args.print());
         let (engine, agent) = setup.build(&backends, outlet.clone()).await?;
         let most = match (args.in_flight, backends.is_durable()) {
             (Some(most), _) => Some(usize::try_from(most).unwrap_or(usize::MAX)),
