@@ -10,11 +10,9 @@ use std::{
 #[cfg(unix)]
 const OURS: &[&str] = &["threds.redb", "pid", "probe", "control.sock", "control.new"];
 
-/// Makes a directory that nobody else may look into. One that is there already is closed to others,
-/// unless it holds other things too.
+/// Makes a directory that nobody else may look into. One that is there already stays as it is.
 pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     if path.is_dir() {
-        close_to_others(path);
         return Ok(());
     }
     if let Some(parent) = path.parent() {
@@ -32,16 +30,23 @@ pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
 
 /// Opens a file that nobody else may read, whoever could before.
 pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    let file = options.open(path)?;
+    let file = open_as_it_is(path, options)?;
     #[cfg(unix)]
     restrict(path, 0o600);
     Ok(file)
 }
 
+/// Opens a file that may be another's; one that is made by that is for its user alone.
+pub(crate) fn open_as_it_is(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options.open(path)
+}
+
+/// Closes a file of ours to others, and its directory, unless that holds other things too.
 #[cfg(unix)]
-fn close_to_others(path: &Path) {
+pub(crate) fn close_to_others(path: &Path, file: &Path) {
+    restrict(file, 0o600);
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     let foreign = entries
         .map(|entry| entry.file_name())
@@ -56,7 +61,7 @@ fn close_to_others(path: &Path) {
 }
 
 #[cfg(not(unix))]
-fn close_to_others(_path: &Path) {}
+pub(crate) fn close_to_others(_path: &Path, _file: &Path) {}
 
 /// Takes away what others may do. Who is not the owner cannot, as with volumes that a container is
 /// given; that is for the owner to see to.

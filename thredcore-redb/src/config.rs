@@ -59,6 +59,9 @@ pub struct RedbConfig {
     /// What may wait to be written without anybody waiting for it (acknowledgements, messages that
     /// an outbox still holds), in bytes: 64 MiB. With more, its makers wait.
     pub deferred_bytes: usize,
+    /// Whether a directory that holds no store yet is made one: true. Without, opening it is an error,
+    /// and nothing is written by that.
+    pub create: bool,
     /// The [format](thredcore::format) that a new directory is made in: the newest. For tests, and
     /// for whoever may go back to a program of the version before.
     pub make_format: Option<u32>,
@@ -95,6 +98,7 @@ impl Default for RedbConfig {
             cache_bytes: 64 << 20,
             group_bytes: 4 << 20,
             deferred_bytes: 64 << 20,
+            create: true,
             make_format: None,
             upgrade: false,
             clock: Arc::new(SystemClock),
@@ -247,6 +251,13 @@ impl RedbConfig {
         self
     }
 
+    /// Sets whether a directory that holds no store yet is made one.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
     /// Sets the format that a new directory is made in; the nearest that this version writes.
     #[must_use]
     pub fn make_format(mut self, format: u32) -> Self {
@@ -311,6 +322,7 @@ impl fmt::Debug for RedbConfig {
             .field("cache_bytes", &self.cache_bytes)
             .field("group_bytes", &self.group_bytes)
             .field("deferred_bytes", &self.deferred_bytes)
+            .field("create", &self.create)
             .field("make_format", &self.make_format)
             .field("upgrade", &self.upgrade)
             .finish_non_exhaustive()

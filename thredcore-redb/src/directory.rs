@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -27,7 +27,8 @@ pub(crate) struct Directory {
     pub(crate) watch: Arc<Watch>,
 }
 
-const FILE: &str = "threds.redb";
+/// What the file is called.
+pub(crate) const FILE: &str = "threds.redb";
 const PID: &str = "pid";
 const PROBE: &str = "probe";
 
@@ -35,7 +36,13 @@ impl Directory {
     pub(crate) fn new(path: &Path, config: RedbConfig) -> Result<Self, RedbError> {
         let signature = OnceLock::new();
         let directory = Self { path: path.to_owned(), signature, config, watch: Arc::default() };
-        if directory.config.backend.is_none() {
+        if directory.config.backend.is_some() {
+            return Ok(directory);
+        }
+        if path.exists() && !path.is_dir() {
+            return Err(RedbError::NotADirectory { path: path.to_owned() });
+        }
+        if directory.config.create {
             access::make_directory(path).map_err(directory.failed("create", ""))?;
         }
         Ok(directory)
@@ -45,13 +52,7 @@ impl Directory {
     pub(crate) fn open(&self) -> Result<Database, RedbError> {
         let inner: Box<dyn StorageBackend> = match &self.config.backend {
             Some(make) => make().map_err(self.failed("open", ""))?,
-            None => {
-                let mut options = OpenOptions::new();
-                options.read(true).write(true).create(true).truncate(false);
-                let file = access::open(&self.path.join(FILE), &mut options);
-                let file = file.map_err(self.failed("open", FILE))?;
-                Box::new(FileBackend::new(file)?)
-            }
+            None => Box::new(FileBackend::new(self.open_file()?)?),
         };
         let begin = Instant::now();
         let mut builder = Builder::new();
@@ -71,6 +72,33 @@ impl Directory {
             tracing::info!(path = %self.path.display(), ?took, "opened");
         }
         Ok(database)
+    }
+
+    fn open_file(&self) -> Result<File, RedbError> {
+        let failed = self.failed("open", FILE);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(self.config.create).truncate(false);
+        // Of others until it is known to be ours.
+        match access::open_as_it_is(&self.file(), &mut options) {
+            Err(error) if !self.config.create && error.kind() == io::ErrorKind::NotFound => {
+                Err(self.nothing())
+            }
+            // Whoever began to make it has not come far.
+            Ok(file) if !self.config.create && file.metadata().map_err(&failed)?.len() == 0 => {
+                Err(self.nothing())
+            }
+            opened => opened.map_err(failed),
+        }
+    }
+
+    /// Where the database is.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.path.join(FILE)
+    }
+
+    /// That nothing is stored here.
+    pub(crate) fn nothing(&self) -> RedbError {
+        RedbError::Nothing { dir: self.path.clone() }
     }
 
     fn in_use(&self) -> RedbError {
@@ -93,6 +121,13 @@ impl Directory {
         #[cfg(unix)]
         File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(self.failed("sync", ""))?;
         Ok(())
+    }
+
+    /// Closes the directory and its file to others, now that they are known to be ours.
+    pub(crate) fn close_to_others(&self) {
+        if self.config.backend.is_none() {
+            access::close_to_others(&self.path, &self.file());
+        }
     }
 
     /// Whether there seems to be room again.
@@ -119,7 +154,7 @@ impl Directory {
         &self,
         operation: &'static str,
         name: &str,
-    ) -> impl Fn(std::io::Error) -> RedbError + use<> {
+    ) -> impl Fn(io::Error) -> RedbError + use<> {
         let path = self.path.join(name);
         move |source| RedbError::Io { operation, path: path.clone(), source }
     }

@@ -1,11 +1,19 @@
 //! What can go wrong, and what the ports say of it.
 
-use std::{io, path::PathBuf};
+use std::{
+    io::{
+        self,
+        ErrorKind::{InvalidData, UnexpectedEof},
+    },
+    path::{Path, PathBuf},
+};
 
 use thredcore::{
     format::FormatError,
     port::{PortError, PortErrorKind},
 };
+
+use crate::directory::FILE;
 
 /// A directory that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +35,28 @@ pub enum RedbError {
         dir: PathBuf,
         /// What it has, and what can be read.
         problem: FormatError,
+    },
+    /// Nothing is stored there, and nothing was to be [made](crate::RedbConfig::create).
+    #[error("there is no store in {}", dir.display())]
+    Nothing {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A file stands where the directory is to be.
+    #[error("{} is not a directory; give the directory that holds `{FILE}`", path.display())]
+    NotADirectory {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file of the directory is damaged, or something else has made it.
+    #[error("{} is damaged, or no store of threds; put back a copy of it, or choose another directory",
+        path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Something stored cannot be read. It is passed over; `store check` lists it.
     #[error("{table} {key} cannot be read")]
@@ -62,6 +92,38 @@ impl RedbError {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         Self::Damaged { table, key: key.to_string(), source: source.into() }
+    }
+
+    pub(crate) fn unusable(
+        path: &Path,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Unusable { path: path.to_owned(), source: source.into() }
+    }
+
+    /// What a failure to open this file comes to.
+    pub(crate) fn of_file(self, path: &Path) -> Self {
+        use redb::Error::{
+            Corrupted, Io, RepairAborted, TableDoesNotExist, TableIsMultimap, TableIsNotMultimap,
+            TableTypeMismatch, TypeDefinitionChanged, UpgradeRequired,
+        };
+        let Self::Database(error) = self else { return self };
+        match error {
+            // Not the database's beginning, or not its end.
+            Io(source) if matches!(source.kind(), InvalidData | UnexpectedEof) => {
+                Self::unusable(path, source)
+            }
+            Io(source) => Self::Io { operation: "open", path: path.to_owned(), source },
+            Corrupted(_)
+            | UpgradeRequired(_)
+            | RepairAborted
+            | TableDoesNotExist(_)
+            | TableIsMultimap(_)
+            | TableIsNotMultimap(_)
+            | TableTypeMismatch { .. }
+            | TypeDefinitionChanged { .. } => Self::unusable(path, error),
+            error => Self::Database(error),
+        }
     }
 
     /// What the port says of a failed read.

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use redb::{Database, TableDefinition};
-use thredcore_redb::{RedbBackends, RedbError};
+use thredcore_redb::{RedbBackends, RedbConfig, RedbError};
 
 #[cfg(unix)]
 fn mode(path: &Path) -> u32 {
@@ -91,4 +91,87 @@ fn a_newer_store_is_refused_and_stays_as_it_is() {
     }
     assert_eq!(set(current), 1000);
     RedbBackends::open(dir.path()).unwrap();
+}
+
+#[test]
+fn to_look_makes_no_store() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("data");
+    let look = || RedbBackends::open_with(&dir, RedbConfig::default().create(false));
+    let nothing = || match look() {
+        Err(RedbError::Nothing { dir: told }) => assert_eq!(told, dir),
+        other => panic!("{other:?}"),
+    };
+    nothing();
+    assert!(!dir.exists());
+    fs::create_dir(&dir).unwrap();
+    nothing();
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    // Somebody was killed who had just begun to make one.
+    fs::write(dir.join("threds.redb"), "").unwrap();
+    nothing();
+    assert_eq!(fs::metadata(dir.join("threds.redb")).unwrap().len(), 0);
+    drop(RedbBackends::open(&dir).unwrap());
+    look().unwrap();
+}
+
+#[test]
+fn what_is_no_store_is_named_and_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("threds.redb");
+    for create in [true, false] {
+        let config = RedbConfig::default().create(create);
+        fs::write(&file, "my diary").unwrap();
+        #[cfg(unix)]
+        set_mode(&file, 0o644);
+        unusable(dir.path(), config.clone(), "magic number mismatch");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "my diary");
+        #[cfg(unix)]
+        assert_eq!(mode(&file), 0o644);
+        fs::remove_file(&file).unwrap();
+
+        let database = Database::create(&file).unwrap();
+        let txn = database.begin_write().unwrap();
+        txn.open_table(TableDefinition::<u64, u64>::new("others")).unwrap();
+        txn.commit().unwrap();
+        drop(database);
+        unusable(dir.path(), config.clone(), "another program has made it");
+        fs::remove_file(&file).unwrap();
+
+        let Err(error) = RedbBackends::open_with("Cargo.toml", config) else { panic!() };
+        assert!(matches!(error, RedbError::NotADirectory { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn a_damaged_store_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(RedbBackends::open(dir.path()).unwrap());
+    let file = dir.path().join("threds.redb");
+    let whole = fs::read(&file).unwrap();
+    let cut = |bytes: usize| whole[..bytes].to_vec();
+    let overwritten = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at..at + 256].fill(0xa7);
+        bytes
+    };
+    // The database panics on the last one.
+    for damaged in [cut(100), cut(whole.len() / 2), overwritten(64), overwritten(4096)] {
+        fs::write(&file, damaged).unwrap();
+        unusable(dir.path(), RedbConfig::default(), "");
+    }
+    fs::write(&file, whole).unwrap();
+    RedbBackends::open(dir.path()).unwrap();
+}
+
+/// It cannot be opened, and the error tells which file it is, and what to do.
+fn unusable(dir: &Path, config: RedbConfig, why: &str) {
+    let error = RedbBackends::open_with(dir, config).unwrap_err();
+    let RedbError::Unusable { path, source } = &error else { panic!("{error:?}") };
+    assert_eq!(*path, dir.join("threds.redb"));
+    assert!(source.to_string().contains(why), "{source}");
+    let text = error.to_string();
+    for part in ["threds.redb is damaged, or no store of threds", "put back a copy"] {
+        assert!(text.contains(part), "{text}");
+    }
 }

@@ -42,31 +42,12 @@ impl OpenError {
 }
 
 impl Place {
-    /// Whether a directory holds a store; of the others that is not known before they are opened.
-    pub(crate) fn exists(&self) -> bool {
-        match self {
-            Self::Memory | Self::Servers(_) => true,
-            Self::Directory(directory) => directory.join("threds.redb").exists(),
-        }
-    }
-
     /// The directory, if it is one.
     pub(crate) fn directory(&self) -> Option<&Path> {
         match self {
             Self::Directory(directory) => Some(directory),
             _ => None,
         }
-    }
-
-    /// Opens it to work on it; what is missing is made, a directory too.
-    pub(crate) async fn open(&self) -> Result<Backends, OpenError> {
-        self.open_to(Purpose::Run).await
-    }
-
-    /// Opens it as it is. A directory that was not closed in order is repaired by that; nothing else
-    /// changes.
-    pub(crate) async fn look(&self) -> Result<Backends, OpenError> {
-        self.open_to(Purpose::Look).await
     }
 
     /// The format of each part of a store, without opening more than that takes.
@@ -85,7 +66,7 @@ impl Place {
             Self::Memory => Ok(vec![]),
             Self::Directory(directory) => {
                 let config = RedbConfig::default().upgrade(upgrade);
-                let opened = open_directory(directory, config).await?;
+                let opened = open_directory(directory, config.create(false)).await?;
                 let at = opened.format();
                 opened.close().await;
                 Ok(vec![PartFormat::new("directory", at)])
@@ -99,11 +80,14 @@ impl Place {
         }
     }
 
-    async fn open_to(&self, purpose: Purpose) -> Result<Backends, OpenError> {
+    /// Opens it: to work on it, and what is missing is made, a directory too; or as it is. A directory
+    /// that was not closed in order is repaired in either case.
+    pub(crate) async fn open(&self, purpose: Purpose) -> Result<Backends, OpenError> {
         let kind = match self {
             Self::Memory => return Ok(Backends::memory()),
             Self::Directory(directory) => {
-                Kind::Embedded(open_directory(directory, RedbConfig::default()).await?)
+                let config = RedbConfig::default().create(purpose == Purpose::Run);
+                Kind::Embedded(open_directory(directory, config).await?)
             }
             // In a box: the drivers' futures are large.
             Self::Servers(place) => {
@@ -136,8 +120,14 @@ async fn open_directory(directory: &Path, config: RedbConfig) -> Result<RedbBack
     // After a crash the file is repaired, which takes its time.
     let opened =
         tokio::task::spawn_blocking(move || RedbBackends::open_with(directory, config)).await;
-    opened.map_err(OpenError::of)?.map_err(|error| {
-        let in_use = matches!(error, RedbError::InUse { .. });
-        OpenError { in_use, ..OpenError::of(error) }
+    opened.map_err(OpenError::of)?.map_err(|error| match error {
+        RedbError::InUse { .. } => OpenError { in_use: true, ..OpenError::of(error) },
+        RedbError::Nothing { dir } => {
+            let name = dir.display();
+            OpenError::because_of(&format!(
+                "there is no store in {name}; `srvthreds run --data {name}` makes one"
+            ))
+        }
+        error => OpenError::of(error),
     })
 }

@@ -103,6 +103,13 @@ impl Sites {
         let amqp = need(*queue == Queue::Amqp, &self.amqp, WHICH_RABBITMQ)?;
         let mongo = need(in_mongo, &self.mongo, WHICH_MONGODB)?;
         let any = redis.is_some() || amqp.is_some() || mongo.is_some();
+        if !any && self.partitions.is_some() {
+            return Err(
+                "--partitions goes with a store or queue on servers; leave it out, or take \
+                        --store redis or mongo, or --queue redis or amqp"
+                    .into(),
+            );
+        }
         Ok(any.then(|| ServersPlace {
             redis,
             amqp,
@@ -283,7 +290,11 @@ impl Served {
 }
 
 async fn redb(sites: &Sites) -> Result<(RedbBackends, tempfile::TempDir), Failure> {
-    let directory = tempfile::Builder::new().prefix("thred-bench-").tempdir_in(&sites.directory)?;
+    let parent = &sites.directory;
+    let refused = |error| format!("cannot make a directory in {}: {error}", parent.display());
+    std::fs::create_dir_all(parent).map_err(refused)?;
+    let made = tempfile::Builder::new().prefix("thred-bench-").tempdir_in(parent);
+    let directory = made.map_err(refused)?;
     let path = directory.path().to_owned();
     let config = RedbConfig::default();
     let open = tokio::task::spawn_blocking(move || RedbBackends::open_with(path, config));

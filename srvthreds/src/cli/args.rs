@@ -7,8 +7,13 @@ use thredcore::testing::scenario::parse_duration;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    check::StoreCommandArgs, dead_letters::DeadLettersArgs, queues::QueuesArgs, replay::ReplayArgs,
-    run::IngressArgs, store::ServerArgs, threds::ThredsArgs,
+    check::StoreCommandArgs,
+    dead_letters::DeadLettersArgs,
+    queues::QueuesArgs,
+    replay::ReplayArgs,
+    run::IngressArgs,
+    store::{ServerArgs, needs_servers},
+    threds::ThredsArgs,
 };
 use crate::{
     backend::Place,
@@ -160,10 +165,10 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with = "linger")]
     pub(crate) wait: bool,
 
-    /// With servers: whose messages are printed; the others stay for agents and session nodes
-    /// elsewhere.
-    #[arg(long, value_enum, default_value_t, requires = ServerArgs::ANY, value_name = "WHOSE")]
-    pub(crate) print: Print,
+    /// With servers: whose messages are printed, all unless given; the others stay for agents and
+    /// session nodes elsewhere.
+    #[arg(long, value_enum, value_name = "WHOSE")]
+    print: Option<Print>,
 
     /// Print the summary as one line of JSON, the last one on standard error.
     #[arg(long)]
@@ -182,6 +187,22 @@ impl RunArgs {
             Some(directory) => Place::Directory(directory.clone()),
             None => self.servers.place(self.replicas.into()).unwrap_or(Place::Memory),
         }
+    }
+
+    /// Whose messages are printed.
+    pub(crate) fn print(&self) -> Print {
+        self.print.unwrap_or_default()
+    }
+
+    /// Why the arguments make no sense together, if they do not.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.print.is_some() && !self.servers.any() {
+            return Err(needs_servers(
+                "--print",
+                "a process that has its store alone prints all messages",
+            ));
+        }
+        self.servers.check()
     }
 
     /// Whether the end of the input is no reason to end.
@@ -320,8 +341,9 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_enum)]
     pub(crate) queue: Option<Queue>,
 
-    /// Where the embedded store makes its directory, which is removed at the end; left out: the
-    /// system's place for temporary files. Beware: that may be in memory.
+    /// Where the embedded store makes its directory, which is removed at the end; DIR itself is made
+    /// when it is missing, and stays. Left out: the system's place for temporary files. Beware: that
+    /// may be in memory.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 

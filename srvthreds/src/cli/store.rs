@@ -8,7 +8,7 @@ use std::{
 
 use super::{Outcome, diagnostics::printable};
 use crate::{
-    backend::{Backends, OpenError, PartFormat, Place, ServersPlace},
+    backend::{Backends, OpenError, PartFormat, Place, Purpose, ServersPlace},
     query::{Queries, Unanswered},
 };
 
@@ -51,14 +51,14 @@ pub(crate) struct ServerArgs {
     mongo: Option<String>,
 
     /// What all keys on Redis, exchanges and queues of RabbitMQ begin with, and what the database in
-    /// MongoDB is called unless the URL says; several deployments can share servers.
-    #[arg(long, value_name = "NAME", default_value = "thredcore")]
-    namespace: String,
+    /// MongoDB is called unless the URL says; several deployments can share servers. `thredcore` unless
+    /// given.
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
 
     /// How many parts the work is spread over, the same for all processes, for good; more than
     /// engines. 16 unless given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    #[arg(requires = Self::ANY)]
     partitions: Option<u16>,
 }
 
@@ -79,22 +79,51 @@ impl ServerArgs {
     /// The argument that names RabbitMQ.
     pub(crate) const AMQP: &str = "amqp";
 
+    /// Whether a server is named.
+    pub(crate) fn any(&self) -> bool {
+        self.redis.is_some() || self.amqp.is_some() || self.mongo.is_some()
+    }
+
+    /// Why the arguments make no sense, when one that goes with servers is given without any.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let without_servers = |given: bool| given && !self.any();
+        if without_servers(self.partitions.is_some()) {
+            return Err(needs_servers(
+                "--partitions",
+                "it spreads the work over processes, and without servers there is one",
+            ));
+        }
+        if without_servers(self.namespace.is_some()) {
+            return Err(needs_servers(
+                "--namespace",
+                "it tells deployments on the same servers apart",
+            ));
+        }
+        Ok(())
+    }
+
     /// The place, if one is meant.
     pub(crate) fn place(&self, replicas: usize) -> Option<Place> {
-        let Self { redis, amqp, mongo, namespace, partitions } = self;
-        if redis.is_none() && amqp.is_none() && mongo.is_none() {
+        const NAMESPACE: &str = "thredcore";
+        if !self.any() {
             return None;
         }
+        let Self { redis, amqp, mongo, namespace, partitions } = self;
         Some(Place::Servers(ServersPlace {
             redis: redis.clone(),
             amqp: amqp.clone(),
             mongo: mongo.clone(),
-            namespace: namespace.clone(),
+            namespace: namespace.as_deref().unwrap_or(NAMESPACE).to_owned(),
             replicas,
             partitions: *partitions,
             throwaway: false,
         }))
     }
+}
+
+/// That an argument goes with servers, and none is named.
+pub(crate) fn needs_servers(argument: &str, why: &str) -> String {
+    format!("{argument} goes with --redis, --amqp or --mongo: {why}; name servers or leave it out")
 }
 
 /// A store that can be asked.
@@ -139,7 +168,7 @@ impl StoreArgs {
         &self,
         work: impl AsyncFnOnce(&Asked) -> Result<Outcome, Trouble>,
     ) -> io::Result<Outcome> {
-        run(async {
+        self.run(async {
             let asked = self.open().await?;
             let result = work(&asked).await;
             if let Some(backends) = &asked.opened {
@@ -154,13 +183,7 @@ impl StoreArgs {
         &self,
         work: impl AsyncFnOnce(Place) -> Result<Outcome, Trouble>,
     ) -> io::Result<Outcome> {
-        run(async {
-            let place = self.place();
-            match &place {
-                Place::Directory(directory) if !place.exists() => Err(no_store(directory)),
-                _ => work(place).await,
-            }
-        })
+        self.run(work(self.place()))
     }
 
     fn place(&self) -> Place {
@@ -180,27 +203,26 @@ impl StoreArgs {
 
     async fn open(&self) -> Result<Asked, Trouble> {
         match (&self.data, self.servers.place(0)) {
-            (None, Some(place)) => Ok(Asked::direct(place.look().await?, true)),
+            (None, Some(place)) => Ok(Asked::direct(place.open(Purpose::Look).await?, true)),
             (directory, _) => open_directory(directory.as_deref().unwrap_or(Path::new(""))).await,
         }
     }
-}
 
-fn run(work: impl Future<Output = Result<Outcome, Trouble>>) -> io::Result<Outcome> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match runtime.block_on(work) {
-        Ok(outcome) => Ok(outcome),
-        Err(Trouble::Output(error)) => Err(error),
-        Err(Trouble::Store(why)) => {
-            eprintln!("error: {}", printable(&why));
-            Ok(Outcome::Unable)
+    fn run(&self, work: impl Future<Output = Result<Outcome, Trouble>>) -> io::Result<Outcome> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let outcome = runtime.block_on(async {
+            self.servers.check().map_err(Trouble::Store)?;
+            work.await
+        });
+        match outcome {
+            Ok(outcome) => Ok(outcome),
+            Err(Trouble::Output(error)) => Err(error),
+            Err(Trouble::Store(why)) => {
+                eprintln!("error: {}", printable(&why));
+                Ok(Outcome::Unable)
+            }
         }
     }
-}
-
-fn no_store(directory: &Path) -> Trouble {
-    let name = directory.display();
-    Trouble::Store(format!("there is no store in {name}; `srvthreds run --data {name}` makes one"))
 }
 
 impl Asked {
@@ -213,13 +235,10 @@ impl Asked {
 /// Asks the process that owns a directory, or opens it.
 async fn open_directory(directory: &Path) -> Result<Asked, Trouble> {
     let place = Place::Directory(directory.to_owned());
-    if !place.exists() {
-        return Err(no_store(directory));
-    }
     if let Some(remote) = owner(directory).await? {
         return Ok(Asked { queries: remote, alive: true, opened: None });
     }
-    match open_when_free(&place).await {
+    match open_when_free(&place, Purpose::Look).await {
         Ok(backends) => Ok(Asked::direct(backends, false)),
         // A run may have begun just now.
         Err(error) if error.in_use => match owner(directory).await? {
@@ -234,12 +253,12 @@ async fn open_directory(directory: &Path) -> Result<Asked, Trouble> {
 
 /// Opens a store. A command that has it open lets go of it soon, and is waited for; a process that
 /// answers keeps it.
-pub(crate) async fn open_when_free(place: &Place) -> Result<Backends, OpenError> {
+pub(crate) async fn open_when_free(place: &Place, purpose: Purpose) -> Result<Backends, OpenError> {
     const PATIENCE: Duration = Duration::from_secs(3);
     const LOOK: Duration = Duration::from_millis(50);
     let since = Instant::now();
     loop {
-        match place.open().await {
+        match place.open(purpose).await {
             Err(error) if error.in_use && since.elapsed() < PATIENCE => {
                 let directory = place.directory().unwrap_or(Path::new(""));
                 if !matches!(owner(directory).await, Ok(None)) {

@@ -108,7 +108,7 @@ history
     assert_eq!(threds(&["list", "--data", "data"]), list);
     let nobody = srvthreds(directory.path(), &["threds", "show", "--data", "data", "nobody"]);
     assert_eq!(nobody.status.code(), Some(1));
-    assert!(text(&nobody.stderr).contains("there is no thred nobody"));
+    assert!(text(&nobody.stderr).contains("there is no thred `nobody`"));
 }
 
 #[test]

@@ -52,6 +52,7 @@ fn a_signal_ends_it_in_time_though_the_servers_are_frozen() {
         let summary = summary(&stderr);
         assert_eq!(summary["deadLetters"], "unknown", "{stderr}");
         assert_eq!(summary["left"], "unknown", "{stderr}");
+        assert_eq!(summary["written"], true, "its reader has read all: {stderr}");
     }
 }
 
@@ -72,6 +73,7 @@ fn a_second_signal_ends_it_at_once_though_the_servers_are_frozen() {
         freezer.thaw();
         assert!(took < Duration::from_secs(3), "{took:?}: {stderr}");
         assert!(stderr.contains("unknown: the store did not say"), "{stderr}");
+        assert!(!stderr.contains("output    broken off"), "its reader has read all: {stderr}");
     }
 }
 

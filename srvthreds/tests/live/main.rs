@@ -11,6 +11,7 @@ mod freezer;
 mod frozen;
 mod idle;
 mod ingress;
+mod missing;
 mod once;
 mod program;
 mod reload;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, atomic::Ordering, mpsc},
 };
@@ -41,9 +42,18 @@ const SUSPECTS: usize = 1024;
 pub(crate) fn open(path: &Path, config: RedbConfig) -> Result<Arc<Journal>, RedbError> {
     let directory = Directory::new(path, config)?;
     let shared = Shared::new(directory.config.clone());
-    let database = directory.open()?;
-    directory.sign()?;
-    let files = load(&directory, &database, &shared, true)?;
+    let opening = || {
+        let database = directory.open()?;
+        directory.sign()?;
+        let files = load(&directory, &database, &shared, true)?;
+        Ok((database, files))
+    };
+    // The database takes some kinds of damage for impossible.
+    let opened = catch_unwind(AssertUnwindSafe(opening)).unwrap_or_else(|_| {
+        Err(RedbError::unusable(&directory.file(), "the database gave up on it"))
+    });
+    let (database, files) = opened.map_err(|error: RedbError| error.of_file(&directory.file()))?;
+    directory.close_to_others();
     shared.messages.start_at(files.messages.next());
     shared.set_database(Some(database));
 
@@ -104,9 +114,14 @@ pub(super) fn load(
 
 /// Says whether the directory is new or was closed in order, and the format that it has.
 fn check_format(directory: &Directory, txn: &WriteTransaction) -> Result<(bool, u32), RedbError> {
+    let is_empty = txn.list_tables()?.next().is_none();
     let mut meta = txn.open_table(tables::META)?;
     let found = meta.get(tables::META_FORMAT)?.map(|format| format.value());
     let has = match found {
+        None if !is_empty => {
+            return Err(RedbError::unusable(&directory.file(), "another program has made it"));
+        }
+        None if !directory.config.create => return Err(directory.nothing()),
         None => FORMATS.make(directory.config.make_format),
         Some(found) => {
             let dir = directory.path().to_owned();

@@ -11,7 +11,7 @@ use crate::{cli::store::StoreArgs, query::Queue};
 /// reason until it is redriven or dropped, for 30 days or up to a quota of bytes.
 /// While `srvthreds run` works on a directory, it answers itself.
 ///
-/// Exit code: 0, 1 when nothing was meant, 2 when the store cannot be read.
+/// Exit code: 0, 1 when one that was named is not there or when nothing was meant, 2 when the store cannot be read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   srvthreds dead-letters list --data data/

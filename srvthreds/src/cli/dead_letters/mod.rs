@@ -6,13 +6,17 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Write};
+use std::{
+    collections::HashSet,
+    io::{self, Write},
+};
 
 use serde_json::json;
 use thredcore::port::DeadLetterFilter;
 
 use super::{
     Outcome,
+    diagnostics::printable,
     store::Trouble,
     text::{self, Table, count, shortened},
 };
@@ -123,6 +127,38 @@ async fn list(
     Ok(Outcome::Good)
 }
 
+/// Of the ids that are given, those of no dead letter that is meant.
+async fn missing(
+    args: &ChosenArgs,
+    chosen: &Chosen,
+    queries: &dyn Queries,
+) -> Result<Vec<String>, Trouble> {
+    if args.ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let whole = chosen.iter().map(|(queue, filter)| {
+        // Of those beyond the limit it is known that they are there.
+        (*queue, DeadLetterFilter { limit: None, ..filter.clone() })
+    });
+    let found = read(whole.collect(), queries).await?;
+    let found: HashSet<_> = found.iter().map(Letter::name).collect();
+    Ok(args.ids.iter().filter(|id| !found.contains(*id)).cloned().collect())
+}
+
+/// Says which dead letters are not there, if those that are meant are not all there.
+fn tell_missing(args: &ChosenArgs, missing: &[String], found: usize) -> Outcome {
+    let hint = "`dead-letters list` shows all";
+    if missing.is_empty() && found == 0 {
+        eprintln!("error: there is no such dead letter; {hint}");
+        return Outcome::Bad;
+    }
+    let which = if args.filter.is_empty() { "" } else { " for which all else holds" };
+    for id in missing {
+        eprintln!("error: there is no dead letter {}{which}; {hint}", printable(id));
+    }
+    if missing.is_empty() { Outcome::Good } else { Outcome::Bad }
+}
+
 async fn read(chosen: Chosen, queries: &dyn Queries) -> Result<Vec<Letter>, Trouble> {
     let mut letters = Vec::new();
     for (queue, filter) in chosen {
@@ -167,21 +203,23 @@ impl Act {
 fn act(args: &ChosenArgs, act: Act, out: &mut impl Write) -> io::Result<Outcome> {
     let Some(chosen) = chosen(args, act.name()) else { return Ok(Outcome::Unable) };
     args.store.ask(async |asked| {
-        let outcome = change(args, act, chosen, &*asked.queries, out).await?;
-        if outcome == Outcome::Good && act == Act::Redrive && !asked.alive {
+        let (outcome, changed) = change(args, act, chosen, &*asked.queries, out).await?;
+        if changed > 0 && act == Act::Redrive && !asked.alive {
             eprintln!("note: nobody runs on this store; they wait for the next `srvthreds run`");
         }
         Ok(outcome)
     })
 }
 
+/// Does it; says how many letters it has concerned, too.
 async fn change(
     args: &ChosenArgs,
     act: Act,
     chosen: Chosen,
     queries: &dyn Queries,
     out: &mut impl Write,
-) -> Result<Outcome, Trouble> {
+) -> Result<(Outcome, usize), Trouble> {
+    let missing = missing(args, &chosen, queries).await?;
     let mut counts = [0; Queue::ALL.len()];
     for (queue, filter) in chosen {
         let changed = match act {
@@ -202,8 +240,6 @@ async fn change(
         }
         writeln!(out)?;
     }
-    Ok(match events + messages + submissions {
-        0 => Outcome::Bad,
-        _ => Outcome::Good,
-    })
+    let changed = events + messages + submissions;
+    Ok((tell_missing(args, &missing, changed), changed))
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::json;
 
-use super::{Chosen, args::ChosenArgs, documents, read};
+use super::{Chosen, args::ChosenArgs, documents, missing, read, tell_missing};
 use crate::{
     cli::{Outcome, diagnostics::printable, store::Trouble, text},
     query::{Item, Letter, Queries, Submission},
@@ -16,13 +16,10 @@ pub(super) async fn show(
     queries: &dyn Queries,
     out: &mut impl Write,
 ) -> Result<Outcome, Trouble> {
+    let missing = missing(args, &chosen, queries).await?;
     let letters = read(chosen, queries).await?;
     if args.json {
         writeln!(out, "{:#}", json!({ "deadLetters": documents(&letters) }))?;
-    }
-    if letters.is_empty() {
-        eprintln!("error: there is no such dead letter; `dead-letters list` shows all");
-        return Ok(Outcome::Bad);
     }
     if !args.json {
         for (number, letter) in letters.iter().enumerate() {
@@ -32,7 +29,7 @@ pub(super) async fn show(
             in_full(letter, out)?;
         }
     }
-    Ok(Outcome::Good)
+    Ok(tell_missing(args, &missing, letters.len()))
 }
 
 fn in_full(letter: &Letter, out: &mut impl Write) -> Result<(), Trouble> {

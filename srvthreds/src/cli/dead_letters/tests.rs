@@ -11,7 +11,7 @@ async fn changed(act: Act, line: &[&str], queries: &dyn Queries) -> (Outcome, St
     let args: ChosenArgs = args(line);
     let mut out = Vec::new();
     let chosen = chosen(&args, act.name()).unwrap();
-    let outcome = change(&args, act, chosen, queries, &mut out).await.unwrap();
+    let (outcome, _) = change(&args, act, chosen, queries, &mut out).await.unwrap();
     (outcome, String::from_utf8(out).unwrap())
 }
 

@@ -13,6 +13,7 @@ use thredlib::Topic;
 
 use super::{
     Outcome,
+    diagnostics::printable,
     store::Trouble,
     text::{Table, count},
 };
@@ -109,6 +110,18 @@ enum Act {
     Delete,
 }
 
+/// The first topics by name; `None` if there is none.
+fn known(backlogs: &Backlogs) -> Option<String> {
+    const SHOWN: usize = 20;
+    let topics = &backlogs.topics;
+    let mut names: Vec<_> =
+        topics.iter().take(SHOWN).map(|it| printable(it.topic.as_str())).collect();
+    if topics.len() > SHOWN {
+        names.push(format!("and {} more; `queues list` shows all", topics.len() - SHOWN));
+    }
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
 async fn clear(
     args: &TopicArgs,
     act: Act,
@@ -118,8 +131,13 @@ async fn clear(
     let topic = Topic::new(args.topic.as_str());
     let backlogs = queries.backlogs().await?;
     let Some(found) = backlogs.topics.iter().find(|it| it.topic == topic) else {
-        let known: Vec<_> = backlogs.topics.iter().map(|it| it.topic.as_str()).collect();
-        eprintln!("error: there is no topic `{topic}`; there are: {}", known.join(", "));
+        let name = printable(&args.topic);
+        match known(&backlogs) {
+            Some(known) => eprintln!("error: there is no topic `{name}`; there are: {known}"),
+            None => eprintln!(
+                "error: there is no topic `{name}`, and no other; the first message to it makes one"
+            ),
+        }
         return Ok(Outcome::Bad);
     };
     let messages = match (args.dry_run, act) {

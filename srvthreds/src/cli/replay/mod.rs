@@ -22,7 +22,10 @@ use thredcore::{
 };
 use thredlib::ThredId;
 
-use super::{Outcome, diagnostics::printable, progress::Progress, store::Trouble, text::count};
+use super::{
+    Outcome, diagnostics::printable, progress::Progress, store::Trouble, text::count,
+    threds::no_thred,
+};
 use crate::query::Queries;
 
 pub(crate) use args::ReplayArgs;
@@ -45,7 +48,7 @@ async fn replay(
             match queries.load(&id).await? {
                 Some(Loaded { state, .. }) => run.thred(&state, out).await?,
                 None => {
-                    eprintln!("error: there is no thred {}", printable(id.as_str()));
+                    no_thred(id.as_str());
                     return Ok(Outcome::Unable);
                 }
             }

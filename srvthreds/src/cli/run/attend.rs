@@ -48,7 +48,7 @@ impl Attendance {
         let store = place.directory().map(std::path::Path::to_owned);
         this.tasks.spawn(reload.run(store));
         if backends.is_shared() {
-            this.tasks.spawn(follow_topics(sessions.clone(), outlet.clone(), args.print));
+            this.tasks.spawn(follow_topics(sessions.clone(), outlet.clone(), args.print()));
             let (backends, engine) = (backends.clone(), engine.clone());
             this.tasks.spawn(async move { backends.follow_patterns(&engine).await });
         }

@@ -13,7 +13,7 @@ mod traffic;
 mod watch;
 mod writer;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use thredcore::{
     Engine, Running,
@@ -35,7 +35,7 @@ use super::{
     text::count,
 };
 use crate::{
-    backend::{Backends, Place},
+    backend::{Backends, Place, Purpose},
     query::Unanswered,
 };
 use attend::Attendance;
@@ -57,10 +57,17 @@ const DRAIN: Duration = Duration::from_secs(8);
 const SETTLE: Duration = Duration::from_secs(5);
 /// How long the store may take to say what remains.
 const ASK: Duration = Duration::from_millis(700);
+/// How long a reader that keeps up takes for the last of the output, however late it is.
+const WRITE: Duration = Duration::from_millis(150);
+/// How long the store may take to acknowledge what was written last, however late it is.
+const CONFIRM: Duration = Duration::from_millis(50);
 /// How long it may take to close it.
 const CLOSE: Duration = Duration::from_millis(700);
 
 pub(crate) fn run(args: &RunArgs, color: Color) -> io::Result<Outcome> {
+    if let Err(why) = args.check() {
+        return Ok(refuse(Outcome::Unable, why));
+    }
     let colours = color.on(&io::stderr());
     start_log(&args.log, colours);
     let setup = match Setup::read(args, colours) {
@@ -134,12 +141,12 @@ struct Run {
 impl Run {
     async fn start(mut setup: Setup, args: &RunArgs, printer: Printer) -> Result<Self, Outcome> {
         let started = SystemClock.now();
-        let backends = open_when_free(&args.place()).await;
+        let backends = open_when_free(&args.place(), Purpose::Run).await;
         let backends = backends.map_err(|error| refuse(Outcome::Unable, error))?;
         let intake = setup.ingress.open(&backends).await;
         let intake = intake.map_err(|error| refuse(Outcome::Unable, error))?;
-        let topics = setup.share(&backends, args.print).await?;
-        let (outlet, printing) = Outlet::open(&backends, setup.answered(), topics, args.print);
+        let topics = setup.share(&backends, args.print()).await?;
+        let (outlet, printing) = Outlet::open(&backends, setup.answered(), topics, args.print());
         let (engine, agent) = setup.build(&backends, outlet.clone()).await?;
         let most = match (args.in_flight, backends.is_durable()) {
             (Some(most), _) => Some(usize::try_from(most).unwrap_or(usize::MAX)),
@@ -267,13 +274,26 @@ impl Run {
         };
         // A slow reader is waited for, but not against the user's will.
         let patient = !interrupted && summary.drained;
-        let finishing = printing.finish(&outlet, !durable);
-        let written = match patient {
-            true => ending.unless_at_once(finishing).await,
-            false => ending.within(end, finishing).await,
+        // What is kept nowhere else is printed first, unless ever more of it comes.
+        let mut finishing = pin!(printing.finish(&outlet, !durable && settled));
+        let mut finished = match patient {
+            true => ending.unless_at_once(finishing.as_mut()).await,
+            false => ending.within(end, finishing.as_mut()).await,
         };
+        if finished.is_none() {
+            // The work may have taken all the time, or a signal has come: a reader that keeps up has
+            // not had the last of it yet, and is not to blame.
+            finished = ending.within(Instant::now() + WRITE, finishing.as_mut()).await;
+        }
+        let (written, confirming) = finished.unzip();
         summary.messages = outlet.printed();
         summary.written = matches!(written, Some(Ok(())));
+        if let Some(confirming) = confirming {
+            match patient {
+                true => ending.unless_at_once(confirming).await,
+                false => ending.within(end.max(Instant::now() + CONFIRM), confirming).await,
+            };
+        }
         drop(self.attendance);
         ending.within(Instant::now() + CLOSE, backends.close()).await;
         written.transpose()?;

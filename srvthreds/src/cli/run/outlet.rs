@@ -178,8 +178,14 @@ impl Outlet {
 }
 
 impl Printing {
-    /// Ends the printing: what is kept nowhere else is printed first.
-    pub(super) async fn finish(self, outlet: &Outlet, all: bool) -> io::Result<()> {
+    /// Ends the printing, with `all` once everything that has been published is printed. Gives how
+    /// the writing has ended, and what still has to be acknowledged: that is up to the store, and not
+    /// to the reader.
+    pub(super) async fn finish(
+        self,
+        outlet: &Outlet,
+        all: bool,
+    ) -> (io::Result<()>, JoinHandle<()>) {
         let Self { printer, confirmer, writer } = self;
         while all
             && !printer.is_finished()
@@ -193,9 +199,7 @@ impl Printing {
         outlet.stop.notify_one();
         // Neither panics; and if one did, its messages would be delivered again.
         let _ = printer.await;
-        let written = writer.ended().await;
-        let _ = confirmer.await;
-        written
+        (writer.ended().await, confirmer)
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn run(args: &ThredsArgs) -> io::Result<Outcome> {
 }
 
 /// Says that a thred is not there.
-fn no_thred(id: &str) -> Outcome {
-    eprintln!("error: there is no thred {}; `threds list --status all` shows all", printable(id));
+pub(super) fn no_thred(id: &str) -> Outcome {
+    eprintln!("error: there is no thred `{}`; `threds list --status all` shows all", printable(id));
     Outcome::Bad
 }
