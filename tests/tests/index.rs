@@ -47,9 +47,10 @@ impl Trial {
             participants: vec![],
         };
         let commit = thred::spawn(pattern, &start, start.consumed, &self.world()).unwrap();
-        let waits = match pattern.reactions[reaction].allow_unbound {
-            true => pattern.wait_keys(reaction, &commit.state.locals).into_iter().collect(),
-            false => Default::default(),
+        let waits = if pattern.reactions[reaction].allow_unbound {
+            pattern.wait_keys(reaction, &commit.state.locals).into_iter().collect()
+        } else {
+            Default::default()
         };
         let reaction = pattern.reactions[reaction].name.clone();
         ThredState { reaction, waits, ..(*commit.state).clone() }
@@ -148,10 +149,7 @@ proptest! {
 
 /// A pattern that is one filter, in JSONata or, after `$[`, in JSONPath.
 fn filter(name: &str, xpr: &str) -> PatternModel {
-    let xpr = match xpr.starts_with("$[") {
-        true => json!({ "jsonpath": xpr }),
-        false => json!(xpr),
-    };
+    let xpr = if xpr.starts_with("$[") { json!({ "jsonpath": xpr }) } else { json!(xpr) };
     let condition = json!({ "type": "filter", "xpr": xpr });
     model(name, json!({ "allowUnboundEvents": true, "condition": condition }))
 }

@@ -58,9 +58,10 @@ impl Trial {
             participants: vec![],
         };
         let commit = thred::spawn(pattern, &start, start.consumed, &self.world()).unwrap();
-        let waits = match pattern.reactions[reaction].allow_unbound {
-            true => pattern.wait_keys(reaction, &commit.state.locals).into_iter().collect(),
-            false => Default::default(),
+        let waits = if pattern.reactions[reaction].allow_unbound {
+            pattern.wait_keys(reaction, &commit.state.locals).into_iter().collect()
+        } else {
+            Default::default()
         };
         let reaction = pattern.reactions[reaction].name.clone();
         ThredState { reaction, waits, ..(*commit.state).clone() }
@@ -114,9 +115,10 @@ impl Trial {
 fn check_form(filed: &[WaitKey], any: WaitKey) -> Result<(), String> {
     let alone = !filed.contains(&any) || filed.len() == 1;
     let few = (1..=WaitKey::MAX_OF_THRED).contains(&filed.len());
-    match alone && few && filed.is_sorted_by(|a, b| a < b) {
-        true => Ok(()),
-        false => Err(format!("keys of the thred: {filed:?}")),
+    if alone && few && filed.is_sorted_by(|a, b| a < b) {
+        Ok(())
+    } else {
+        Err(format!("keys of the thred: {filed:?}"))
     }
 }
 
@@ -154,9 +156,10 @@ proptest! {
 
 /// A pattern that is one filter, in JSONata or, with a `[?` after its `$`, in JSONPath.
 fn filter(name: &str, xpr: &str) -> PatternModel {
-    let xpr = match xpr.starts_with("$") && xpr.contains("[?") {
-        true => json!({ "jsonpath": xpr }),
-        false => json!(xpr),
+    let xpr = if xpr.starts_with("$") && xpr.contains("[?") {
+        json!({ "jsonpath": xpr })
+    } else {
+        json!(xpr)
     };
     model(name, json!({ "type": "filter", "xpr": xpr }))
 }

@@ -275,9 +275,10 @@ impl Cluster {
     /// The master and the replica of a pair.
     async fn roles(&self, pair: usize) -> (usize, usize) {
         self.whole(pair).await;
-        match is(&self.nodes[pair], "role", "master").await {
-            true => (pair, pair + PAIRS),
-            false => (pair + PAIRS, pair),
+        if is(&self.nodes[pair], "role", "master").await {
+            (pair, pair + PAIRS)
+        } else {
+            (pair + PAIRS, pair)
         }
     }
 

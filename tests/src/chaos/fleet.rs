@@ -1,11 +1,8 @@
 //! The engine processes of a run and the way into them.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use thredcore::{Engine, Ports, Running, agent::RunningAgent};
 use thredlib::{Event, PatternModel};
 use tokio::sync::Mutex as AsyncMutex;
@@ -87,9 +84,10 @@ impl Fleet {
             ..NodeSpec::new(spec.backend, spec.patterns, spec.agent)
         };
         let ledger = Arc::new(Ledger::default());
-        let outside = match inside {
-            true => None,
-            false => Some(Outside::open(&spec, ledger.clone(), agents == 0).await),
+        let outside = if inside {
+            None
+        } else {
+            Some(Outside::open(&spec, ledger.clone(), agents == 0).await)
         };
         let slots = Mutex::default();
         let fleet = Self { program, spec, slots, engines, clocks, ledger, outside };
@@ -322,8 +320,8 @@ impl Fleet {
         }
     }
 
-    fn slots(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Process>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slots(&self) -> parking_lot::MutexGuard<'_, Vec<Arc<Process>>> {
+        self.slots.lock()
     }
 }
 

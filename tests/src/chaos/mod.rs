@@ -42,8 +42,5 @@ pub fn is_long() -> bool {
 
 /// One of two numbers: that of the short version, that of the long one.
 pub fn scale<T>(short: T, long: T) -> T {
-    match is_long() {
-        true => long,
-        false => short,
-    }
+    if is_long() { long } else { short }
 }

@@ -272,10 +272,7 @@ pub fn event(mark: Mark, starts: bool) -> Event {
     let values = json!({ "mark": mark.to_string() });
     let builder = Event::builder(kind, source_name(mark.source));
     let builder = builder.id(event_id(mark).to_string()).values(values);
-    match starts {
-        true => builder.build(),
-        false => builder.thred(thred_id(mark.thred)).build(),
-    }
+    if starts { builder.build() } else { builder.thred(thred_id(mark.thred)).build() }
 }
 
 /// The event of a mark that is not the first, without its thred: for whoever waits for it.

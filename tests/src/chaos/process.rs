@@ -5,11 +5,12 @@ use std::{
     path::Path,
     process::{ExitStatus, Stdio},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -112,9 +113,9 @@ impl Process {
     pub async fn ask(&self, request: impl FnOnce(u64) -> Request) -> Result<Reply, Gone> {
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         let (tell, answer) = oneshot::channel();
-        lock(&self.waiting).insert(ticket, tell);
+        self.waiting.lock().insert(ticket, tell);
         if *self.state.borrow() == State::Gone || self.write(&request(ticket)).await.is_err() {
-            lock(&self.waiting).remove(&ticket);
+            self.waiting.lock().remove(&ticket);
             return Err(Gone);
         }
         answer.await.map_err(|_| Gone)
@@ -209,16 +210,12 @@ async fn read(
             Reply::Done { ticket }
             | Reply::Failed { ticket, .. }
             | Reply::Backlog { ticket, .. } => {
-                if let Some(asker) = lock(&waiting).remove(&ticket) {
+                if let Some(asker) = waiting.lock().remove(&ticket) {
                     let _ = asker.send(reply);
                 }
             }
         }
     }
     state.send_replace(State::Gone);
-    lock(&waiting).clear();
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    waiting.lock().clear();
 }

@@ -2,12 +2,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -101,12 +102,12 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    fn next(&self) -> std::sync::MutexGuard<'_, Option<Loss>> {
-        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    fn next(&self) -> parking_lot::MutexGuard<'_, Option<Loss>> {
+        self.next.lock()
     }
 
-    fn open(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self) -> parking_lot::MutexGuard<'_, JoinSet<()>> {
+        self.open.lock()
     }
 
     /// Takes the loss that is due, if it is that of this request.

@@ -1,10 +1,8 @@
 //! The agent of a run: reports what it receives.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashSet, sync::Arc};
 
+use parking_lot::Mutex;
 use thredcore::port::{AgentContext, HandlerError, MessageHandler, Routed};
 use thredcore::{
     Ports,
@@ -51,7 +49,7 @@ impl Recorder {
     }
 
     fn meets_first(&self, message: &Message) -> bool {
-        self.met.lock().unwrap_or_else(PoisonError::into_inner).insert(message.id.clone())
+        self.met.lock().insert(message.id.clone())
     }
 }
 
@@ -71,9 +69,10 @@ impl MessageHandler for Recorder {
             message: Arc::new(message.clone()),
         });
         if let Some(poison) = message.event.value_named("poison") {
-            return Err(match poison == TRIED {
-                true => HandlerError::retryable("the agent cannot bear this, whenever"),
-                false => HandlerError::terminal("the agent cannot bear this"),
+            return Err(if poison == TRIED {
+                HandlerError::retryable("the agent cannot bear this, whenever")
+            } else {
+                HandlerError::terminal("the agent cannot bear this")
             });
         }
         let marked = message.event.value_named("mark").filter(|_| self.spec.answers);

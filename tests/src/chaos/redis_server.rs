@@ -74,9 +74,10 @@ impl RedisServer {
         self.kill();
         let files = std::fs::read_dir(self.dir.path()).expect("its directory");
         for file in files.map_while(Result::ok).map(|file| file.path()) {
-            let removed = match file.is_dir() {
-                true => std::fs::remove_dir_all(&file),
-                false => std::fs::remove_file(&file),
+            let removed = if file.is_dir() {
+                std::fs::remove_dir_all(&file)
+            } else {
+                std::fs::remove_file(&file)
             };
             removed.expect("its files can be removed");
         }

@@ -50,10 +50,7 @@ pub async fn verdict(
     if let Err(more) = check_invariants(&evidence) {
         wrong.extend(more.lines().take(20).map(ToString::to_string));
     }
-    match wrong.is_empty() {
-        true => Ok(evidence),
-        false => Err(wrong.join("\n")),
-    }
+    if wrong.is_empty() { Ok(evidence) } else { Err(wrong.join("\n")) }
 }
 
 /// The account of the recorder's threds.

@@ -35,10 +35,7 @@ pub fn check_invariants(evidence: &Evidence) -> Result<(), String> {
     check_families(evidence, &mut breaches);
     check_places(evidence, &mut breaches);
     check_quiet(evidence, &mut breaches);
-    match breaches.is_empty() {
-        true => Ok(()),
-        false => Err(breaches.join("\n")),
-    }
+    if breaches.is_empty() { Ok(()) } else { Err(breaches.join("\n")) }
 }
 
 /// The event or command that a step consumed.

@@ -63,9 +63,10 @@ fn check(evidence: &Evidence, may_be_twice: bool) {
     expected.sort();
     assert_eq!(ids, expected);
     for letter in dead {
-        let reason = match letter.payload.id().as_str().starts_with("bloated") {
-            true => "locals",
-            false => "the storage takes",
+        let reason = if letter.payload.id().as_str().starts_with("bloated") {
+            "locals"
+        } else {
+            "the storage takes"
         };
         assert!(letter.reason.contains(reason), "{}: {}", letter.payload.id(), letter.reason);
     }

@@ -104,10 +104,7 @@ async fn all_unreadable(ports: &Ports, take: bool) -> Vec<Unreadable> {
     let parts: [&dyn Quarantine; 3] = [&*ports.storage, &*ports.event_q, &*ports.message_q];
     let mut all = Vec::new();
     for part in parts {
-        let found = match take {
-            true => part.move_out(1_000).await,
-            false => part.unreadable(1_000).await,
-        };
+        let found = if take { part.move_out(1_000).await } else { part.unreadable(1_000).await };
         all.extend(found.expect("the store answers"));
     }
     all
