@@ -19,9 +19,9 @@ pub(super) fn render(
     let deadline = Instant::now() + limits.time;
     let most_steps = scope.steps().saturating_add(limits.steps);
     let bytes = limits.result_bytes;
-    let mut renderer = Renderer { scope, deadline, most_steps, bytes, out: Builder::new() };
+    let mut renderer = Renderer { scope, limits, deadline, most_steps, bytes, out: Builder::new() };
     match renderer.node(root, deepest(limits))? {
-        true => renderer.out.finish().map(Some).map_err(|_| over_size()),
+        true => renderer.out.finish().map(Some).map_err(|_| over_size(limits)),
         false => Ok(None),
     }
 }
@@ -29,6 +29,7 @@ pub(super) fn render(
 /// One rendering and what it may still use.
 struct Renderer<'s> {
     scope: &'s mut Scope,
+    limits: &'s ExprLimits,
     deadline: Instant,
     /// The scope's steps may not become more.
     most_steps: usize,
@@ -104,7 +105,8 @@ impl Renderer<'_> {
         expression: &dyn Expression,
         depth: usize,
     ) -> Result<Option<Value>, ExprError> {
-        let over = |limit| ExprError::limit(expression.source(), limit);
+        let limits = self.limits;
+        let over = |limit| ExprError::limit(expression.source(), limit, limits);
         if Instant::now() > self.deadline {
             return Err(over("time"));
         }
@@ -119,12 +121,12 @@ impl Renderer<'_> {
     }
 
     fn pay(&mut self, price: usize) -> Result<(), ExprError> {
-        pay(price, &mut self.bytes).map_err(|_| over_size())
+        pay(price, &mut self.bytes).map_err(|_| over_size(self.limits))
     }
 }
 
-fn over_size() -> ExprError {
-    ExprError::limit("the template", "size")
+fn over_size(limits: &ExprLimits) -> ExprError {
+    ExprError::limit("the template", "size", limits)
 }
 
 fn kind(value: &Value) -> &'static str {
