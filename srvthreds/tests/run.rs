@@ -127,6 +127,48 @@ fn malformed_lines_are_reported_and_passed_over() {
 }
 
 #[test]
+fn what_is_wrong_with_an_event_fits_a_line_and_names_the_limit() {
+    let directory = files(&[("hello.json", HELLO)]);
+    let with = |field: &str| {
+        format!(r#"{{"id":"1","type":"hello","source":{{"id":"ann"}},{field}}}"#) + "\n"
+    };
+    let nested = |levels: usize| {
+        let text = "{\"a\":".repeat(levels) + "1" + &"}".repeat(levels);
+        with(&format!(r#""data":{{"content":{{"values":{text}}}}}"#))
+    };
+    let deep = "the event has more than 112 levels of objects and lists in one another, which is the \
+                limit; flatten it, or send the inner part as text";
+    let named = format!(r#""data":{}no{}"#, r#"{"name":"#.repeat(60), "}".repeat(60));
+    let cases = [
+        (nested(110), deep.to_owned()),
+        // Deeper than JSON's reader goes.
+        (nested(300), deep.to_owned()),
+        (
+            with(&named),
+            "not an event: at `data.name.name.name.name.name.name.name.name.name.name.name…\
+             .name.name.name.name.name.name.name.name.name.name.name.name`: expected ident"
+                .to_owned(),
+        ),
+        (
+            with(r#""timestamp":-5"#),
+            "not an event: at `timestamp`: -5 is before 1970; give milliseconds since then, or leave \
+             it out"
+                .to_owned(),
+        ),
+    ];
+    let lines: String = cases.iter().map(|(line, _)| line.as_str()).collect();
+    let output = run(directory.path(), &[], &(lines + &event("ok", "hello", "ann")));
+    let told: Vec<_> =
+        stderr(&output).lines().filter(|line| line.starts_with("error: stdin:")).collect();
+    assert_eq!(told.len(), cases.len(), "{told:#?}");
+    for (line, (_, reason)) in told.into_iter().zip(&cases) {
+        assert!(line.ends_with(&**reason), "{line}\n{reason}");
+    }
+    assert_eq!(titles(&output), ["Hello, ann"]);
+    assert_eq!(summary(&output)["events"]["rejected"], cases.len());
+}
+
+#[test]
 fn a_failed_event_is_dead_lettered_with_its_reason() {
     let directory = files(&[("failing.json", FAILING), ("hello.json", HELLO)]);
     let events = event("1", "fail", "ann") + &event("2", "hello", "ann");

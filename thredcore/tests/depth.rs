@@ -57,12 +57,46 @@ async fn the_door_refuses_what_nests_deeper_than_it_can_be_kept() {
     assert!(matches!(error, AcceptError::TooDeep { limit: MAX_DEPTH }), "{error}");
     let json = serde_json::to_vec(&event(MAX_DEPTH + 1)).unwrap();
     assert!(matches!(bed.engine().read_event(&json), Err(AcceptError::TooDeep { .. })));
+    // Deeper than JSON's reader goes.
+    let json = format!(
+        r#"{{"id":"e","type":"t","source":{{"id":"a"}},"data":{{"content":{{"values":{}}}}}}}"#,
+        text(300)
+    );
+    let error = bed.engine().read_event(json.as_bytes()).unwrap_err();
+    assert!(matches!(error, AcceptError::TooDeep { limit: MAX_DEPTH }), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "the event has more than 112 levels of objects and lists in one another, which is the limit; \
+         flatten it, or send the inner part as text"
+    );
     let mut odd = event(5);
     odd.source.extra.insert("x", nested(MAX_DEPTH));
     assert!(matches!(
         bed.engine().accept(vec![odd]).await,
         Err(AcceptError::TooDeep { limit: MAX_DEPTH })
     ));
+}
+
+#[tokio::test]
+async fn a_long_path_is_told_by_its_ends() {
+    let bed = Bed::new([pattern()]).await.unwrap();
+    let fault = |open: &str, close: &str, value: &str| {
+        let json = format!(
+            r#"{{"id":"e","type":"t","source":{{"id":"a"}},"data":{{"x":{}{value}{}}}}}"#,
+            open.repeat(100),
+            close.repeat(100)
+        );
+        match bed.engine().read_event(json.as_bytes()) {
+            Err(AcceptError::Malformed { path, .. }) => path,
+            other => panic!("{other:?}"),
+        }
+    };
+    let path = fault(r#"{"größe":"#, "}", r#"{"n":12345678901234567890123}"#);
+    assert!(path.starts_with("data.x.größe.größe.") && path.ends_with(".größe.größe.n"), "{path}");
+    assert!(path.contains(".größe….größe.") && path.chars().count() < 130, "{path}");
+    let path = fault("[", "]", "no");
+    assert!(path.starts_with("data.x[0][0]") && path.ends_with("[0][0]"), "{path}");
+    assert!(path.contains("[0]…[0]") && path.len() < 130, "{path}");
 }
 
 #[tokio::test]

@@ -44,6 +44,11 @@ async fn the_door_says_what_is_wrong_and_where() {
         (r#"{"id":"e","type":"t","source":{"id":"SYSTEM"}}"#, "reserved"),
         (r#"{"id":"e2345678901","type":"t","source":{"id":"a"}}"#, "`id` is 11 bytes long"),
         (r#"{"id":"e","type":"t","source":{"id":"a"}} x"#, "trailing characters"),
+        (
+            r#"{"id":"e","type":"t","source":{"id":"a"},"timestamp":-5}"#,
+            "at `timestamp`: -5 is before 1970; give milliseconds since then, or leave it out",
+        ),
+        (r#"{"id":"e","type":"t","source":{"id":"a"},"time":-1e3}"#, "-1000 is before 1970"),
     ];
     for (text, part) in cases {
         assert!(read(text).contains(part), "{text}: {}", read(text));
@@ -51,6 +56,9 @@ async fn the_door_says_what_is_wrong_and_where() {
     let long =
         format!(r#"{{"id":"e","type":"t","source":{{"id":"a"}},"x":"{}"}}"#, "y".repeat(200));
     assert!(read(&long).contains("the limit is 200"));
+    let before = Event::builder("t", "a").id("b").timestamp(-1).build();
+    let error = bed.engine().accept(vec![before]).await.unwrap_err();
+    assert!(error.to_string().contains("-1 is before 1970"), "{error}");
     let forged = Event::builder("t", "SYSTEM").id("f").build();
     let error = bed.engine().accept(vec![forged]).await.unwrap_err();
     assert!(matches!(error, AcceptError::ReservedSource) && !error.is_retryable());

@@ -37,6 +37,21 @@ impl ExprLimits {
     pub fn result_depth(&self) -> usize {
         self.depth.min(MAX_DEPTH)
     }
+
+    /// How much a limit is, by its name, and how to keep within it.
+    pub(crate) fn bound(&self, limit: &str) -> String {
+        let Self { steps, time, depth, sequence, result_bytes } = self;
+        match limit {
+            "steps" => format!("{steps} steps; split it over reactions, or take fewer items"),
+            "time" => format!("{time:?}; split it over reactions, or take fewer items"),
+            "depth" => format!(
+                "{} levels of lists and objects in a result, {depth} calls in one another; flatten it",
+                self.result_depth()
+            ),
+            "sequence" => format!("{sequence} items in a list; select fewer of them"),
+            _ => format!("{result_bytes} bytes of a result; keep less of it"),
+        }
+    }
 }
 
 impl Default for ExprLimits {

@@ -146,6 +146,7 @@ fn time(what: &str) -> Value {
 fn time_or_null(what: &str) -> Value {
     let mut schema = time(what);
     schema["type"] = json!(["integer", "null"]);
+    schema["minimum"] = 0.into();
     schema
 }
 

@@ -16,7 +16,7 @@ use thredcore::{
     persistence::Persistence,
     port::{AddressResolver, Delivery, EventQ, MessageQ, PortError, Routed, Storage, ThredQuery},
 };
-use thredcore_amqp::{AmqpIngress, IngressConfig};
+use thredcore_amqp::{AmqpIngress, AmqpQueues, IngressConfig};
 use thredcore_redb::RedbBackends;
 use thredcore_redis::RedisDirectory;
 use thredlib::Topic;
@@ -133,20 +133,26 @@ impl Backends {
 
     /// Opens a queue that other programs publish events to.
     pub(crate) async fn ingress(&self, config: IngressConfig) -> Result<AmqpIngress, OpenError> {
+        let queues = self.amqp().ok_or_else(|| {
+            OpenError::because_of(
+                "an ingress is a queue of RabbitMQ, which vouches for who publishes; add --amqp URL",
+            )
+        })?;
+        queues.ingress(config).await.map_err(OpenError::of)
+    }
+
+    /// The queues on RabbitMQ, if they are there.
+    fn amqp(&self) -> Option<&AmqpQueues> {
         match &self.kind {
-            Kind::Shared(it) => it.queues.ingress(config).await,
-            _ => Err(OpenError::because_of("an ingress is a queue of RabbitMQ; add --amqp URL")),
+            Kind::Shared(it) => it.queues.amqp(),
+            _ => None,
         }
     }
 
     /// Answers to what commands ask.
     pub(crate) fn queries(&self) -> Direct {
         let direct = Direct::new(self.storage(), self.event_q(), self.message_q());
-        let direct = direct.with_formats(self.clone());
-        match &self.kind {
-            Kind::Shared(it) => direct.with_ingresses(it.queues.amqp().cloned()),
-            _ => direct,
-        }
+        direct.with_formats(self.clone()).with_ingresses(self.amqp().cloned())
     }
 
     /// The format of each part, and which processes are at work on it; empty in memory.

@@ -6,7 +6,7 @@ use thredcore::{
     persistence::Persistence,
     port::{AddressResolver, EventQ, MessageQ, Storage},
 };
-use thredcore_amqp::{AmqpConfig, AmqpIngress, AmqpQueues, Declare, IngressConfig};
+use thredcore_amqp::{AmqpConfig, AmqpQueues, Declare};
 use thredcore_mongo::{
     Archived, Mongo, MongoArchive, MongoConfig, MongoDirectory, MongoPersistence, MongoStorage,
 };
@@ -353,16 +353,6 @@ impl Queues {
         match self {
             Self::Redis(_, message_q) => message_q.clone(),
             Self::Amqp(queues) => queues.message_q.clone(),
-        }
-    }
-
-    /// Opens a queue that other programs publish events to.
-    pub(crate) async fn ingress(&self, config: IngressConfig) -> Result<AmqpIngress, OpenError> {
-        match self {
-            Self::Redis(..) => Err(OpenError::because_of(
-                "an ingress is a queue of RabbitMQ, which vouches for who publishes; add --amqp URL",
-            )),
-            Self::Amqp(queues) => queues.ingress(config).await.map_err(OpenError::of),
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     broker::Broker,
-    program::{HELLO, Program, event, patterns, srvthreds, text, title, until},
+    program::{COUNTING, HELLO, Program, event, patterns, srvthreds, text, title, until},
     servers::Store,
 };
 
@@ -233,16 +233,6 @@ fn until_refused(store: &Store, directory: &Path, count: usize) -> Vec<(String, 
     );
     found
 }
-
-/// Counts in one thred.
-const COUNTING: &str = r#"{ "name": "Counting", "reactions": [
-  { "name": "start", "condition": {
-    "type": "filter", "xpr": "$event.type = 'start'", "onTrue": { "setLocal": { "n": 0 } } } },
-  { "name": "count", "allowUnboundEvents": true, "condition": {
-    "type": "filter", "xpr": "$event.type = 'count'",
-    "onTrue": { "xpr": "$setLocal('n', $local('n') + 1)" },
-    "transition": "$noTransition" } }
-] }"#;
 
 #[test]
 fn whoever_is_killed_loses_and_doubles_nothing_and_one_reads_at_a_time() {

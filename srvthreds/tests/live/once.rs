@@ -5,17 +5,7 @@ use std::{fmt::Write, path::Path, time::Duration};
 
 use serde_json::Value;
 
-use crate::program::{Program, patterns, printed, srvthreds, text};
-
-/// Counts in one thred.
-const COUNTING: &str = r#"{ "name": "Counting", "reactions": [
-  { "name": "start", "condition": {
-    "type": "filter", "xpr": "$event.type = 'start'", "onTrue": { "setLocal": { "n": 0 } } } },
-  { "name": "count", "allowUnboundEvents": true, "condition": {
-    "type": "filter", "xpr": "$event.type = 'count'",
-    "onTrue": { "xpr": "$setLocal('n', $local('n') + 1)" },
-    "transition": "$noTransition" } }
-] }"#;
+use crate::program::{COUNTING, Program, patterns, printed, srvthreds, text};
 
 const EVENTS: usize = 4_000;
 const SOURCES: usize = 200;

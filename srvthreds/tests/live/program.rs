@@ -36,12 +36,22 @@ pub(crate) const TALK: &str = r#"{ "name": "Talk", "reactions": [
     "publish": { "to": "ann" } } }
 ] }"#;
 
-/// The same pattern, mended.
+/// Fails no more: `FAILING`, mended.
 pub(crate) const MENDED: &str = r#"{ "name": "Failing", "reactions": [
   { "name": "fail", "condition": {
     "type": "filter", "xpr": "$event.type = 'fail'",
     "transform": { "eventDataTemplate": { "title": "mended" } },
     "publish": { "to": "ann" } } }
+] }"#;
+
+/// Counts in one thred.
+pub(crate) const COUNTING: &str = r#"{ "name": "Counting", "reactions": [
+  { "name": "start", "condition": {
+    "type": "filter", "xpr": "$event.type = 'start'", "onTrue": { "setLocal": { "n": 0 } } } },
+  { "name": "count", "allowUnboundEvents": true, "condition": {
+    "type": "filter", "xpr": "$event.type = 'count'",
+    "onTrue": { "xpr": "$setLocal('n', $local('n') + 1)" },
+    "transition": "$noTransition" } }
 ] }"#;
 
 /// A directory with patterns in `patterns/`.

@@ -21,7 +21,10 @@ pub enum AcceptError {
         reason: String,
     },
     /// A field is over its limit.
-    #[error("`{field}` is {actual} bytes long, the limit is {limit}")]
+    #[error(
+        "`{field}` is {actual} bytes long, the limit is {limit}; shorten it, or keep what is large \
+        elsewhere and name it"
+    )]
     TooLong {
         /// The field; `event` for the whole.
         field: &'static str,
@@ -31,7 +34,10 @@ pub enum AcceptError {
         limit: usize,
     },
     /// It nests too deep.
-    #[error("the event has more than {limit} levels of objects and lists in one another")]
+    #[error(
+        "the event has more than {limit} levels of objects and lists in one another, which is the \
+        limit; flatten it, or send the inner part as text"
+    )]
     TooDeep {
         /// The limit.
         limit: usize,
@@ -98,7 +104,7 @@ impl Engine {
             Err(_) => serde_json::from_slice(json),
         };
         // When something is wrong, it is read again, slowly, to say where.
-        let event = read.map_err(|error| explain(json, &error))?;
+        let event = read.map_err(|error| explain(json, &error, limits))?;
         if let Some(fault) = text::integer_too_large(json) {
             return Err(malformed(fault));
         }
@@ -157,21 +163,43 @@ impl Engine {
 }
 
 fn malformed(fault: TextFault) -> AcceptError {
-    AcceptError::Malformed { path: fault.path, reason: fault.reason.to_string() }
+    AcceptError::Malformed { path: ends_of(fault.path), reason: fault.reason.to_string() }
 }
 
-fn explain(json: &[u8], error: &serde_json::Error) -> AcceptError {
+fn explain(json: &[u8], error: &serde_json::Error, limits: &EventLimits) -> AcceptError {
+    // Deeper than the reader goes, which is deeper than an event may be.
+    if error.to_string().starts_with("recursion limit exceeded") {
+        return AcceptError::TooDeep { limit: depth(limits) };
+    }
     if let Some(fault) = text::lone_surrogate(json) {
         return malformed(fault);
     }
     let mut reader = serde_json::Deserializer::from_slice(json);
     match serde_path_to_error::deserialize::<_, Event>(&mut reader) {
         Err(located) => AcceptError::Malformed {
-            path: located.path().to_string(),
+            path: ends_of(located.path().to_string()),
             reason: located.inner().to_string(),
         },
         Ok(_) => AcceptError::Malformed { path: ".".into(), reason: error.to_string() },
     }
+}
+
+/// A path, of a long one both ends.
+fn ends_of(path: String) -> String {
+    const END: usize = 60;
+    if path.len() <= 2 * END {
+        return path;
+    }
+    let is_start = |c: char| matches!(c, '.' | '[');
+    let (head, tail) = (path.floor_char_boundary(END), path.ceil_char_boundary(path.len() - END));
+    let head = path[..head].rfind(is_start).unwrap_or(head);
+    let tail = path[tail..].find(is_start).map_or(tail, |at| tail + at);
+    format!("{}…{}", &path[..head], &path[tail..])
+}
+
+/// Levels that an event may have.
+fn depth(limits: &EventLimits) -> usize {
+    limits.depth.min(MAX_DEPTH)
 }
 
 fn check_event(event: &Event, limits: &EventLimits) -> Result<(), AcceptError> {
@@ -189,9 +217,16 @@ fn check_event(event: &Event, limits: &EventLimits) -> Result<(), AcceptError> {
             return Err(AcceptError::Empty(field));
         }
     }
-    let depth = limits.depth.min(MAX_DEPTH);
-    if event.nests_deeper(depth) {
-        return Err(AcceptError::TooDeep { limit: depth });
+    if event.nests_deeper(depth(limits)) {
+        return Err(AcceptError::TooDeep { limit: depth(limits) });
+    }
+    if let Some(before @ ..0) = event.timestamp {
+        return Err(AcceptError::Malformed {
+            path: "timestamp".to_owned(),
+            reason: format!(
+                "{before} is before 1970; give milliseconds since then, or leave it out"
+            ),
+        });
     }
     if event.source.id == SYSTEM { Err(AcceptError::ReservedSource) } else { Ok(()) }
 }

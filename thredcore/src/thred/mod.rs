@@ -148,7 +148,10 @@ pub enum StepError {
         what: String,
     },
     /// A chain of `forward` and `local` inputs did not end.
-    #[error("reaction `{reaction}`: the event passed through more than {limit} reactions")]
+    #[error(
+        "reaction `{reaction}`: the event passed through more than {limit} reactions, which is the \
+        limit; look for a circle of transitions"
+    )]
     Cycle {
         /// The reaction where it was cut.
         reaction: Arc<str>,
@@ -156,7 +159,10 @@ pub enum StepError {
         limit: usize,
     },
     /// A bound was passed.
-    #[error("reaction `{reaction}`: more than {limit} {what}")]
+    #[error(
+        "reaction `{reaction}`: more than {limit} {what}, which is the limit; spread them over \
+        several threds"
+    )]
     Limit {
         /// The reaction.
         reaction: Arc<str>,

@@ -104,12 +104,14 @@ pub enum ExprError {
         message: String,
     },
     /// It went over a limit.
-    #[error("expression `{source_text}` went over its {limit} limit")]
+    #[error("expression `{source_text}` went over its {limit} limit, {bound}")]
     Limit {
         /// The expression, shortened.
         source_text: String,
         /// The name of the limit: `steps`, `time`, `depth`, `sequence` or `size`.
         limit: &'static str,
+        /// How much that is, and how to keep within it.
+        bound: String,
     },
 }
 
@@ -118,8 +120,8 @@ impl ExprError {
         Self::Failed { source_text: shortened(source), message: message.into() }
     }
 
-    pub(crate) fn limit(source: &str, limit: &'static str) -> Self {
-        Self::Limit { source_text: shortened(source), limit }
+    pub(crate) fn limit(source: &str, limit: &'static str, limits: &ExprLimits) -> Self {
+        Self::Limit { source_text: shortened(source), limit, bound: limits.bound(limit) }
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn render(
     let bytes = limits.result_bytes;
     let mut renderer = Renderer { scope, deadline, most_steps, bytes, out: Builder::new() };
     if renderer.node(root, deepest(limits))? {
-        renderer.out.finish().map(Some).map_err(|_| over_size())
+        renderer.out.finish().map(Some).map_err(|_| over_size(limits))
     } else {
         Ok(None)
     }
@@ -30,6 +30,7 @@ pub(super) fn render(
 /// One rendering and what it may still use.
 struct Renderer<'s> {
     scope: &'s mut Scope,
+    limits: &'s ExprLimits,
     deadline: Instant,
     /// The scope's steps may not become more.
     most_steps: usize,
@@ -105,7 +106,8 @@ impl Renderer<'_> {
         expression: &dyn Expression,
         depth: usize,
     ) -> Result<Option<Value>, ExprError> {
-        let over = |limit| ExprError::limit(expression.source(), limit);
+        let limits = self.limits;
+        let over = |limit| ExprError::limit(expression.source(), limit, limits);
         if Instant::now() > self.deadline {
             return Err(over("time"));
         }
@@ -120,12 +122,12 @@ impl Renderer<'_> {
     }
 
     fn pay(&mut self, price: usize) -> Result<(), ExprError> {
-        pay(price, &mut self.bytes).map_err(|_| over_size())
+        pay(price, &mut self.bytes).map_err(|_| over_size(self.limits))
     }
 }
 
-fn over_size() -> ExprError {
-    ExprError::limit("the template", "size")
+fn over_size(limits: &ExprLimits) -> ExprError {
+    ExprError::limit("the template", "size", limits)
 }
 
 fn kind(value: &Value) -> &'static str {

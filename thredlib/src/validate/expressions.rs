@@ -132,12 +132,7 @@ struct Collector<'v> {
 impl<'v> Collector<'v> {
     fn expression(&mut self, node: Option<Node<'v>>, place: Place) {
         let Some(node) = node else { return };
-        let Some((language, text)) = node.expression(self.language) else { return };
-        let path = match (node.value.is_string(), language) {
-            (true, _) => node.path,
-            (false, ExpressionLanguage::Jsonpath) => node.path.key("jsonpath"),
-            (false, ExpressionLanguage::Jsonata) => node.path.key("jsonata"),
-        };
+        let Some((path, language, text)) = node.expression(self.language) else { return };
         self.usage(path, language, text, 0, place);
     }
 

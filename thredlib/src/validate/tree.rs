@@ -25,17 +25,19 @@ impl<'v> Node<'v> {
         self.value.get(key)?.as_str()
     }
 
-    /// The expression that this is, with the language that it is in.
+    /// The expression that this is: where its text stands, the language that it is in, and the text.
     pub(super) fn expression(
         &self,
         usual: ExpressionLanguage,
-    ) -> Option<(ExpressionLanguage, &'v str)> {
+    ) -> Option<(JsonPath, ExpressionLanguage, &'v str)> {
         if let Some(text) = self.value.as_str() {
-            return Some((usual, text));
+            return Some((self.path.clone(), usual, text));
         }
         let named =
             [("jsonpath", ExpressionLanguage::Jsonpath), ("jsonata", ExpressionLanguage::Jsonata)];
-        named.into_iter().find_map(|(key, language)| Some((language, self.text(key)?)))
+        named
+            .into_iter()
+            .find_map(|(key, language)| Some((self.path.key(key), language, self.text(key)?)))
     }
 
     /// The items when this is a list.

@@ -50,7 +50,7 @@ fn filter(
     condition: &Condition,
     language: ExpressionLanguage,
 ) -> Option<std::sync::Arc<dyn Expression>> {
-    let (language, text) = condition.node.get("xpr")?.expression(language)?;
+    let (_, language, text) = condition.node.get("xpr")?.expression(language)?;
     // What does not compile is an error of its own.
     expr::compile(language, text, &ExprLimits::default()).ok()
 }

@@ -126,7 +126,11 @@ impl<'r> Feed<'r> {
             },
             Text::TooLong(start) => {
                 let limit = self.engine.config().event_limits.bytes;
-                (&start[..], format!(": the line is longer than an event may be, {limit} bytes"))
+                let reason = format!(
+                    ": the line is longer than an event may be, {limit} bytes; keep what is large \
+                     elsewhere and name it"
+                );
+                (&start[..], reason)
             }
             Text::Unreadable(reason) => (&[][..], format!(": the input broke off: {reason}")),
         };

@@ -111,7 +111,7 @@ pub(super) fn run<T>(
 ) -> Result<T, ExprError> {
     let limits = &expression.limits;
     if expression.binds_items && holds_long_list(scope, limits.sequence) {
-        return Err(ExprError::limit(&expression.source, "sequence"));
+        return Err(ExprError::limit(&expression.source, "sequence", limits));
     }
     let mut session = scope.session.take().unwrap_or_else(|| {
         let event = convert::event_to_interpreter(&scope.event);
@@ -153,7 +153,7 @@ pub(super) fn run<T>(
     };
     session.bound = Some(bound);
     scope.session = Some(session);
-    outcome.map_err(|fault| explain(&expression.source, &fault))
+    outcome.map_err(|fault| explain(&expression.source, &fault, limits))
 }
 
 fn bind(scope: &Scope, event: &JValue, limits: &ExprLimits) -> Bound {
@@ -184,17 +184,18 @@ fn bind(scope: &Scope, event: &JValue, limits: &ExprLimits) -> Bound {
     Bound { evaluator, host, limits: *limits }
 }
 
-fn explain(source: &str, fault: &Fault) -> ExprError {
+fn explain(source: &str, fault: &Fault, limits: &ExprLimits) -> ExprError {
+    let over = |limit| ExprError::limit(source, limit, limits);
     match fault {
-        Fault::Refused(Refused::Limit(limit)) => ExprError::limit(source, limit),
+        Fault::Refused(Refused::Limit(limit)) => over(limit),
         Fault::Refused(Refused::Function) => {
             ExprError::failed(source, "the result holds a function, which is no data; call it")
         }
         Fault::Refused(Refused::OutOfRange) => ExprError::failed(source, convert::OUT_OF_RANGE),
         Fault::Failed(error) => match error.code() {
-            Some("D1012") => ExprError::limit(source, "time"),
-            Some("D1011" | "U1001") => ExprError::limit(source, "depth"),
-            Some("D2014" | "D2015") => ExprError::limit(source, "sequence"),
+            Some("D1012") => over("time"),
+            Some("D1011" | "U1001") => over("depth"),
+            Some("D2014" | "D2015") => over("sequence"),
             _ => ExprError::failed(source, error.message().chars().take(500).collect::<String>()),
         },
     }

@@ -100,7 +100,7 @@ impl Jsonpath {
         let outcome = evaluate(self, &mut walk, root);
         let steps = walk.steps();
         scope.spend(steps);
-        outcome.map_err(|breach| ExprError::limit(&self.source, breach))
+        outcome.map_err(|breach| ExprError::limit(&self.source, breach, &self.limits))
     }
 }
 
