@@ -122,9 +122,10 @@ impl Servers {
             }
         }
         if let Some(url) = &place.mongo {
-            let mut config = match place.throwaway {
-                true => MongoConfig::new(url).database(&*place.namespace),
-                false => MongoConfig::new(url).default_database(&*place.namespace),
+            let mut config = if place.throwaway {
+                MongoConfig::new(url).database(&*place.namespace)
+            } else {
+                MongoConfig::new(url).default_database(&*place.namespace)
             };
             if place.redis.is_some() {
                 config = config.linger(LINGER);

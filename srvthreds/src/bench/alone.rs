@@ -40,10 +40,7 @@ impl Alone {
         samples: &[Arc<Commit>],
     ) -> Result<Self, Failure> {
         let samples: Vec<_> = samples.iter().filter(|it| it.expected == 0).collect();
-        let queued = match backend.is_remote() {
-            true => Some(queued(&backend.ports).await?),
-            false => None,
-        };
+        let queued = if backend.is_remote() { Some(queued(&backend.ports).await?) } else { None };
         if samples.len() < AT_ONCE {
             return Ok(Self { queued, ..Self::default() });
         }

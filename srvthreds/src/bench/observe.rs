@@ -2,13 +2,14 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use thredcore::{
     port::{
         Cleared, Clock, Commit, Committed, Due, Ended, Loaded, LogType, ParkedTopic, PendingOutbox,
@@ -62,7 +63,7 @@ impl Observed {
 
     /// Some commits of the workload.
     pub(super) fn samples(&self) -> Vec<Arc<Commit>> {
-        self.samples.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.samples.lock().clone()
     }
 
     /// How many threds have ended.
@@ -72,7 +73,7 @@ impl Observed {
 
     /// How late the timers fired, milliseconds; negative: early.
     pub(super) fn lateness(&self) -> Vec<i64> {
-        std::mem::take(&mut self.lateness.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.lateness.lock())
     }
 
     fn observe(
@@ -84,7 +85,7 @@ impl Observed {
         let conflicts = answers.iter().filter(|it| matches!(it, Ok(Committed::Conflict))).count();
         self.conflicts.fetch_add(conflicts, Ordering::Relaxed);
         if self.commits.fetch_add(commits.len(), Ordering::Relaxed) < Self::SAMPLES {
-            let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut samples = self.samples.lock();
             samples.extend(commits.iter().cloned());
         }
         let applied = commits.iter().zip(answers);
@@ -103,7 +104,7 @@ impl Observed {
         }
         self.ended.fetch_add(ended, Ordering::Relaxed);
         if !lateness.is_empty() {
-            self.lateness.lock().unwrap_or_else(PoisonError::into_inner).extend(lateness);
+            self.lateness.lock().extend(lateness);
         }
     }
 }

@@ -40,10 +40,7 @@ pub(crate) fn run(args: &BenchArgs) -> io::Result<Outcome> {
             partitions: args.partitions,
         },
     };
-    let bar = match io::stderr().is_terminal() {
-        true => ProgressBar::new(0),
-        false => ProgressBar::hidden(),
-    };
+    let bar = if io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{msg:>16} {wide_bar} {pos}/{len}") {
         bar.set_style(style);
     }
@@ -61,9 +58,10 @@ pub(crate) fn run(args: &BenchArgs) -> io::Result<Outcome> {
     match result {
         Ok(report) => {
             let mut out = io::stdout().lock();
-            match args.json {
-                true => writeln!(out, "{}", report.to_json())?,
-                false => write!(out, "{}", report.to_table())?,
+            if args.json {
+                writeln!(out, "{}", report.to_json())?
+            } else {
+                write!(out, "{}", report.to_table())?
             }
             Ok(Outcome::Good)
         }

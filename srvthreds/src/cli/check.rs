@@ -107,10 +107,7 @@ async fn check(
         None => queries.unreadable(limit).await?,
     };
     report(args, &queries.formats().await?, &found, out)?;
-    Ok(match found.is_empty() {
-        true => Outcome::Good,
-        false => Outcome::Bad,
-    })
+    Ok(if found.is_empty() { Outcome::Good } else { Outcome::Bad })
 }
 
 fn open(file: &Path) -> Result<fs::File, Trouble> {

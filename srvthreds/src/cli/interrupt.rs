@@ -71,10 +71,7 @@ impl Ending {
         end: Instant,
         step: impl Future<Output = T>,
     ) -> Option<T> {
-        let end = match self.at_once {
-            true => end.min(Instant::now() + Self::AT_ONCE),
-            false => end,
-        };
+        let end = if self.at_once { end.min(Instant::now() + Self::AT_ONCE) } else { end };
         tokio::select! {
             biased;
             done = step => Some(done),

@@ -70,9 +70,10 @@ async fn upgrade(
         writeln!(out, "{report:#}")?;
     } else {
         for (before, after) in before.iter().zip(&after) {
-            match before.at.format == after.at.format {
-                true => writeln!(out, "{}", describe(after))?,
-                false => writeln!(out, "{}", upgraded(before, after))?,
+            if before.at.format == after.at.format {
+                writeln!(out, "{}", describe(after))?
+            } else {
+                writeln!(out, "{}", upgraded(before, after))?
             }
         }
         if refused {
@@ -86,9 +87,8 @@ async fn upgrade(
 
 async fn raised(place: &Place) -> Result<Vec<PartFormat>, Trouble> {
     let raised = place.upgrade().await;
-    raised.map_err(|error| match error.in_use {
-        true => Trouble::Store(format!("{error}; end it first")),
-        false => error.into(),
+    raised.map_err(|error| {
+        if error.in_use { Trouble::Store(format!("{error}; end it first")) } else { error.into() }
     })
 }
 

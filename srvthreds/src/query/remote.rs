@@ -75,9 +75,10 @@ impl Connection {
         self.writer.write_all(&line).await?;
         line.clear();
         self.reader.read_until(b'\n', &mut line).await?;
-        match line.is_empty() {
-            true => Err(io::ErrorKind::UnexpectedEof.into()),
-            false => Ok(serde_json::from_slice(&line)?),
+        if line.is_empty() {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        } else {
+            Ok(serde_json::from_slice(&line)?)
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use thred_tests::{
     chaos::{
@@ -55,7 +56,7 @@ pub(crate) fn dice(scenario: &str) -> Dice {
 /// by its configuration, `cargo test` does not.
 pub(crate) fn run(limit: Duration, scenario: impl Future<Output = ()>) {
     static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = ALONE.lock();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let end =

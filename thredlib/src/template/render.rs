@@ -19,7 +19,7 @@ pub(super) fn render(
     let deadline = Instant::now() + limits.time;
     let most_steps = scope.steps().saturating_add(limits.steps);
     let bytes = limits.result_bytes;
-    let mut renderer = Renderer { scope, deadline, most_steps, bytes, out: Builder::new() };
+    let mut renderer = Renderer { scope, limits, deadline, most_steps, bytes, out: Builder::new() };
     if renderer.node(root, deepest(limits))? {
         renderer.out.finish().map(Some).map_err(|_| over_size(limits))
     } else {

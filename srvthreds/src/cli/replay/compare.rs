@@ -76,8 +76,5 @@ pub(super) fn compare(
         (Ok(stored), Ok(again)) if stored == again => {}
         _ => found.extend(differences(state.version, "state", &json!(state), &json!(computed))),
     }
-    match found.is_empty() {
-        true => Verdict::Equal,
-        false => Verdict::Different(found),
-    }
+    if found.is_empty() { Verdict::Equal } else { Verdict::Different(found) }
 }

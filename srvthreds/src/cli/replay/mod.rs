@@ -177,23 +177,20 @@ impl<'q> Run<'q> {
     fn finish(self, out: &mut impl Write) -> Result<Outcome, Trouble> {
         let Self { equal, different, incomparable, steps, json, progress, .. } = self;
         drop(progress);
-        match json {
-            true => {
-                let summary = json!({
-                    "equal": equal, "different": different, "incomparable": incomparable,
-                    "steps": steps,
-                });
-                writeln!(out, "{summary}")?;
+        if json {
+            let summary = json!({
+                "equal": equal, "different": different, "incomparable": incomparable,
+                "steps": steps,
+            });
+            writeln!(out, "{summary}")?;
+        } else {
+            let threds = count(equal + different + incomparable, "thred");
+            let steps = count(steps, "step");
+            let mut line = format!("{threds}, {steps}: {equal} equal, {different} different");
+            if incomparable > 0 {
+                line.push_str(&format!(", {incomparable} not comparable"));
             }
-            false => {
-                let threds = count(equal + different + incomparable, "thred");
-                let steps = count(steps, "step");
-                let mut line = format!("{threds}, {steps}: {equal} equal, {different} different");
-                if incomparable > 0 {
-                    line.push_str(&format!(", {incomparable} not comparable"));
-                }
-                writeln!(out, "{line}")?;
-            }
+            writeln!(out, "{line}")?;
         }
         Ok(match (different, incomparable) {
             (0, 0) => Outcome::Good,

@@ -158,9 +158,10 @@ fn report(name: &str, number: u64, reason: &str, bytes: &[u8]) -> String {
         excerpt.push('…');
     }
     let (name, reason) = (printable(name), printable(reason));
-    match excerpt.is_empty() {
-        true => format!("error: {name}:{number}{reason}"),
-        false => format!("error: {name}:{number}{reason}\n  | {}", printable(&excerpt)),
+    if excerpt.is_empty() {
+        format!("error: {name}:{number}{reason}")
+    } else {
+        format!("error: {name}:{number}{reason}\n  | {}", printable(&excerpt))
     }
 }
 

@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, HashSet},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use thredcore::{
     AcceptError, Engine, Principal,
     port::{PortError, PortErrorKind},
@@ -53,9 +54,10 @@ const ANYBODY: &str = "*";
 
 fn user(text: &str) -> Result<(String, String), String> {
     let (user, participant) = text.split_once('=').unwrap_or((text, text));
-    match user.is_empty() || participant.is_empty() {
-        true => Err("write USER=PARTICIPANT".to_owned()),
-        false => Ok((user.to_owned(), participant.to_owned())),
+    if user.is_empty() || participant.is_empty() {
+        Err("write USER=PARTICIPANT".to_owned())
+    } else {
+        Ok((user.to_owned(), participant.to_owned()))
     }
 }
 
@@ -133,7 +135,7 @@ impl Ingress {
         for queue in &self.queues {
             let config = IngressConfig::new(queue).principals(table.clone());
             let ingress = Arc::new(backends.ingress(config).await?);
-            intake.lock().push(ingress);
+            intake.0.lock().push(ingress);
         }
         Ok(intake)
     }
@@ -161,12 +163,8 @@ pub(super) struct Taken {
 }
 
 impl Intake {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<AmqpIngress>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn all(&self) -> Vec<Arc<AmqpIngress>> {
-        self.lock().clone()
+        self.0.lock().clone()
     }
 
     /// How much waits there.
@@ -184,7 +182,7 @@ impl Intake {
     /// Lets others have the queues, and what of them is in hand here; says what came of them. `None`
     /// when there are none.
     pub(super) fn end(&self) -> Option<Taken> {
-        let ended = std::mem::take(&mut *self.lock());
+        let ended = std::mem::take(&mut *self.0.lock());
         let counts = ended.iter().map(|ingress| ingress.counts());
         counts.map(|it| Taken { accepted: it.accepted, refused: it.refused }).reduce(|a, b| Taken {
             accepted: a.accepted + b.accepted,
@@ -239,9 +237,10 @@ impl Door for EngineDoor {
 impl EngineDoor {
     /// Takes in what one principal has sent. The last answer may be that the rest is for later.
     async fn admit_run(&self, id: &ParticipantId, run: &[Submission]) -> Vec<Admission> {
-        let principal = match self.gateways.contains(id) {
-            true => Principal::acting_for_others(id.clone()),
-            false => Principal::new(id.clone()),
+        let principal = if self.gateways.contains(id) {
+            Principal::acting_for_others(id.clone())
+        } else {
+            Principal::new(id.clone())
         };
         let read: Vec<_> = run.iter().map(|it| self.engine.read_event(&it.body)).collect();
         let events: Vec<Event> = read.iter().filter_map(|it| it.as_ref().ok()).cloned().collect();

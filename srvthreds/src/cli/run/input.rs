@@ -50,9 +50,12 @@ impl Input {
             }
             return Ok(Self::read("stdin".to_owned(), BufReader::new(io::stdin())));
         }
-        let file = File::open(path).and_then(|file| match file.metadata()?.is_dir() {
-            true => Err(io::Error::from(io::ErrorKind::IsADirectory)),
-            false => Ok(file),
+        let file = File::open(path).and_then(|file| {
+            if file.metadata()?.is_dir() {
+                Err(io::Error::from(io::ErrorKind::IsADirectory))
+            } else {
+                Ok(file)
+            }
         });
         let file = file.map_err(|error| refused(path, &error))?;
         Ok(Self::read(path.display().to_string(), BufReader::with_capacity(1 << 16, file)))
@@ -100,10 +103,7 @@ fn read_line(reader: &mut impl BufRead, most: usize) -> io::Result<Option<Text>>
     if line.last() == Some(&b'\r') {
         line.pop();
     }
-    Ok(any.then_some(match too_long {
-        true => Text::TooLong(line),
-        false => Text::Whole(line),
-    }))
+    Ok(any.then_some(if too_long { Text::TooLong(line) } else { Text::Whole(line) }))
 }
 
 #[cfg(test)]

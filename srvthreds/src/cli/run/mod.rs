@@ -104,12 +104,9 @@ pub(crate) fn run(args: &RunArgs, color: Color) -> io::Result<Outcome> {
 fn runtime(args: &RunArgs) -> io::Result<Runtime> {
     let one_by_one =
         args.place() == Place::Memory && args.in_flight.is_none_or(|in_flight| in_flight == 1);
-    match one_by_one {
-        true => Builder::new_current_thread(),
-        false => Builder::new_multi_thread(),
-    }
-    .enable_all()
-    .build()
+    if one_by_one { Builder::new_current_thread() } else { Builder::new_multi_thread() }
+        .enable_all()
+        .build()
 }
 
 fn start_log(filter: &str, colours: bool) {
@@ -200,24 +197,25 @@ impl Run {
         let mut feed = Feed::new(&engine, &traffic, durable);
         let mut given_up = None;
         let interrupted = tokio::select! {
-            biased;
-            () = outlet.reader_gone() => false,
-            () = interrupts.next() => true,
-            outdated = backends.left_behind() => {
-                given_up = Some(Unanswered(outdated.to_string()));
-                false
-            }
-            ended = async {
-                feed.all(input).await?;
-                match args.is_live() {
-                    true => std::future::pending().await,
-                    false => linger(&backends, args).await,
-                }
-            } => {
-                given_up = ended.err();
-                false
-            }
-        };
+                    biased;
+                    () = outlet.reader_gone() => false,
+                    () = interrupts.next() => true,
+                    outdated = backends.left_behind() => {
+                        given_up = Some(Unanswered(outdated.to_string()));
+                        false
+                    }
+                    ended = async {
+                        feed.all(input).await?;
+                        if args.is_live() {
+        std::future::pending().await
+        } else {
+        linger(&backends, args).await
+        }
+                    } => {
+                        given_up = ended.err();
+                        false
+                    }
+                };
         let end = Instant::now() + DRAIN;
         // Others have what is still there, or the next start.
         drop(reading);
@@ -276,9 +274,10 @@ impl Run {
         let patient = !interrupted && summary.drained;
         // What is kept nowhere else is printed first, unless ever more of it comes.
         let mut finishing = pin!(printing.finish(&outlet, !durable && settled));
-        let mut finished = match patient {
-            true => ending.unless_at_once(finishing.as_mut()).await,
-            false => ending.within(end, finishing.as_mut()).await,
+        let mut finished = if patient {
+            ending.unless_at_once(finishing.as_mut()).await
+        } else {
+            ending.within(end, finishing.as_mut()).await
         };
         if finished.is_none() {
             // The work may have taken all the time, or a signal has come: a reader that keeps up has
@@ -289,9 +288,10 @@ impl Run {
         summary.messages = outlet.printed();
         summary.written = matches!(written, Some(Ok(())));
         if let Some(confirming) = confirming {
-            match patient {
-                true => ending.unless_at_once(confirming).await,
-                false => ending.within(end.max(Instant::now() + CONFIRM), confirming).await,
+            if patient {
+                ending.unless_at_once(confirming).await
+            } else {
+                ending.within(end.max(Instant::now() + CONFIRM), confirming).await
             };
         }
         drop(self.attendance);
@@ -308,10 +308,7 @@ impl Run {
 /// The store is silent for longer than is waited for.
 async fn linger(backends: &Backends, args: &RunArgs) -> Result<(), Unanswered> {
     let look = Duration::from_millis(if backends.is_durable() { 100 } else { 10 });
-    let longest = match args.wait {
-        true => Duration::MAX,
-        false => args.linger.unwrap_or_default(),
-    };
+    let longest = if args.wait { Duration::MAX } else { args.linger.unwrap_or_default() };
     let since = Instant::now();
     let mut silence = Silence::new(Some(Traffic::SILENCE));
     while since.elapsed() < longest {

@@ -260,10 +260,11 @@ impl Printer {
             match received {
                 Ok(deliveries) => {
                     let mut chunk = self.take(deliveries);
-                    let done = match self.backends.is_durable() {
-                        true => vec![],
+                    let done = if self.backends.is_durable() {
+                        vec![]
+                    } else {
                         // What is in memory is lost with the process, written or not.
-                        false => std::mem::take(&mut chunk.tags),
+                        std::mem::take(&mut chunk.tags)
                     };
                     outlet.unwritten.fetch_add(chunk.tags.len(), Ordering::SeqCst);
                     if self.chunks.send(chunk).await.is_err() {
@@ -300,10 +301,11 @@ impl Printer {
                 chunk.lines.push(b'\n');
                 printed += 1;
             }
-            match answered {
+            if answered {
                 // Without an agent any more it is delivered again, to the next one.
-                true => _ = self.agent.send(delivery),
-                false => chunk.tags.push(delivery.tag),
+                _ = self.agent.send(delivery)
+            } else {
+                chunk.tags.push(delivery.tag)
             }
         }
         outlet.printed.fetch_add(printed, Ordering::SeqCst);

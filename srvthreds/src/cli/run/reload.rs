@@ -114,9 +114,10 @@ impl Reload {
         // What has changed between the reading and the watching.
         let mut done = self.look().await;
         loop {
-            match done {
-                true => changes.next().await,
-                false => tokio::time::sleep(Self::PAUSE).await,
+            if done {
+                changes.next().await
+            } else {
+                tokio::time::sleep(Self::PAUSE).await
             }
             done = self.look().await;
         }

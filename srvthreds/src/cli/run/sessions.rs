@@ -2,10 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{Arc, OnceLock},
 };
 
 use async_trait::async_trait;
+use parking_lot::RwLock;
 use thredcore::port::{AddressResolver, Directory, PortError};
 use thredcore_redis::{Error, RedisDirectory};
 use thredlib::{ParticipantId, Topic};
@@ -71,7 +72,7 @@ impl Sessions {
     }
 
     fn of_file(&self) -> Arc<Directory> {
-        self.directory.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.directory.read().clone()
     }
 
     /// The topics of all there are.
@@ -99,7 +100,7 @@ impl Sessions {
         if let Some(shared) = self.shared.get() {
             shared.replace(&directory).await?;
         }
-        let mut known = self.directory.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.directory.write();
         *known = Arc::new(directory);
         Ok(())
     }

@@ -117,9 +117,10 @@ impl Summary {
         if let Some(why) = &self.given_up {
             writeln!(err, "error: {}", printable(&why.0))?;
         }
-        match as_json {
-            true => writeln!(err, "{}", self.to_json()),
-            false => err.write_all(self.to_text().as_bytes()),
+        if as_json {
+            writeln!(err, "{}", self.to_json())
+        } else {
+            err.write_all(self.to_text().as_bytes())
         }
     }
 

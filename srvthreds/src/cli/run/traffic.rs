@@ -166,9 +166,10 @@ impl Patience {
     async fn wait(&mut self) {
         const SHORT: u32 = 500;
         self.0 += 1;
-        match self.0 < SHORT {
-            true => tokio::task::yield_now().await,
-            false => tokio::time::sleep(Duration::from_millis(1)).await,
+        if self.0 < SHORT {
+            tokio::task::yield_now().await
+        } else {
+            tokio::time::sleep(Duration::from_millis(1)).await
         }
     }
 }

@@ -32,10 +32,7 @@ pub(super) async fn list(
         let page = queries.threds(query).await?;
         found += page.threds.len();
         for thred in &page.threds {
-            match args.json {
-                true => summaries.push(in_short(thred)),
-                false => table.row(row(thred)),
-            }
+            if args.json { summaries.push(in_short(thred)) } else { table.row(row(thred)) }
         }
         after = page.next;
         if after.is_none() || found >= wanted.limit {

@@ -68,9 +68,10 @@ pub(super) async fn one(
             for step in queries.history(&thred, None, STEPS).await? {
                 // What came after the state was read is shown with the state that it led to.
                 if step.version > seen && step.version <= now.version {
-                    match json {
-                        true => writeln!(out, "{}", line(&step)?)?,
-                        false => timeline::step(out, &step)?,
+                    if json {
+                        writeln!(out, "{}", line(&step)?)?
+                    } else {
+                        timeline::step(out, &step)?
                     }
                 }
             }
@@ -99,10 +100,7 @@ async fn all(json: bool, queries: &dyn Queries, out: &mut impl Write) -> Result<
             writeln!(out, "… (more has happened than can be shown)")?;
         }
         for record in &fresh {
-            match json {
-                true => writeln!(out, "{}", line(record)?)?,
-                false => log_line(out, record)?,
-            }
+            if json { writeln!(out, "{}", line(record)?)? } else { log_line(out, record)? }
         }
         out.flush()?;
         tokio::time::sleep(LOOK).await;
